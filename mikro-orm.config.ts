@@ -1,0 +1,54 @@
+import { Migrator } from '@mikro-orm/migrations';
+import { defineConfig, type Options } from '@mikro-orm/postgresql';
+import type { Pool } from 'pg';
+import { databaseUrlForTools } from './src/config/env.js';
+import { entities } from './src/database/entities.js';
+import { migrations } from './src/database/migrations/index.js';
+
+/** Longest that one statement may run, or wait for a lock, in milliseconds: nothing waits for ever. */
+const STATEMENT_TIMEOUT_MS = 10_000;
+const LOCK_TIMEOUT_MS = 5_000;
+
+/**
+ * The only ORM configuration: the application passes its settings, the command line tools read the environment.
+ *
+ * @param onPoolCreated gets the pool, which the event stream shares: a process has one budget of connections
+ */
+export function ormOptions(
+  clientUrl: string | undefined,
+  poolMax = 4,
+  onPoolCreated: (pool: Pool) => void = () => undefined,
+): Options {
+  return defineConfig({
+    clientUrl,
+    entities,
+    extensions: [Migrator],
+    migrations: {
+      migrationsList: migrations,
+      pathTs: 'src/database/migrations',
+      snapshotName: '.snapshot',
+      snapshotOnMigrate: false, // the snapshot is made with a migration, not by whoever runs it
+      silent: true,
+      disableForeignKeys: false, // superusers only, and nothing here needs it
+    },
+    // The event stream's tables belong to its adapter: no entity maps them.
+    schemaGenerator: { skipTables: [/^event_stream/] },
+    pool: { min: 0, max: poolMax, idleTimeoutMillis: 30_000 },
+    driverOptions: {
+      connectionTimeoutMillis: 2_000, // also the longest wait for a free connection of the pool
+      statement_timeout: STATEMENT_TIMEOUT_MS,
+      lock_timeout: LOCK_TIMEOUT_MS,
+      idle_in_transaction_session_timeout: STATEMENT_TIMEOUT_MS,
+      keepAlive: true,
+      application_name: 'assistly',
+      onPoolCreated,
+    },
+    // Services fork an EntityManager for each unit of work; one that is shared would be a bug.
+    allowGlobalContext: false,
+    ensureDatabase: false,
+    // No connection is made until the first query: a process starts, and says that it is not ready, without one.
+    connect: false,
+  } as Options);
+}
+
+export default ormOptions(databaseUrlForTools());

@@ -1,0 +1,91 @@
+import 'reflect-metadata';
+import { type DynamicModule, Module } from '@nestjs/common';
+import { NestFactory } from '@nestjs/core';
+import type { NestExpressApplication } from '@nestjs/platform-express';
+import helmet from 'helmet';
+import { Logger } from 'nestjs-pino';
+import { ApiModule } from './api.module.js';
+import { CommonModule } from './common/common.module.js';
+import { JsonBodyInterceptor } from './common/json-body.interceptor.js';
+import { ProblemFilter } from './common/problem.filter.js';
+import { createValidationPipe } from './common/validation.pipe.js';
+import { ConfigModule } from './config/config.module.js';
+import { type Config, parseTrustProxy, Role } from './config/env.js';
+import { DatabaseModule } from './database/database.module.js';
+import { EventsModule } from './events/events.module.js';
+import { HealthModule } from './health/health.module.js';
+import { LoggingModule } from './logging/logging.module.js';
+import { ReplyQueue } from './messages/reply-queue.js';
+import { setUpOpenApi } from './openapi.js';
+import { BULL_BOARD_PATH, createQueueBoard, operatorCredentials } from './queue/bull-board.js';
+import { QueueModule } from './queue/queue.module.js';
+import { WorkerModule } from './worker.module.js';
+
+/** Headers that a page from another origin may read. */
+const EXPOSED_HEADERS = ['X-Request-Id', 'X-Event-Cursor', 'Location', 'Retry-After'];
+
+@Module({})
+class AppModule {
+  static forRole(config: Config): DynamicModule {
+    return {
+      module: AppModule,
+      imports: [
+        ConfigModule.forRoot(config),
+        LoggingModule.forRoot(config),
+        CommonModule,
+        DatabaseModule,
+        EventsModule,
+        QueueModule,
+        HealthModule,
+        ...(config.role === Role.Worker ? [] : [ApiModule]),
+        ...(config.role === Role.Api ? [] : [WorkerModule]),
+      ],
+    };
+  }
+}
+
+/**
+ * A process of a role, wired and not yet listening. Its database has a URL by now; that the database answers is
+ * not required: it becomes ready when it does.
+ */
+export async function createApp(config: Config): Promise<NestExpressApplication> {
+  const app = await NestFactory.create<NestExpressApplication>(AppModule.forRole(config), {
+    bodyParser: false, // the interceptor reads bodies, after the guard
+    bufferLogs: true,
+    abortOnError: false,
+  });
+  app.useLogger(app.get(Logger));
+  app.disable('x-powered-by');
+  app.set('etag', false); // hashing every answer helps nobody who polls for news
+  app.set('query parser', 'simple');
+  app.useGlobalFilters(new ProblemFilter());
+  if (config.role === Role.Worker) return app;
+
+  app.set('trust proxy', parseTrustProxy(config.TRUST_PROXY));
+  app.useGlobalInterceptors(new JsonBodyInterceptor());
+  app.useGlobalPipes(createValidationPipe());
+  app.use(
+    '/v1',
+    helmet({
+      contentSecurityPolicy: {
+        useDefaults: false,
+        directives: { defaultSrc: ["'none'"], frameAncestors: ["'none'"] },
+      },
+      crossOriginResourcePolicy: { policy: 'cross-origin' }, // who may read it is for CORS to say
+    }),
+  );
+  if (config.CORS_ORIGINS.length > 0) {
+    app.enableCors({
+      origin: config.CORS_ORIGINS.includes('*') ? '*' : config.CORS_ORIGINS,
+      exposedHeaders: EXPOSED_HEADERS,
+      maxAge: 600,
+    });
+  }
+  const credentials = operatorCredentials(config);
+  if (credentials) {
+    const queue = app.get(ReplyQueue, { strict: false });
+    app.use(BULL_BOARD_PATH, ...createQueueBoard(credentials, (listener) => queue.onOpen(listener)));
+  }
+  setUpOpenApi(app);
+  return app;
+}

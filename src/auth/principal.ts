@@ -1,0 +1,29 @@
+import { createParamDecorator, type ExecutionContext } from '@nestjs/common';
+import type { Request } from 'express';
+
+/** Who is calling, as far as a route cares. */
+export type Principal =
+  | { kind: 'owner'; clerkUserId: string }
+  | { kind: 'guest'; sessionId: string }
+  /** Whoever holds an event token: may follow one session, and nothing else. */
+  | { kind: 'watcher'; sessionId: string };
+
+declare module 'express-serve-static-core' {
+  interface Request {
+    principal?: Principal;
+  }
+}
+
+/** The caller of a route that requires one. */
+export const Caller = createParamDecorator((_: unknown, context: ExecutionContext): Principal => {
+  const { principal } = context.switchToHttp().getRequest<Request>();
+  if (!principal) throw new Error('a route without @Access has no caller');
+  return principal;
+});
+
+/** The Clerk user id of the caller of a route for owners. */
+export const Owner = createParamDecorator((_: unknown, context: ExecutionContext): string => {
+  const { principal } = context.switchToHttp().getRequest<Request>();
+  if (principal?.kind !== 'owner') throw new Error('a route that is not for owners alone has no owner');
+  return principal.clerkUserId;
+});

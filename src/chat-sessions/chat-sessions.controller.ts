@@ -1,0 +1,43 @@
+import { Controller, Get } from '@nestjs/common';
+import { ApiOkResponse, ApiOperation, ApiTags } from '@nestjs/swagger';
+import { Access } from '../auth/access.js';
+import { Caller, Owner, type Principal } from '../auth/principal.js';
+import { ApiIdParam, IdParam } from '../common/id-param.js';
+import { ApiPage } from '../common/page-api.js';
+import { type Page, PageQuery, type PageRequest } from '../common/page.js';
+import { ApiProblems } from '../common/problem-api.js';
+import { ChatSessionDto } from './chat-session.dto.js';
+import { ChatSessionsService } from './chat-sessions.service.js';
+
+@ApiTags('Sessions')
+@Controller('v1')
+export class ChatSessionsController {
+  constructor(private readonly sessions: ChatSessionsService) {}
+
+  @Get('chatbots/:id/sessions')
+  @Access('owner')
+  @ApiOperation({
+    summary: 'List a chatbot’s sessions, most recently active first',
+    operationId: 'listSessions',
+  })
+  @ApiIdParam()
+  @ApiPage(ChatSessionDto, 'A page of sessions.')
+  @ApiProblems(400, 401, 404)
+  list(
+    @Owner() owner: string,
+    @IdParam() id: string,
+    @PageQuery() page: PageRequest,
+  ): Promise<Page<ChatSessionDto>> {
+    return this.sessions.list(owner, id, page);
+  }
+
+  @Get('sessions/:id')
+  @Access('owner', 'guest')
+  @ApiOperation({ summary: 'Read a session', operationId: 'getSession' })
+  @ApiIdParam()
+  @ApiOkResponse({ type: ChatSessionDto })
+  @ApiProblems(401, 404)
+  get(@Caller() caller: Principal, @IdParam() id: string): Promise<ChatSessionDto> {
+    return this.sessions.get(caller, id);
+  }
+}

@@ -1,0 +1,22 @@
+import { defineEntity, p } from '@mikro-orm/core';
+import { createdAtColumn, idColumn } from '../common/columns.js';
+import { Chatbot } from './chatbot.entity.js';
+
+const ChatbotCharacteristicSchema = defineEntity({
+  name: 'ChatbotCharacteristic',
+  tableName: 'chatbot_characteristics',
+  properties: {
+    id: idColumn(),
+    chatbot: () => p.manyToOne(Chatbot).ref().deleteRule('cascade'),
+    content: p.text(),
+    createdAt: createdAtColumn(),
+  },
+  indexes: [
+    { name: 'chatbot_characteristics_oldest_index', properties: ['chatbot', 'createdAt', 'id'] }, // a chatbot's list
+  ],
+});
+
+/** One thing a chatbot is told about itself: a fact, a rule, a manner. */
+export class ChatbotCharacteristic extends ChatbotCharacteristicSchema.class {}
+ChatbotCharacteristicSchema.setClass(ChatbotCharacteristic);
+export { ChatbotCharacteristicSchema };

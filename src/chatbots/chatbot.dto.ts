@@ -1,0 +1,133 @@
+import { ApiProperty } from '@nestjs/swagger';
+import { Text, TextList } from '../common/text.js';
+import type { Chatbot } from './chatbot.entity.js';
+import type { ChatbotCharacteristic } from './chatbot-characteristic.entity.js';
+
+export const MAX_CHARACTERISTICS = 200;
+const MAX_CHARACTERISTIC_LENGTH = 8_000;
+const GREETING_DESCRIPTION =
+  'What the chatbot says first; {name} stands for the guest’s name, and for nothing where none was given.';
+const MODEL_DESCRIPTION =
+  'The model that speaks for this chatbot; null: the one that the server is configured with.';
+
+export class CreateChatbotDto {
+  @Text({ maxLength: 255, isTrimmed: true, example: 'Bakery assistant' })
+  name!: string;
+  @Text({
+    maxLength: 2_000,
+    presence: 'clearable',
+    description: GREETING_DESCRIPTION,
+    example: 'Hello {name}, what can I do for you?',
+  })
+  greeting?: string | null;
+  @Text({ maxLength: 255, isTrimmed: true, presence: 'clearable', description: MODEL_DESCRIPTION })
+  model?: string | null;
+  @TextList({
+    maxItems: MAX_CHARACTERISTICS,
+    maxLength: MAX_CHARACTERISTIC_LENGTH,
+    description: 'What the chatbot knows and how it behaves.',
+    example: ['We are open from 7 to 18 o’clock, Monday to Saturday.', 'Speak in a friendly tone.'],
+  })
+  characteristics?: string[];
+}
+
+export class UpdateChatbotDto {
+  @Text({ maxLength: 255, isTrimmed: true, presence: 'optional', example: 'Bakery assistant' })
+  name?: string;
+  @Text({ maxLength: 2_000, presence: 'clearable', description: GREETING_DESCRIPTION })
+  greeting?: string | null;
+  @Text({ maxLength: 255, isTrimmed: true, presence: 'clearable', description: MODEL_DESCRIPTION })
+  model?: string | null;
+}
+
+/** The body of creating a characteristic, and of changing one. */
+export class CharacteristicContentDto {
+  @Text({
+    maxLength: MAX_CHARACTERISTIC_LENGTH,
+    description: 'Kept exactly as sent.',
+    example: 'We are open from 7 to 18 o’clock, Monday to Saturday.',
+  })
+  content!: string;
+}
+
+export class ChatbotCharacteristicDto {
+  @ApiProperty({ format: 'uuid' })
+  id!: string;
+  @ApiProperty({ format: 'uuid' })
+  chatbotId!: string;
+  @ApiProperty()
+  content!: string;
+  @ApiProperty({ format: 'date-time' })
+  createdAt!: string;
+}
+
+/** A chatbot as lists show it. */
+export class ChatbotSummaryDto {
+  @ApiProperty({ format: 'uuid' })
+  id!: string;
+  @ApiProperty({ example: 'user_2RfWKJREkjKbHZy0Wqa5qrHeAnb' })
+  clerkUserId!: string;
+  @ApiProperty({ example: 'Bakery assistant' })
+  name!: string;
+  @ApiProperty({ type: String, nullable: true })
+  greeting!: string | null;
+  @ApiProperty({ type: String, nullable: true })
+  model!: string | null;
+  @ApiProperty({ format: 'date-time' })
+  createdAt!: string;
+  @ApiProperty({ format: 'date-time' })
+  updatedAt!: string;
+  @ApiProperty({ example: 2 })
+  characteristicCount!: number;
+}
+
+export class ChatbotDto extends ChatbotSummaryDto {
+  @ApiProperty({ type: [ChatbotCharacteristicDto], description: 'Oldest first.' })
+  characteristics!: ChatbotCharacteristicDto[];
+}
+
+/** What anybody may see of a chatbot. */
+export class PublicChatbotDto {
+  @ApiProperty({ format: 'uuid' })
+  id!: string;
+  @ApiProperty({ example: 'Bakery assistant' })
+  name!: string;
+  @ApiProperty({ type: String, nullable: true })
+  greeting!: string | null;
+}
+
+export function toCharacteristicDto(characteristic: ChatbotCharacteristic): ChatbotCharacteristicDto {
+  return {
+    id: characteristic.id,
+    chatbotId: characteristic.chatbot.id,
+    content: characteristic.content,
+    createdAt: characteristic.createdAt.toISOString(),
+  };
+}
+
+export function toChatbotSummaryDto(chatbot: Chatbot, characteristicCount: number): ChatbotSummaryDto {
+  return {
+    id: chatbot.id,
+    clerkUserId: chatbot.clerkUserId,
+    name: chatbot.name,
+    greeting: chatbot.greeting ?? null,
+    model: chatbot.model ?? null,
+    createdAt: chatbot.createdAt.toISOString(),
+    updatedAt: chatbot.updatedAt.toISOString(),
+    characteristicCount,
+  };
+}
+
+export function toChatbotDto(
+  chatbot: Chatbot,
+  characteristics: readonly ChatbotCharacteristic[],
+): ChatbotDto {
+  return {
+    ...toChatbotSummaryDto(chatbot, characteristics.length),
+    characteristics: characteristics.map(toCharacteristicDto),
+  };
+}
+
+export function toPublicChatbotDto(chatbot: Chatbot): PublicChatbotDto {
+  return { id: chatbot.id, name: chatbot.name, greeting: chatbot.greeting ?? null };
+}

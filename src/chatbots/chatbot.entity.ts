@@ -1,0 +1,24 @@
+import { defineEntity, p } from '@mikro-orm/core';
+import { createdAtColumn, idColumn, timeColumn } from '../common/columns.js';
+
+const ChatbotSchema = defineEntity({
+  name: 'Chatbot',
+  tableName: 'chatbots',
+  properties: {
+    id: idColumn(),
+    clerkUserId: p.string().length(255),
+    name: p.string().length(255),
+    greeting: p.text().nullable(),
+    model: p.string().length(255).nullable(),
+    createdAt: createdAtColumn(),
+    updatedAt: timeColumn().defaultRaw('clock_timestamp()').returning(),
+  },
+  indexes: [
+    { name: 'chatbots_owner_newest_index', properties: ['clerkUserId', 'createdAt', 'id'] }, // an owner's list, read backwards
+  ],
+});
+
+/** An owner's chatbot: its name, what it says first, and which model speaks for it (null: the default). */
+export class Chatbot extends ChatbotSchema.class {}
+ChatbotSchema.setClass(Chatbot);
+export { ChatbotSchema };

@@ -1,0 +1,152 @@
+import { Body, Controller, Delete, Get, HttpCode, Patch, Post, Res } from '@nestjs/common';
+import {
+  ApiCreatedResponse,
+  ApiNoContentResponse,
+  ApiOkResponse,
+  ApiOperation,
+  ApiTags,
+} from '@nestjs/swagger';
+import type { Response } from 'express';
+import { Access } from '../auth/access.js';
+import { Owner } from '../auth/principal.js';
+import { ApiIdParam, IdParam } from '../common/id-param.js';
+import { ApiPage } from '../common/page-api.js';
+import { type Page, PageQuery, type PageRequest } from '../common/page.js';
+import { ApiProblems, BODY_PROBLEMS } from '../common/problem-api.js';
+import {
+  CharacteristicContentDto,
+  ChatbotCharacteristicDto,
+  ChatbotDto,
+  ChatbotSummaryDto,
+  CreateChatbotDto,
+  PublicChatbotDto,
+  UpdateChatbotDto,
+} from './chatbot.dto.js';
+import { ChatbotsService } from './chatbots.service.js';
+
+@ApiTags('Chatbots')
+@Controller('v1/chatbots')
+export class ChatbotsController {
+  constructor(private readonly chatbots: ChatbotsService) {}
+
+  @Post()
+  @Access('owner')
+  @ApiOperation({ summary: 'Create a chatbot', operationId: 'createChatbot' })
+  @ApiCreatedResponse({
+    type: ChatbotDto,
+    headers: { Location: { description: 'The path of the chatbot.', schema: { type: 'string' } } },
+  })
+  @ApiProblems(401, ...BODY_PROBLEMS)
+  async create(
+    @Owner() owner: string,
+    @Body() body: CreateChatbotDto,
+    @Res({ passthrough: true }) response: Response,
+  ): Promise<ChatbotDto> {
+    const chatbot = await this.chatbots.create(owner, body);
+    response.location(`/v1/chatbots/${chatbot.id}`);
+    return chatbot;
+  }
+
+  @Get()
+  @Access('owner')
+  @ApiOperation({ summary: 'List your chatbots, newest first', operationId: 'listChatbots' })
+  @ApiPage(ChatbotSummaryDto, 'A page of chatbots, without their characteristics.')
+  @ApiProblems(400, 401)
+  list(@Owner() owner: string, @PageQuery() page: PageRequest): Promise<Page<ChatbotSummaryDto>> {
+    return this.chatbots.list(owner, page);
+  }
+
+  @Get(':id')
+  @Access('owner')
+  @ApiOperation({ summary: 'Read a chatbot', operationId: 'getChatbot' })
+  @ApiIdParam()
+  @ApiOkResponse({ type: ChatbotDto })
+  @ApiProblems(401, 404)
+  get(@Owner() owner: string, @IdParam() id: string): Promise<ChatbotDto> {
+    return this.chatbots.get(owner, id);
+  }
+
+  @Patch(':id')
+  @Access('owner')
+  @ApiOperation({
+    summary: 'Change a chatbot',
+    description: 'What is left out stays; null or a blank clears the greeting and the model.',
+    operationId: 'updateChatbot',
+  })
+  @ApiIdParam()
+  @ApiOkResponse({ type: ChatbotDto })
+  @ApiProblems(401, 404, ...BODY_PROBLEMS)
+  update(@Owner() owner: string, @IdParam() id: string, @Body() body: UpdateChatbotDto): Promise<ChatbotDto> {
+    return this.chatbots.update(owner, id, body);
+  }
+
+  @Get(':id/public')
+  @Access('public')
+  @ApiOperation({ summary: 'The public face of a chatbot', operationId: 'getPublicChatbot' })
+  @ApiIdParam()
+  @ApiOkResponse({ type: PublicChatbotDto })
+  @ApiProblems(404)
+  getPublic(@IdParam() id: string): Promise<PublicChatbotDto> {
+    return this.chatbots.getPublic(id);
+  }
+
+  @Post(':id/characteristics')
+  @Access('owner')
+  @ApiOperation({ summary: 'Add a characteristic', operationId: 'createCharacteristic' })
+  @ApiIdParam()
+  @ApiCreatedResponse({ type: ChatbotCharacteristicDto })
+  @ApiProblems(401, 404, 409, ...BODY_PROBLEMS)
+  addCharacteristic(
+    @Owner() owner: string,
+    @IdParam() id: string,
+    @Body() body: CharacteristicContentDto,
+  ): Promise<ChatbotCharacteristicDto> {
+    return this.chatbots.addCharacteristic(owner, id, body.content);
+  }
+
+  @Get(':id/characteristics')
+  @Access('owner')
+  @ApiOperation({ summary: 'List the characteristics, oldest first', operationId: 'listCharacteristics' })
+  @ApiIdParam()
+  @ApiPage(ChatbotCharacteristicDto, 'A page of characteristics.')
+  @ApiProblems(400, 401, 404)
+  listCharacteristics(
+    @Owner() owner: string,
+    @IdParam() id: string,
+    @PageQuery() page: PageRequest,
+  ): Promise<Page<ChatbotCharacteristicDto>> {
+    return this.chatbots.listCharacteristics(owner, id, page);
+  }
+
+  @Patch(':id/characteristics/:characteristicId')
+  @Access('owner')
+  @ApiOperation({ summary: 'Change a characteristic', operationId: 'updateCharacteristic' })
+  @ApiIdParam()
+  @ApiIdParam('characteristicId')
+  @ApiOkResponse({ type: ChatbotCharacteristicDto })
+  @ApiProblems(401, 404, ...BODY_PROBLEMS)
+  updateCharacteristic(
+    @Owner() owner: string,
+    @IdParam() id: string,
+    @IdParam('characteristicId') characteristicId: string,
+    @Body() body: CharacteristicContentDto,
+  ): Promise<ChatbotCharacteristicDto> {
+    return this.chatbots.updateCharacteristic(owner, id, characteristicId, body.content);
+  }
+
+  @Delete(':id/characteristics/:characteristicId')
+  @Access('owner')
+  @HttpCode(204)
+  @ApiOperation({ summary: 'Delete a characteristic', operationId: 'deleteCharacteristic' })
+  @ApiIdParam()
+  @ApiIdParam('characteristicId')
+  @ApiNoContentResponse()
+  @ApiProblems(401, 404)
+  deleteCharacteristic(
+    @Owner() owner: string,
+    @IdParam() id: string,
+    @IdParam('characteristicId') characteristicId: string,
+  ): Promise<void> {
+    return this.chatbots.deleteCharacteristic(owner, id, characteristicId);
+  }
+}

@@ -1,0 +1,51 @@
+/** What a client may be told went wrong. The codes are part of the contract: stable, and listed in OpenAPI. */
+const PROBLEMS = {
+  invalid_request: { status: 400, title: 'The request is not valid' },
+  malformed_json: { status: 400, title: 'The body is not valid JSON' },
+  invalid_cursor: { status: 400, title: 'The cursor does not belong to this list' },
+  unauthorized: { status: 401, title: 'A valid credential is required' },
+  not_found: { status: 404, title: 'There is no such thing' },
+  limit_reached: { status: 409, title: 'A limit of the resource is reached' },
+  payload_too_large: { status: 413, title: 'The body is too large' },
+  unsupported_media_type: { status: 415, title: 'The body must be application/json' },
+  service_unavailable: { status: 503, title: 'The service is not available for the moment' },
+  internal_error: { status: 500, title: 'Something went wrong on our side' },
+} as const;
+
+export type ProblemCode = keyof typeof PROBLEMS;
+export const PROBLEM_CODES = Object.keys(PROBLEMS) as ProblemCode[];
+
+/** One thing that is wrong with a request. */
+export interface FieldError {
+  /** JSON pointer into the body, or the name of the parameter. */
+  pointer: string;
+  message: string;
+}
+
+/**
+ * An error that a client is meant to see. Services throw it and know nothing of HTTP; the problem filter turns
+ * it into an RFC 9457 document.
+ */
+export class AppError extends Error {
+  constructor(
+    readonly code: ProblemCode,
+    /** One sentence for this occurrence. Never a secret, a stack, SQL or a path of the machine. */
+    readonly detail: string,
+    readonly options: { errors?: FieldError[]; cause?: unknown; retryAfterSeconds?: number } = {},
+  ) {
+    super(detail, { cause: options.cause });
+    this.name = 'AppError';
+  }
+
+  get status(): number {
+    return PROBLEMS[this.code].status;
+  }
+
+  get title(): string {
+    return PROBLEMS[this.code].title;
+  }
+}
+
+/** A thing that is not there, or not the caller's: the two are told apart nowhere. */
+export const notFound = (): AppError =>
+  new AppError('not_found', 'There is no such thing, or it is not yours.');

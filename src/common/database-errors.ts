@@ -1,0 +1,41 @@
+/** What PostgreSQL's and the driver's errors mean for the one who asked. */
+
+const UNIQUE_VIOLATION = '23505';
+
+/** Classes 08 (connection), 57P0x (shutting down, starting up), 53 (out of connections), and Node's own. */
+const UNAVAILABLE = /^(08...|57P0[1-4]|53...|ECONNREFUSED|ECONNRESET|ENOTFOUND|EAI_AGAIN|ETIMEDOUT|EPIPE)$/;
+/** Serialization failure, deadlock, lock timeout, statement timeout: the same again may well succeed. */
+const PASSING = /^(40001|40P01|55P03|57014)$/;
+/** Messages of `pg` that carry no code. */
+const UNAVAILABLE_MESSAGE =
+  /Connection terminated|timeout exceeded when trying to connect|Client has encountered a connection error|Cannot use a pool after calling end|connection timeout/i;
+
+/** The error and its causes, bounded, as wrapped by the ORM. */
+function* chain(error: unknown): Generator<{ code?: unknown; message?: unknown }> {
+  let current: unknown = error;
+  for (let depth = 0; depth < 5 && typeof current === 'object' && current !== null; depth++) {
+    yield current;
+    if ('errors' in current && Array.isArray(current.errors)) {
+      yield* current.errors.filter((inner): inner is object => typeof inner === 'object' && inner !== null);
+    }
+    current = 'cause' in current ? current.cause : undefined;
+  }
+}
+
+const hasCode = (error: unknown, pattern: RegExp): boolean =>
+  [...chain(error)].some((link) => typeof link.code === 'string' && pattern.test(link.code));
+
+export function isUniqueViolation(error: unknown): boolean {
+  return [...chain(error)].some((link) => link.code === UNIQUE_VIOLATION);
+}
+
+/** The database cannot be reached, is starting or stopping, or has no connection to spare. */
+export function isDatabaseUnavailable(error: unknown): boolean {
+  return (
+    hasCode(error, UNAVAILABLE) ||
+    hasCode(error, PASSING) ||
+    [...chain(error)].some(
+      (link) => typeof link.message === 'string' && UNAVAILABLE_MESSAGE.test(link.message),
+    )
+  );
+}

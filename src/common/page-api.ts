@@ -1,0 +1,32 @@
+import { applyDecorators, type Type } from '@nestjs/common';
+import { ApiExtraModels, ApiOkResponse, ApiQuery, getSchemaPath } from '@nestjs/swagger';
+import { DEFAULT_LIMIT, MAX_LIMIT } from './page.js';
+
+/** Documents a list: its parameters and its answer. */
+export function ApiPage(item: Type, description: string) {
+  return applyDecorators(
+    ApiExtraModels(item),
+    ApiQuery({
+      name: 'limit',
+      required: false,
+      schema: { type: 'integer', minimum: 1, maximum: MAX_LIMIT, default: DEFAULT_LIMIT },
+    }),
+    ApiQuery({
+      name: 'cursor',
+      required: false,
+      description: 'The nextCursor of the page before.',
+      schema: { type: 'string' },
+    }),
+    ApiOkResponse({
+      description,
+      schema: {
+        type: 'object',
+        required: ['data', 'nextCursor'],
+        properties: {
+          data: { type: 'array', items: { $ref: getSchemaPath(item) } },
+          nextCursor: { type: 'string', nullable: true, description: 'Null on the last page.' },
+        },
+      },
+    }),
+  );
+}

@@ -1,0 +1,87 @@
+import { type ArgumentsHost, Catch, type ExceptionFilter, HttpException, Logger } from '@nestjs/common';
+import { ApiProperty } from '@nestjs/swagger';
+import type { Request, Response } from 'express';
+import { AppError, type FieldError, PROBLEM_CODES, type ProblemCode } from './app-error.js';
+import { isDatabaseUnavailable } from './database-errors.js';
+
+export class FieldErrorDto {
+  @ApiProperty({ description: 'JSON pointer into the body, or the name of the parameter.', example: '/name' })
+  pointer!: string;
+  @ApiProperty({ example: 'must be 1 to 255 characters long' })
+  message!: string;
+}
+
+/** RFC 9457 problem document: the body of every error. */
+export class ProblemDto {
+  @ApiProperty({ example: 'about:blank' })
+  type!: string;
+  @ApiProperty({ example: 'The request is not valid' })
+  title!: string;
+  @ApiProperty({ example: 400 })
+  status!: number;
+  @ApiProperty({ example: 'The body has 1 problem.' })
+  detail!: string;
+  @ApiProperty({ enum: PROBLEM_CODES, description: 'Stable; made for programs.' })
+  code!: ProblemCode;
+  @ApiProperty({ description: 'The X-Request-Id of this response.' })
+  requestId!: string;
+  @ApiProperty({ type: [FieldErrorDto], required: false, description: 'Only for validation errors.' })
+  errors?: FieldError[];
+}
+
+/** The one place where an error becomes a response. */
+@Catch()
+export class ProblemFilter implements ExceptionFilter {
+  private readonly logger = new Logger(ProblemFilter.name);
+
+  catch(thrown: unknown, host: ArgumentsHost): void {
+    const response = host.switchToHttp().getResponse<Response>();
+    const request = host.switchToHttp().getRequest<Request>();
+    const error = toAppError(thrown);
+    if (error.status >= 500) this.logger.error({ err: error.options.cause ?? error }, 'request failed');
+    if (response.headersSent) {
+      response.end(); // a stream that has begun cannot become a problem document
+      return;
+    }
+    if (error.code === 'unauthorized') response.setHeader('WWW-Authenticate', 'Bearer realm="assistly"');
+    if (error.options.retryAfterSeconds !== undefined) {
+      response.setHeader('Retry-After', String(error.options.retryAfterSeconds));
+    }
+    const problem: ProblemDto = {
+      type: 'about:blank',
+      title: error.title,
+      status: error.status,
+      detail: error.detail,
+      code: error.code,
+      requestId: String(request.id),
+      ...(error.options.errors && { errors: error.options.errors }),
+    };
+    response.status(error.status).type('application/problem+json').send(JSON.stringify(problem));
+  }
+}
+
+function toAppError(thrown: unknown): AppError {
+  if (thrown instanceof AppError) return thrown;
+  if (isDatabaseUnavailable(thrown)) {
+    return new AppError('service_unavailable', 'The database does not answer. Try again in a moment.', {
+      cause: thrown,
+      retryAfterSeconds: 1,
+    });
+  }
+  const status = thrown instanceof HttpException ? thrown.getStatus() : statusOf(thrown);
+  // Unknown routes, and paths whose percent-encoding is broken, which no thing can have.
+  if (status === 404 || thrown instanceof URIError || status === 400) {
+    return new AppError('not_found', 'There is nothing here.', { cause: thrown });
+  }
+  return new AppError('internal_error', 'The error is logged under this request id.', { cause: thrown });
+}
+
+/** Express marks the errors of its own making with a status. */
+function statusOf(thrown: unknown): number | undefined {
+  return typeof thrown === 'object' &&
+    thrown !== null &&
+    'status' in thrown &&
+    typeof thrown.status === 'number'
+    ? thrown.status
+    : undefined;
+}

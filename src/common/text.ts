@@ -1,0 +1,107 @@
+import { applyDecorators } from '@nestjs/common';
+import { ApiProperty, type ApiPropertyOptions } from '@nestjs/swagger';
+import { Transform } from 'class-transformer';
+import {
+  ArrayMaxSize,
+  IsArray,
+  registerDecorator,
+  ValidateIf,
+  type ValidationOptions,
+} from 'class-validator';
+
+/** Limits on text count Unicode code points, as people count characters, not UTF-16 units. */
+export function codePoints(text: string): number {
+  let count = 0;
+  for (const _ of text) count++;
+  return count;
+}
+
+export const isBlank = (text: string): boolean => text.trim() === '';
+
+export interface TextOptions {
+  maxLength: number;
+  /** Names and addresses are trimmed; contents are kept as sent. */
+  isTrimmed?: boolean;
+  /** `clearable`: null or a blank clears it. `optional`: may be left out. */
+  presence?: 'required' | 'optional' | 'clearable';
+  description?: string;
+  example?: string;
+  format?: string;
+}
+
+function IsText(maxLength: number, options?: ValidationOptions): PropertyDecorator {
+  return (target, property) => {
+    registerDecorator({
+      name: 'isText',
+      target: target.constructor,
+      propertyName: String(property),
+      ...(options && { options }),
+      validator: {
+        validate: (value: unknown) =>
+          typeof value === 'string' && !isBlank(value) && codePoints(value) <= maxLength,
+        defaultMessage: (args) => {
+          const value: unknown = args?.value;
+          if (value === undefined || value === null || (typeof value === 'string' && isBlank(value))) {
+            return 'is required and must not be blank';
+          }
+          return typeof value === 'string' ? `must be 1 to ${maxLength} characters long` : 'must be a string';
+        },
+      },
+    });
+  };
+}
+
+/** A text field of a request body: its rule, its normal form and its documentation in one place. */
+export function Text(options: TextOptions): PropertyDecorator {
+  const { maxLength, isTrimmed = false, presence = 'required' } = options;
+  const api: ApiPropertyOptions = {
+    type: String,
+    minLength: presence === 'clearable' ? 0 : 1,
+    maxLength,
+    required: presence === 'required',
+    ...(presence === 'clearable' && { nullable: true }),
+    ...(options.description && { description: options.description }),
+    ...(options.example !== undefined && { example: options.example }),
+    ...(options.format && { format: options.format }),
+  };
+  return applyDecorators(
+    ApiProperty(api),
+    Transform(({ value }: { value: unknown }) => {
+      if (typeof value !== 'string') return value;
+      if (presence === 'clearable' && isBlank(value)) return null;
+      return isTrimmed ? value.trim() : value;
+    }),
+    ValidateIf(
+      (_, value: unknown) =>
+        !(presence === 'clearable' && value === null) && !(presence !== 'required' && value === undefined),
+    ),
+    IsText(maxLength),
+  );
+}
+
+/** A list of texts, each kept as sent; may be left out. */
+export function TextList(options: {
+  maxItems: number;
+  maxLength: number;
+  description: string;
+  example: string[];
+}): PropertyDecorator {
+  const { maxItems, maxLength, description, example } = options;
+  return applyDecorators(
+    ApiProperty({
+      type: 'array',
+      items: { type: 'string', minLength: 1, maxLength },
+      maxItems,
+      required: false,
+      description,
+      example,
+    }),
+    ValidateIf((_, value: unknown) => value !== undefined),
+    IsArray({ message: 'must be a list of strings' }),
+    ArrayMaxSize(maxItems, { message: `must hold at most ${maxItems} items` }),
+    IsText(maxLength, {
+      each: true,
+      message: `must hold strings of 1 to ${maxLength} characters, none of them blank`,
+    }),
+  );
+}

@@ -1,0 +1,57 @@
+import { Global, Module } from '@nestjs/common';
+import { MikroORM } from '@mikro-orm/postgresql';
+import { sql } from 'kysely';
+import type { Pool } from 'pg';
+import { ormOptions } from '../../mikro-orm.config.js';
+import { Readiness } from '../common/readiness.js';
+import { Shutdown, ShutdownPhase } from '../common/shutdown.js';
+import { CONFIG } from '../config/config.module.js';
+import type { Config } from '../config/env.js';
+import { Database } from './database.js';
+import { SchemaCheck } from './schema-check.js';
+
+/** Injection token of the `pg.Pool` that the ORM and the event stream share. */
+export const POSTGRES_POOL = Symbol('POSTGRES_POOL');
+const CONNECTIONS = Symbol('CONNECTIONS');
+
+interface Connections {
+  orm: MikroORM;
+  pool: Pool;
+}
+
+/** Makes the pool without a connection: a process starts, and says that it is not ready, without a database. */
+function createConnections(config: Config, shutdown: Shutdown): Connections {
+  let pool: Pool | undefined;
+  const orm = new MikroORM(
+    ormOptions(config.DATABASE_URL, config.DATABASE_POOL_MAX, (created) => {
+      pool = created;
+    }),
+  );
+  orm.em.getConnection().getClient();
+  if (!pool) throw new Error('the ORM has made no pool');
+  shutdown.register(ShutdownPhase.Disconnect, () => orm.close(true));
+  return { orm, pool };
+}
+
+@Global()
+@Module({
+  providers: [
+    { provide: CONNECTIONS, inject: [CONFIG, Shutdown], useFactory: createConnections },
+    { provide: MikroORM, inject: [CONNECTIONS], useFactory: ({ orm }: Connections) => orm },
+    { provide: POSTGRES_POOL, inject: [CONNECTIONS], useFactory: ({ pool }: Connections) => pool },
+    Database,
+    SchemaCheck,
+  ],
+  exports: [Database, POSTGRES_POOL],
+})
+export class DatabaseModule {
+  constructor(database: Database, schema: SchemaCheck, readiness: Readiness) {
+    readiness.register('database', async () => {
+      await database.run(sql`select 1`);
+    });
+    readiness.register('migrations', async () => {
+      const pending = await schema.pending();
+      if (pending.length > 0) throw new Error(`not run yet: ${pending.join(', ')}`);
+    });
+  }
+}

@@ -1,0 +1,5 @@
+import { Migration20261122145257_init } from './Migration20261122145257_init.js';
+import { Migration20261122150000_event_stream } from './Migration20261122150000_event_stream.js';
+
+/** In the order in which they run. A file that is not in this list does not exist for the product. */
+export const migrations = [Migration20261122145257_init, Migration20261122150000_event_stream];

@@ -1,0 +1,80 @@
+import { EventType } from './event-stream.js';
+import type { DeltaEntry, FactEntry } from './event-stream.js';
+
+/**
+ * The entries of the event stream, each made in one place, so that whoever tells a fact (api, worker,
+ * reconciler) gives it the same natural key and a fact told twice is heard once. The shapes of `data` are the
+ * contract's (API.md, Events).
+ */
+
+interface MessageLike {
+  id: string;
+  content: string;
+}
+
+interface ReplyLike {
+  id: string;
+  attempt: number;
+}
+
+/** A user's message; an AI message comes with its reply. */
+export function messageCreated(message: MessageLike): FactEntry {
+  return {
+    type: EventType.MessageCreated,
+    key: `${EventType.MessageCreated}:${message.id}`,
+    data: { message },
+  };
+}
+
+export function replyQueued(reply: ReplyLike): FactEntry {
+  return { type: EventType.ReplyQueued, key: `${EventType.ReplyQueued}:${reply.id}`, data: { reply } };
+}
+
+/** An attempt begins to speak; what a lower one said is dropped. */
+export function replyStarted({ replyId, attempt }: { replyId: string; attempt: number }): FactEntry {
+  return {
+    type: EventType.ReplyStarted,
+    key: `${EventType.ReplyStarted}:${replyId}:${attempt}`,
+    data: { replyId, attempt },
+    reply: { id: replyId, attempt, effect: 'start', length: null },
+  };
+}
+
+/** A piece of text; `offset` in UTF-16 units of this attempt. */
+export function replyDelta(delta: Omit<DeltaEntry, 'type'>): DeltaEntry {
+  const { replyId, attempt, offset, text } = delta;
+  return { type: EventType.ReplyDelta, replyId, attempt, offset, text };
+}
+
+/** The deltas of the last attempt must by then add up to the message. */
+export function replyCompleted(reply: ReplyLike, message: MessageLike): FactEntry {
+  return replyEnded(EventType.ReplyCompleted, reply, message, message.content.length);
+}
+
+/** Without a message nothing is kept of what was shown, so its length does not matter. */
+export function replyCancelled(reply: ReplyLike, message: MessageLike | null): FactEntry {
+  return replyEnded(EventType.ReplyCancelled, reply, message, message?.content.length ?? null);
+}
+
+export function replyFailed(reply: ReplyLike): FactEntry {
+  return replyEnded(EventType.ReplyFailed, reply, null, null);
+}
+
+/** The last entry of a session; `EventStream.erase` writes it. */
+export function sessionDeleted(): FactEntry {
+  return { type: EventType.SessionDeleted, key: EventType.SessionDeleted, data: {} };
+}
+
+function replyEnded(
+  type: FactEntry['type'],
+  reply: ReplyLike,
+  message: MessageLike | null,
+  length: number | null,
+): FactEntry {
+  return {
+    type,
+    key: `${type}:${reply.id}:${reply.attempt}`,
+    data: { reply, message },
+    reply: { id: reply.id, attempt: reply.attempt, effect: 'end', length },
+  };
+}

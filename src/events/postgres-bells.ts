@@ -1,0 +1,154 @@
+import { setTimeout as sleep } from 'node:timers/promises';
+import pg from 'pg';
+import { withinDeadline } from './deadline.js';
+import { STREAM_DEADLINE_MS } from './event-stream.js';
+import { query } from './postgres-query.js';
+
+/**
+ * Doorbells between processes through PostgreSQL's NOTIFY: "look at these sessions' streams". They carry no
+ * content, and one that is lost only delays.
+ */
+
+const CHANNEL = 'assistly_events';
+
+/** A flush costs a commit under a lock of the whole database, so bells are gathered this long, in milliseconds. */
+const FLUSH_INTERVAL_MS = 20;
+
+/** An id takes 37 bytes, and PostgreSQL refuses payloads from 8,000 bytes on. */
+const IDS_PER_PAYLOAD = 200;
+
+/** Sessions with a bell waiting. Beyond, the database has been away for long, and watchers reread anyway. */
+const MAX_PENDING = 10_000;
+
+export type OnError = (error: Error, what: string) => void;
+
+export class BellSender {
+  readonly #pending = new Set<string>();
+  #sending: Promise<void> | null = null;
+
+  constructor(
+    private readonly pool: pg.Pool,
+    private readonly onError: OnError,
+  ) {}
+
+  /**
+   * Rings soon: at once after a pause, together with others otherwise. Never within the append's transaction:
+   * a NOTIFY takes its lock at commit, and would put every append of the database in one line.
+   */
+  ring(sessionId: string): void {
+    if (this.#pending.size >= MAX_PENDING) return;
+    this.#pending.add(sessionId);
+    this.#sending ??= this.#send();
+  }
+
+  /** Resolves when every bell so far has been rung, or given up. */
+  async drain(): Promise<void> {
+    await this.#sending;
+  }
+
+  async #send(): Promise<void> {
+    while (this.#pending.size > 0) {
+      const ids = [...this.#pending];
+      this.#pending.clear();
+      const payloads: string[] = [];
+      for (let i = 0; i < ids.length; i += IDS_PER_PAYLOAD) {
+        payloads.push(ids.slice(i, i + IDS_PER_PAYLOAD).join(','));
+      }
+      try {
+        await withinDeadline(
+          query(this.pool, 'SELECT pg_notify($1::text, payload) FROM unnest($2::text[]) AS payload', [
+            CHANNEL,
+            payloads,
+          ]),
+        );
+      } catch (error) {
+        this.onError(error as Error, 'ringing the doorbell of event streams');
+      }
+      await sleep(FLUSH_INTERVAL_MS);
+    }
+    this.#sending = null;
+  }
+}
+
+/** Delays between attempts to listen again, in milliseconds. */
+const MIN_BACKOFF_MS = 50;
+const MAX_BACKOFF_MS = 2_000;
+
+/** A peer that vanished without a word is noticed about ten probes, of a second each, after this silence. */
+const KEEPALIVE_MS = 10_000;
+
+/** The one connection of a process that listens; a session connection, which a transaction pooler is not. */
+export class BellReceiver {
+  #client: pg.Client | null = null;
+  /** Settles when LISTEN is in force. Null before the first use. */
+  #listening: Promise<void> | null = null;
+  #isClosed = false;
+
+  constructor(
+    private readonly connectionString: string,
+    private readonly on: {
+      bells: (sessionIds: string[]) => void;
+      /** LISTEN is in force again: bells in between are lost. */
+      resumed: () => void;
+      error: OnError;
+    },
+  ) {}
+
+  /** Resolves when LISTEN is in force, however long it takes: the caller has the deadline. */
+  listen(): Promise<void> {
+    return (this.#listening ??= this.#connect());
+  }
+
+  async close(): Promise<void> {
+    this.#isClosed = true;
+    const client = this.#client;
+    this.#client = null;
+    await client?.end();
+  }
+
+  async #connect(): Promise<void> {
+    for (
+      let backoffMs = MIN_BACKOFF_MS;
+      !this.#isClosed;
+      backoffMs = Math.min(backoffMs * 2, MAX_BACKOFF_MS)
+    ) {
+      try {
+        await this.#open();
+        return;
+      } catch (error) {
+        this.on.error(error as Error, 'listening for event streams');
+        await sleep(backoffMs, undefined, { ref: false });
+      }
+    }
+    throw new Error('the event stream is closed');
+  }
+
+  async #open(): Promise<void> {
+    const client = new pg.Client({
+      connectionString: this.connectionString,
+      application_name: 'assistly-event-stream',
+      keepAlive: true,
+      keepAliveInitialDelayMillis: KEEPALIVE_MS,
+      connectionTimeoutMillis: STREAM_DEADLINE_MS,
+      query_timeout: STREAM_DEADLINE_MS,
+    });
+    client.on('notification', ({ payload }) => this.on.bells(payload?.split(',') ?? []));
+    client.on('error', (error) => this.on.error(error, 'listening for event streams'));
+    client.once('end', () => {
+      if (this.#client !== client) return;
+      this.#client = null;
+      this.#listening = this.#connect();
+      this.#listening.then(this.on.resumed, () => undefined);
+    });
+    try {
+      await client.connect();
+      await client.query(`LISTEN ${CHANNEL}`);
+    } catch (error) {
+      // Not awaited: a server that did not answer does not answer this either.
+      void client.end().catch(() => undefined);
+      throw error;
+    }
+    if (this.#isClosed) await client.end();
+    else this.#client = client;
+  }
+}

@@ -1,0 +1,338 @@
+import type pg from 'pg';
+import { withinDeadline } from './deadline.js';
+import { sessionDeleted } from './entries.js';
+import { EventStream, STREAM_DEADLINE_MS, STREAM_RETENTION_MS } from './event-stream.js';
+import type {
+  AppendResult,
+  Cursor,
+  EventType,
+  ReadResult,
+  ShownText,
+  StreamEntry,
+  StreamEvent,
+  StreamListener,
+  StreamNews,
+} from './event-stream.js';
+import { BellReceiver, BellSender } from './postgres-bells.js';
+import type { OnError } from './postgres-bells.js';
+import { query } from './postgres-query.js';
+import { toReadResult, toRecords, toShownText } from './records.js';
+
+/** At most this many new entries of a session are handed to its listeners; who is further behind rereads. */
+const MAX_NEWS = 100;
+
+/** At most this many sessions are looked up in one query after their bells rang. */
+const MAX_RUNG = 200;
+
+const PRUNE_BATCH = 5_000;
+
+/** The listeners of a session in this process, and up to where they have been told. */
+interface Channel {
+  listeners: Set<{ tell: StreamListener }>;
+  /** Null: not known. The first bell then only says "look". */
+  told: Cursor | null;
+}
+
+interface NewsRow {
+  sessionId: string;
+  generation: string;
+  head: number;
+  /** Null where the stream has nothing new. */
+  seq: number | null;
+  type: EventType;
+  data: string;
+}
+
+/**
+ * The event stream in PostgreSQL's tables (`EVENT_STREAM_SQL`), live by LISTEN/NOTIFY.
+ *
+ * A bell names sessions and nothing more; every process reads what is new of those it has listeners for, in one
+ * query however many rang. Its own appends take the same way.
+ */
+export class PostgresEventStream extends EventStream {
+  readonly #pool: pg.Pool;
+  readonly #onError: OnError;
+  readonly #sender: BellSender;
+  readonly #receiver: BellReceiver;
+  readonly #channels = new Map<string, Channel>();
+  readonly #rung = new Set<string>();
+  #isReading = false;
+
+  /**
+   * @param options.pool for short queries only; stays open at {@link close}. It should have a
+   *   `connectionTimeoutMillis` of about the deadline: otherwise a silent server lets calls that were given up
+   *   pile up in it
+   * @param options.connectionString for the one connection that listens, made at the first subscription
+   * @param options.onError told of failures that no call reports; all of them are made good by a reread
+   */
+  constructor(options: { pool: pg.Pool; connectionString: string; onError: OnError }) {
+    super();
+    this.#pool = options.pool;
+    this.#onError = options.onError;
+    this.#sender = new BellSender(options.pool, options.onError);
+    this.#receiver = new BellReceiver(options.connectionString, {
+      bells: (sessionIds) => this.#rang(sessionIds),
+      resumed: () => this.#tellAllToLook(),
+      error: options.onError,
+    });
+  }
+
+  override head(sessionId: string): Promise<Cursor> {
+    return withinDeadline(this.#head(sessionId));
+  }
+
+  override async append(sessionId: string, entries: readonly StreamEntry[]): Promise<AppendResult> {
+    const records = JSON.stringify(toRecords(entries));
+    const rows = await withinDeadline(
+      this.#query<{ result: string }>('SELECT event_stream_append($1::uuid, $2::jsonb)::text AS result', [
+        sessionId,
+        records,
+      ]),
+    );
+    const result = JSON.parse(rows[0]!.result) as AppendResult;
+    if (result.status === 'appended') this.#sender.ring(sessionId);
+    return result;
+  }
+
+  override async read(sessionId: string, after: Cursor, limit: number): Promise<ReadResult> {
+    const rows = await withinDeadline(
+      this.#query<{ head: number; seq: number | null; type: EventType; data: string }>(
+        `SELECT stream.head, entry.seq, entry.type, entry.data
+         FROM event_streams stream
+         LEFT JOIN LATERAL (
+           SELECT seq, type, data FROM event_stream_entries
+           WHERE session_id = stream.session_id AND seq > $3::bigint ORDER BY seq LIMIT $4::int
+         ) entry ON true
+         WHERE stream.session_id = $1::uuid AND stream.generation = $2::text
+         ORDER BY entry.seq`,
+        [sessionId, after.generation, after.seq, limit],
+      ),
+    );
+    const head = rows[0] ? { generation: after.generation, seq: rows[0].head } : null;
+    return toReadResult(after, head, toEvents(rows));
+  }
+
+  override shown(
+    sessionId: string,
+    replyIds: readonly string[],
+  ): Promise<{ cursor: Cursor; texts: Map<string, ShownText> }> {
+    return withinDeadline(this.#shown(sessionId, replyIds));
+  }
+
+  override async seal(sessionId: string, replyId: string): Promise<ShownText | null> {
+    const [sealed] = await withinDeadline(
+      this.#query<{ attempt: number; length: number; text: string }>(
+        'SELECT attempt, length, text FROM event_stream_seal($1::uuid, $2::uuid)',
+        [sessionId, replyId],
+      ),
+    );
+    return sealed ? toShownText(sealed.attempt, sealed.length, sealed.text) : null;
+  }
+
+  override async erase(sessionId: string): Promise<void> {
+    const { type, data } = sessionDeleted();
+    await withinDeadline(
+      this.#query('SELECT event_stream_erase($1::uuid, $2::text, $3::text)', [
+        sessionId,
+        type,
+        JSON.stringify(data),
+      ]),
+    );
+    this.#sender.ring(sessionId);
+  }
+
+  override async subscribe(sessionId: string, listener: StreamListener): Promise<() => void> {
+    let channel = this.#channels.get(sessionId);
+    if (!channel) {
+      channel = { listeners: new Set(), told: null };
+      this.#channels.set(sessionId, channel);
+    }
+    const { listeners } = channel;
+    const entry = { tell: listener };
+    listeners.add(entry);
+    const unsubscribe = (): void => {
+      if (listeners.delete(entry) && listeners.size === 0) this.#channels.delete(sessionId);
+    };
+    try {
+      await withinDeadline(this.#receiver.listen());
+    } catch (error) {
+      unsubscribe();
+      throw error;
+    }
+    return unsubscribe;
+  }
+
+  override async ping(): Promise<void> {
+    await withinDeadline(this.#query('SELECT 1', []));
+  }
+
+  /** In batches, for half the deadline at most: what is left is for the next time. */
+  override async prune(): Promise<void> {
+    await withinDeadline(this.#prune(performance.now() + STREAM_DEADLINE_MS / 2));
+  }
+
+  /** The pool stays open: it is not ours. */
+  override async close(): Promise<void> {
+    this.#channels.clear();
+    await Promise.allSettled([withinDeadline(this.#sender.drain()), withinDeadline(this.#receiver.close())]);
+  }
+
+  async #query<Row extends object>(text: string, values: unknown[]): Promise<Row[]> {
+    return (await query<Row>(this.#pool, text, values)).rows;
+  }
+
+  async #head(sessionId: string): Promise<Cursor> {
+    // Touched, so that a cursor that is given out is not pruned away the next moment.
+    const rows = await this.#query<Cursor>(
+      `INSERT INTO event_streams (session_id) VALUES ($1::uuid)
+       ON CONFLICT (session_id) DO UPDATE SET touched_at = now()
+       RETURNING generation, head AS seq`,
+      [sessionId],
+    );
+    return rows[0]!;
+  }
+
+  async #shown(
+    sessionId: string,
+    replyIds: readonly string[],
+  ): Promise<{ cursor: Cursor; texts: Map<string, ShownText> }> {
+    // One statement, thus one snapshot: the texts are those of the head.
+    const select = () =>
+      this.#query<{
+        generation: string;
+        head: number;
+        replyId: string | null;
+        attempt: number;
+        length: number;
+        text: string;
+      }>(
+        `SELECT stream.generation, stream.head, reply.reply_id::text AS "replyId", reply.attempt, reply.length,
+           event_stream_text(reply) AS text
+         FROM event_streams stream
+         LEFT JOIN event_stream_replies reply ON reply.session_id = stream.session_id
+           AND reply.reply_id = ANY ($2::uuid[]) AND reply.state <> 'final'
+         WHERE stream.session_id = $1::uuid`,
+        [sessionId, replyIds],
+      );
+    let rows = await select();
+    if (rows.length === 0) {
+      await this.#head(sessionId);
+      rows = await select();
+    }
+    const texts = new Map<string, ShownText>();
+    for (const { replyId, attempt, length, text } of rows) {
+      const shown = replyId === null ? null : toShownText(attempt, length, text);
+      if (replyId !== null && shown) texts.set(replyId, shown);
+    }
+    const { generation, head } = rows[0]!;
+    return { cursor: { generation, seq: head }, texts };
+  }
+
+  async #prune(until: number): Promise<void> {
+    // Streams last: while one has entries or replies, it keeps its generation and numbering.
+    const deletes = [
+      batchedDelete('event_stream_entries', "created_at < now() - $1::int * interval '1 ms'"),
+      batchedDelete('event_stream_replies', "touched_at < now() - $1::int * interval '1 ms'"),
+      batchedDelete(
+        'event_streams',
+        `touched_at < now() - $1::int * interval '1 ms' AND NOT EXISTS (
+           SELECT FROM event_stream_entries entry WHERE entry.session_id = expired.session_id
+         ) AND NOT EXISTS (
+           SELECT FROM event_stream_replies reply WHERE reply.session_id = expired.session_id)`,
+      ),
+    ];
+    for (const text of deletes) {
+      let deleted = PRUNE_BATCH;
+      while (deleted === PRUNE_BATCH) {
+        if (performance.now() >= until) return;
+        const result = await query(this.#pool, text, [STREAM_RETENTION_MS, PRUNE_BATCH]);
+        deleted = result.rowCount ?? 0;
+      }
+    }
+  }
+
+  #rang(sessionIds: readonly string[]): void {
+    for (const sessionId of sessionIds) {
+      if (this.#channels.has(sessionId)) this.#rung.add(sessionId);
+    }
+    if (this.#rung.size > 0 && !this.#isReading) void this.#readRung();
+  }
+
+  /** One query at a time; bells that ring meanwhile are gathered for the next. */
+  async #readRung(): Promise<void> {
+    this.#isReading = true;
+    while (this.#rung.size > 0) {
+      const sessionIds = [...this.#rung].slice(0, MAX_RUNG);
+      for (const sessionId of sessionIds) this.#rung.delete(sessionId);
+      try {
+        const news = Map.groupBy(await withinDeadline(this.#news(sessionIds)), (row) => row.sessionId);
+        for (const sessionId of sessionIds) this.#tellNews(sessionId, news.get(sessionId) ?? []);
+      } catch (error) {
+        this.#onError(error as Error, 'reading the news of event streams');
+        for (const sessionId of sessionIds) this.#tell(sessionId, null);
+      }
+    }
+    this.#isReading = false;
+  }
+
+  #news(sessionIds: string[]): Promise<NewsRow[]> {
+    const told = sessionIds.map((sessionId) => this.#channels.get(sessionId)?.told);
+    return this.#query<NewsRow>(
+      `SELECT stream.session_id::text AS "sessionId", stream.generation, stream.head,
+         entry.seq, entry.type, entry.data
+       FROM unnest($1::uuid[], $2::text[], $3::int[]) AS told (session_id, generation, seq)
+       JOIN event_streams stream USING (session_id)
+       LEFT JOIN LATERAL (
+         SELECT seq, type, data FROM event_stream_entries
+         WHERE session_id = told.session_id AND stream.generation = told.generation AND seq > told.seq
+         ORDER BY seq LIMIT $4::int
+       ) entry ON true
+       ORDER BY stream.session_id, entry.seq`,
+      [
+        sessionIds,
+        told.map((cursor) => cursor?.generation ?? ''),
+        told.map((cursor) => cursor?.seq ?? 0),
+        MAX_NEWS,
+      ],
+    );
+  }
+
+  #tellNews(sessionId: string, rows: readonly NewsRow[]): void {
+    const channel = this.#channels.get(sessionId);
+    if (!channel) return;
+    const told = channel.told;
+    const [stream] = rows;
+    channel.told = stream ? { generation: stream.generation, seq: stream.head } : null;
+    const events = toEvents(rows);
+    // As many as numbers were given out since: none expired, none was cut off by the limit.
+    const isAll =
+      told !== null && stream?.generation === told.generation && told.seq + events.length === stream.head;
+    if (!isAll) this.#tell(sessionId, null);
+    else if (events.length > 0) this.#tell(sessionId, { generation: stream.generation, events });
+  }
+
+  #tellAllToLook(): void {
+    for (const sessionId of this.#channels.keys()) this.#tell(sessionId, null);
+  }
+
+  #tell(sessionId: string, news: StreamNews): void {
+    for (const { tell } of this.#channels.get(sessionId)?.listeners ?? []) {
+      try {
+        tell(news);
+      } catch (error) {
+        this.#onError(error as Error, 'a listener of an event stream');
+      }
+    }
+  }
+}
+
+/** The entries among rows of an outer join, in which a stream without any has one row of nulls. */
+function toEvents(rows: readonly { seq: number | null; type: EventType; data: string }[]): StreamEvent[] {
+  return rows.flatMap(({ seq, type, data }) => (seq === null ? [] : [{ seq, type, data }]));
+}
+
+/** Locking first rechecks the condition on the newest version of a row, and passes over what is in use. */
+function batchedDelete(table: string, condition: string): string {
+  return `DELETE FROM ${table} WHERE ctid = ANY (ARRAY(
+    SELECT ctid FROM ${table} AS expired WHERE ${condition} FOR UPDATE SKIP LOCKED LIMIT $2::int))`;
+}

@@ -1,0 +1,249 @@
+/**
+ * The scripts of the event stream on Redis. Redis runs a script alone, so each is atomic; but it does not undo
+ * one that fails half-way, so `append` decides on every entry before it writes the first.
+ *
+ * All keys of a session begin with KEYS[1], which holds its hash tag:
+ *
+ *     :meta         hash    generation, head, erased
+ *     :log          stream  the entries; the id is `<seq>-0`
+ *     :keys         set     natural keys of the facts in the log
+ *     :replies      hash    reply id → "attempt length state last_seq"; last_seq is its newest entry in the log
+ *     :text:<reply> string  the text shown of a reply that is not final
+ *
+ * and `:news` is the channel. They are derived here and not passed as KEYS, since trimming the log touches
+ * replies that the caller does not know of; the hash tag keeps them in one slot.
+ */
+const PRELUDE = /* Lua */ `
+local base = KEYS[1]
+local META, LOG, KNOWN, REPLIES = base .. ':meta', base .. ':log', base .. ':keys', base .. ':replies'
+
+local function text_key(id) return base .. ':text:' .. id end
+
+local function drop_replies()
+  for _, id in ipairs(redis.call('HKEYS', REPLIES)) do redis.call('DEL', text_key(id)) end
+  redis.call('DEL', REPLIES)
+end
+
+-- Where the stream stands; begins it with the given generation where there is none. Should only its other keys
+-- have survived (an eviction), they belong to a generation that nobody can name any more.
+local function begin(generation, retention_ms)
+  local known = redis.call('HMGET', META, 'generation', 'head', 'erased')
+  if known[1] then return known[1], tonumber(known[2]), known[3] end
+  drop_replies()
+  redis.call('DEL', LOG, KNOWN)
+  redis.call('HSET', META, 'generation', generation, 'head', 0)
+  redis.call('PEXPIRE', META, retention_ms)
+  return generation, 0, false
+end
+
+local function load_reply(id)
+  local stored = redis.call('HGET', REPLIES, id)
+  if not stored then return nil end
+  local attempt, length, state, last_seq = string.match(stored, '^(%d+) (%d+) (%a+) (%d+)$')
+  return { attempt = tonumber(attempt), length = tonumber(length), state = state, last_seq = tonumber(last_seq) }
+end
+
+local function store_reply(id, reply)
+  redis.call('HSET', REPLIES, id,
+    string.format('%d %d %s %d', reply.attempt, reply.length, reply.state, reply.last_seq))
+end
+
+-- The payload: the generation, then a line "<seq> <type> <data>" for each entry (JSON text holds no raw line
+-- break). Beyond the bound it is empty, a bare bell: go and look.
+local function publish(generation, lines, max_bytes)
+  local payload = generation .. '\\n' .. table.concat(lines, '\\n')
+  if #payload > max_bytes then payload = '' end
+  redis.call('PUBLISH', base .. ':news', payload)
+end
+
+local function line(seq, type, data) return string.format('%d %s ', seq, type) .. data end
+`;
+
+/** ARGV: a random generation, retention in ms. Gives { generation, head }. */
+export const HEAD_LUA = /* Lua */ `${PRELUDE}
+local generation, head = begin(ARGV[1], ARGV[2])
+-- Touched, so that a cursor that is given out does not expire the next moment.
+redis.call('PEXPIRE', META, ARGV[2])
+return { generation, head }
+`;
+
+/**
+ * ARGV: a random generation, retention in ms, the log's cap and by how much it may exceed it, the most bytes of
+ * a payload, the entries (JSON array of EntryRecord). Gives an AppendResult as JSON.
+ */
+export const APPEND_LUA = /* Lua */ `${PRELUDE}
+local retention_ms, log_cap, log_slack, max_bytes = ARGV[2], tonumber(ARGV[3]), tonumber(ARGV[4]), tonumber(ARGV[5])
+local entries = cjson.decode(ARGV[6])
+local null = cjson.null
+
+local refused = cjson.encode({ status = 'refused' })
+local function behind(id, reply)
+  return cjson.encode({
+    status = 'behind', replyId = id, attempt = reply and reply.attempt or 0, length = reply and reply.length or 0,
+  })
+end
+
+local generation, head, erased = begin(ARGV[1], retention_ms)
+if erased then return refused end
+
+-- Decide. replies: the state of each reply as the entries before leave it; false where there is none.
+local replies, keys, accepted = {}, {}, {}
+
+-- Whether the entry goes into the log, or is ignored; or nil, and what to answer instead of appending any.
+local function decide(entry)
+  if entry.key ~= null then
+    if keys[entry.key] or redis.call('SISMEMBER', KNOWN, entry.key) == 1 then return false end
+  end
+  if entry.effect == null then return true end
+
+  local id = entry.replyId
+  if replies[id] == nil then replies[id] = load_reply(id) or false end
+  local reply = replies[id]
+  if reply and entry.attempt < reply.attempt then return nil, refused end
+  local is_shut = reply and (reply.state == 'final' or reply.state == 'sealed' and not entry.endsLater)
+
+  if entry.effect == 'start' then
+    if is_shut then return nil, refused end
+    if not reply then
+      replies[id] = { attempt = entry.attempt, length = 0, state = 'open' }
+    elseif entry.attempt > reply.attempt then
+      reply.attempt, reply.length = entry.attempt, 0
+      entry.resets = true
+    end
+  elseif entry.effect == 'delta' then
+    if not reply or entry.attempt > reply.attempt then return nil, behind(id, reply) end
+    if is_shut then return nil, refused end
+    if entry.offset + entry.length <= reply.length then return false end
+    if entry.offset ~= reply.length then return nil, behind(id, reply) end
+    reply.length = reply.length + entry.length
+  else
+    local length = entry.length
+    if length ~= null then
+      local has_all = length == 0
+      if reply then has_all = reply.attempt == entry.attempt and reply.length == length end
+      if not has_all then return nil, behind(id, reply) end
+    end
+    reply = reply or { length = 0 }
+    reply.attempt, reply.state = entry.attempt, 'final'
+    replies[id] = reply
+  end
+  return true
+end
+
+for _, entry in ipairs(entries) do
+  local is_new, answer = decide(entry)
+  if is_new == nil then return answer end
+  if is_new then
+    if entry.key ~= null then keys[entry.key] = true end
+    accepted[#accepted + 1] = entry
+  end
+end
+
+-- Write.
+if #accepted > 0 then
+  local lines, changed = {}, {}
+  for _, entry in ipairs(accepted) do
+    head = head + 1
+    local fields = { 'type', entry.type, 'data', entry.data }
+    if entry.key ~= null then
+      redis.call('SADD', KNOWN, entry.key)
+      fields[#fields + 1] = 'key'
+      fields[#fields + 1] = entry.key
+    end
+    if entry.effect ~= null then
+      local id = entry.replyId
+      fields[#fields + 1] = 'reply'
+      fields[#fields + 1] = id
+      replies[id].last_seq = head
+      changed[id] = true
+      if entry.effect == 'delta' then
+        redis.call('APPEND', text_key(id), cjson.decode(entry.data).text)
+      elseif entry.effect == 'end' or entry.resets then
+        redis.call('DEL', text_key(id))
+      end
+    end
+    redis.call('XADD', LOG, head .. '-0', unpack(fields))
+    lines[#lines + 1] = line(head, entry.type, entry.data)
+  end
+  redis.call('HSET', META, 'head', head)
+  for id in pairs(changed) do
+    store_reply(id, replies[id])
+    redis.call('PEXPIRE', text_key(id), retention_ms)
+  end
+
+  -- What is trimmed takes its natural key along, and its reply where it was the reply's newest entry: nothing
+  -- grows with the age of a session. In steps, so that most appends don't pay for it.
+  local excess = redis.call('XLEN', LOG) - log_cap
+  if excess > log_slack then
+    for _, old in ipairs(redis.call('XRANGE', LOG, '-', '+', 'COUNT', excess)) do
+      local seq = tonumber(string.match(old[1], '^%d+'))
+      for i = 5, #old[2], 2 do
+        local name, value = old[2][i], old[2][i + 1]
+        if name == 'key' then
+          redis.call('SREM', KNOWN, value)
+        else
+          local reply = load_reply(value)
+          if reply and reply.last_seq <= seq then
+            redis.call('HDEL', REPLIES, value)
+            redis.call('DEL', text_key(value))
+          end
+        end
+      end
+    end
+    redis.call('XTRIM', LOG, 'MAXLEN', '=', log_cap)
+  end
+
+  for _, key in ipairs({ META, LOG, KNOWN, REPLIES }) do redis.call('PEXPIRE', key, retention_ms) end
+  publish(generation, lines, max_bytes)
+end
+return cjson.encode({ status = 'appended', cursor = { generation = generation, seq = head } })
+`;
+
+/** ARGV: seq, limit. Gives {} where there is no stream, else { generation, head, seq, type, data, seq, … }. */
+export const READ_LUA = /* Lua */ `${PRELUDE}
+local known = redis.call('HMGET', META, 'generation', 'head')
+if not known[1] then return {} end
+local result = { known[1], tonumber(known[2]) }
+for _, entry in ipairs(redis.call('XRANGE', LOG, '(' .. ARGV[1] .. '-0', '+', 'COUNT', ARGV[2])) do
+  result[#result + 1] = tonumber(string.match(entry[1], '^%d+'))
+  result[#result + 1] = entry[2][2]
+  result[#result + 1] = entry[2][4]
+end
+return result
+`;
+
+/** ARGV: a random generation, retention in ms, reply ids. Gives { generation, head, { id, attempt, length, text }, … }. */
+export const SHOWN_LUA = /* Lua */ `${PRELUDE}
+local generation, head = begin(ARGV[1], ARGV[2])
+local result = { generation, head }
+for i = 3, #ARGV do
+  local reply = load_reply(ARGV[i])
+  if reply and reply.state ~= 'final' then
+    result[#result + 1] = { ARGV[i], reply.attempt, reply.length, redis.call('GET', text_key(ARGV[i])) or '' }
+  end
+end
+return result
+`;
+
+/** ARGV: reply id. Gives { attempt, length, text }, or {} where the reply is unknown or final. */
+export const SEAL_LUA = /* Lua */ `${PRELUDE}
+local reply = load_reply(ARGV[1])
+if not reply or reply.state == 'final' then return {} end
+reply.state = 'sealed'
+store_reply(ARGV[1], reply)
+return { reply.attempt, reply.length, redis.call('GET', text_key(ARGV[1])) or '' }
+`;
+
+/** ARGV: a random generation, retention in ms, the most bytes of a payload, type and data of the last entry. */
+export const ERASE_LUA = /* Lua */ `${PRELUDE}
+local generation, head, erased = begin(ARGV[1], ARGV[2])
+if erased then return end
+head = head + 1
+drop_replies()
+redis.call('DEL', LOG, KNOWN)
+redis.call('HSET', META, 'head', head, 'erased', 1)
+redis.call('XADD', LOG, head .. '-0', 'type', ARGV[4], 'data', ARGV[5])
+redis.call('PEXPIRE', META, ARGV[2])
+redis.call('PEXPIRE', LOG, ARGV[2])
+publish(generation, { line(head, ARGV[4], ARGV[5]) }, tonumber(ARGV[3]))
+`;

@@ -1,0 +1,318 @@
+import { randomBytes } from 'node:crypto';
+import { Redis } from 'ioredis';
+import { withinDeadline } from './deadline.js';
+import { sessionDeleted } from './entries.js';
+import { EventStream, STREAM_DEADLINE_MS, STREAM_RETENTION_MS } from './event-stream.js';
+import type {
+  AppendResult,
+  Cursor,
+  EventType,
+  ReadResult,
+  ShownText,
+  StreamEntry,
+  StreamEvent,
+  StreamListener,
+  StreamNews,
+} from './event-stream.js';
+import { APPEND_LUA, ERASE_LUA, HEAD_LUA, READ_LUA, SEAL_LUA, SHOWN_LUA } from './redis-event-stream.lua.js';
+import { toReadResult, toRecords, toShownText } from './records.js';
+
+/** Entries a session's log keeps, and how many more before it is trimmed: hours of talk, about 2 MB of deltas. */
+const LOG_CAP = 10_000;
+const LOG_SLACK = 100;
+
+/** Larger news are told by a bare bell, in bytes: Redis would hold a copy for every process that listens. */
+const MAX_NEWS_BYTES = 65_536;
+
+/** Channels that are named in one SUBSCRIBE after a reconnection. */
+const RESUBSCRIBE_BATCH = 1_000;
+
+const MAX_BACKOFF_MS = 2_000;
+
+/** A peer that vanished without a word is noticed about ten probes, of a second each, after this silence. */
+const KEEPALIVE_MS = 10_000;
+
+/** The Lua scripts as commands; each takes the session's base key first. */
+interface Scripts {
+  streamHead(base: string, ...args: (string | number)[]): Promise<[string, number]>;
+  streamAppend(base: string, ...args: (string | number)[]): Promise<string>;
+  streamRead(
+    base: string,
+    ...args: (string | number)[]
+  ): Promise<[] | [string, number, ...(string | number)[]]>;
+  streamShown(
+    base: string,
+    ...args: (string | number)[]
+  ): Promise<[string, number, ...[string, number, number, string][]]>;
+  streamSeal(base: string, replyId: string): Promise<[] | [number, number, string]>;
+  streamErase(base: string, ...args: (string | number)[]): Promise<null>;
+}
+
+/** The listeners of a session in this process. */
+interface Channel {
+  listeners: Set<{ tell: StreamListener }>;
+  /** Settles when Redis has confirmed the subscription; null while it is to be asked for (again). */
+  inForce: Promise<unknown> | null;
+}
+
+/**
+ * The event stream in Redis: a capped stream for each session, live by pub/sub. Pub/sub delivers at most once,
+ * and what is published while this process reconnects is gone; so every listener is told to look afterwards.
+ */
+export class RedisEventStream extends EventStream {
+  readonly #prefix: string;
+  readonly #onError: (error: Error, what: string) => void;
+  readonly #commands: Redis & Scripts;
+  /** A connection of its own: commands must not wait behind a flood of news. */
+  readonly #subscriber: Redis;
+  readonly #connecting = new Map<Redis, Promise<void>>();
+  readonly #channels = new Map<string, Channel>();
+
+  /**
+   * @param options.prefix begins every key and channel
+   * @param options.onError told of failures that no call reports; all of them are made good by a reread
+   */
+  constructor(options: { url: string; prefix: string; onError: (error: Error, what: string) => void }) {
+    super();
+    this.#prefix = options.prefix;
+    this.#onError = options.onError;
+    this.#commands = connection(options.url) as Redis & Scripts;
+    const scripts = {
+      streamHead: HEAD_LUA,
+      streamAppend: APPEND_LUA,
+      streamRead: READ_LUA,
+      streamShown: SHOWN_LUA,
+      streamSeal: SEAL_LUA,
+      streamErase: ERASE_LUA,
+    };
+    for (const [name, lua] of Object.entries(scripts)) {
+      this.#commands.defineCommand(name, { lua, numberOfKeys: 1 });
+    }
+    this.#subscriber = connection(options.url);
+    this.#commands.on('error', (error) => this.#onError(error, 'the connection of event streams'));
+    this.#subscriber.on('error', (error) => this.#onError(error, 'listening for event streams'));
+    this.#subscriber.on('message', (name, payload) => this.#tell(name, parseNews(payload)));
+    this.#subscriber.on('close', () => {
+      for (const channel of this.#channels.values()) channel.inForce = null;
+    });
+    this.#subscriber.on('ready', () => void this.#resubscribe());
+  }
+
+  override async head(sessionId: string): Promise<Cursor> {
+    const [generation, seq] = await this.#run((redis) =>
+      redis.streamHead(this.#base(sessionId), newGeneration(), STREAM_RETENTION_MS),
+    );
+    return { generation, seq };
+  }
+
+  override async append(sessionId: string, entries: readonly StreamEntry[]): Promise<AppendResult> {
+    const records = JSON.stringify(toRecords(entries));
+    const result = await this.#run((redis) =>
+      redis.streamAppend(
+        this.#base(sessionId),
+        newGeneration(),
+        STREAM_RETENTION_MS,
+        LOG_CAP,
+        LOG_SLACK,
+        MAX_NEWS_BYTES,
+        records,
+      ),
+    );
+    return JSON.parse(result) as AppendResult;
+  }
+
+  override async read(sessionId: string, after: Cursor, limit: number): Promise<ReadResult> {
+    const [generation, seq, ...fields] = await this.#run((redis) =>
+      redis.streamRead(this.#base(sessionId), after.seq, limit),
+    );
+    if (generation === undefined || seq === undefined) return toReadResult(after, null, []);
+    const events: StreamEvent[] = [];
+    for (let i = 0; i < fields.length; i += 3) {
+      events.push({
+        seq: fields[i] as number,
+        type: fields[i + 1] as EventType,
+        data: fields[i + 2] as string,
+      });
+    }
+    return toReadResult(after, { generation, seq }, events);
+  }
+
+  override async shown(
+    sessionId: string,
+    replyIds: readonly string[],
+  ): Promise<{ cursor: Cursor; texts: Map<string, ShownText> }> {
+    const [generation, seq, ...replies] = await this.#run((redis) =>
+      redis.streamShown(this.#base(sessionId), newGeneration(), STREAM_RETENTION_MS, ...replyIds),
+    );
+    const texts = new Map<string, ShownText>();
+    for (const [replyId, attempt, length, text] of replies) {
+      const shown = toShownText(attempt, length, text);
+      if (shown) texts.set(replyId, shown);
+    }
+    return { cursor: { generation, seq }, texts };
+  }
+
+  override async seal(sessionId: string, replyId: string): Promise<ShownText | null> {
+    const sealed = await this.#run((redis) => redis.streamSeal(this.#base(sessionId), replyId));
+    return sealed.length === 0 ? null : toShownText(...sealed);
+  }
+
+  override async erase(sessionId: string): Promise<void> {
+    const { type, data } = sessionDeleted();
+    await this.#run((redis) =>
+      redis.streamErase(
+        this.#base(sessionId),
+        newGeneration(),
+        STREAM_RETENTION_MS,
+        MAX_NEWS_BYTES,
+        type,
+        JSON.stringify(data),
+      ),
+    );
+  }
+
+  override async subscribe(sessionId: string, listener: StreamListener): Promise<() => void> {
+    const name = `${this.#base(sessionId)}:news`;
+    let channel = this.#channels.get(name);
+    if (!channel) {
+      channel = { listeners: new Set(), inForce: null };
+      this.#channels.set(name, channel);
+    }
+    const { listeners } = channel;
+    const entry = { tell: listener };
+    listeners.add(entry);
+    const unsubscribe = (): void => {
+      if (!listeners.delete(entry) || listeners.size > 0) return;
+      this.#channels.delete(name);
+      // Without a connection there is nothing to end: the next one asks for the channels that are left.
+      if (this.#subscriber.status !== 'ready') return;
+      this.#subscriber.unsubscribe(name).catch((error: Error) => {
+        this.#onError(error, 'leaving an event stream');
+      });
+    };
+    try {
+      await withinDeadline(this.#inForce(name, channel));
+    } catch (error) {
+      unsubscribe();
+      throw error;
+    }
+    return unsubscribe;
+  }
+
+  override async ping(): Promise<void> {
+    await this.#run((redis) => redis.ping());
+  }
+
+  /** Nothing to do: keys expire by themselves, and appends trim the log. */
+  override async prune(): Promise<void> {}
+
+  override async close(): Promise<void> {
+    this.#channels.clear();
+    // After the answers to what is under way, where there is someone to answer.
+    if (this.#commands.status === 'ready') await withinDeadline(this.#commands.quit()).catch(() => undefined);
+    this.#commands.disconnect();
+    this.#subscriber.disconnect();
+  }
+
+  /** All keys of a session share a hash tag, thus a slot. */
+  #base(sessionId: string): string {
+    return `${this.#prefix}:{${sessionId}}`;
+  }
+
+  #run<T>(command: (redis: Redis & Scripts) => Promise<T>): Promise<T> {
+    return withinDeadline(this.#connected(this.#commands).then(() => command(this.#commands)));
+  }
+
+  /** Waits for the first connection only; later ones are made in the background, and calls fail meanwhile. */
+  #connected(redis: Redis): Promise<void> {
+    let connecting = this.#connecting.get(redis);
+    if (!connecting) {
+      connecting = redis.connect().catch((error: unknown) => {
+        this.#connecting.set(redis, Promise.resolve());
+        throw error;
+      });
+      this.#connecting.set(redis, connecting);
+    }
+    return connecting;
+  }
+
+  async #inForce(name: string, channel: Channel): Promise<void> {
+    await this.#connected(this.#subscriber);
+    channel.inForce ??= this.#subscriber.subscribe(name);
+    try {
+      await channel.inForce;
+    } catch (error) {
+      channel.inForce = null;
+      throw error;
+    }
+  }
+
+  /** ioredis can resubscribe by itself, but says "ready" before it has: too early to reread. */
+  async #resubscribe(): Promise<void> {
+    const names = [...this.#channels.keys()];
+    for (let i = 0; i < names.length; i += RESUBSCRIBE_BATCH) {
+      const batch = names.slice(i, i + RESUBSCRIBE_BATCH).filter((name) => this.#channels.has(name));
+      if (batch.length === 0) continue;
+      const inForce = this.#subscriber.subscribe(...batch);
+      for (const name of batch) this.#channels.get(name)!.inForce = inForce;
+      try {
+        await inForce;
+      } catch (error) {
+        this.#onError(error as Error, 'listening for event streams again');
+        // From the start, unless the connection is gone already, which leads there too.
+        if (this.#subscriber.status === 'ready') this.#subscriber.disconnect(true);
+        return;
+      }
+      for (const name of batch) this.#tell(name, null);
+    }
+  }
+
+  #tell(name: string, news: StreamNews): void {
+    for (const { tell } of this.#channels.get(name)?.listeners ?? []) {
+      try {
+        tell(news);
+      } catch (error) {
+        this.#onError(error as Error, 'a listener of an event stream');
+      }
+    }
+  }
+}
+
+function connection(url: string): Redis {
+  return new Redis(url, {
+    lazyConnect: true,
+    connectTimeout: STREAM_DEADLINE_MS,
+    keepAlive: KEEPALIVE_MS,
+    // Fail now rather than pile up: the rows are safe, and callers have better to do than wait.
+    enableOfflineQueue: false,
+    maxRetriesPerRequest: 1,
+    autoResendUnfulfilledCommands: false,
+    commandTimeout: STREAM_DEADLINE_MS,
+    // Given up when it is silent for so long after a command, which has failed by then, and so will the next.
+    socketTimeout: STREAM_DEADLINE_MS,
+    retryStrategy: (times) => Math.min(50 * 2 ** (times - 1), MAX_BACKOFF_MS) * (0.5 + Math.random() / 2),
+    // See #resubscribe.
+    autoResubscribe: false,
+  });
+}
+
+/** Used where the stream has to begin anew. 64 random bits tell it from the one that was lost. */
+function newGeneration(): string {
+  return randomBytes(8).toString('hex');
+}
+
+/** The inverse of the scripts' `publish`. */
+function parseNews(payload: string): StreamNews {
+  if (payload === '') return null;
+  const [generation, ...lines] = payload.split('\n');
+  const events = lines.map((line) => {
+    const typeAt = line.indexOf(' ') + 1;
+    const dataAt = line.indexOf(' ', typeAt) + 1;
+    return {
+      seq: Number(line.slice(0, typeAt)),
+      type: line.slice(typeAt, dataAt - 1) as EventType,
+      data: line.slice(dataAt),
+    };
+  });
+  return { generation: generation!, events };
+}

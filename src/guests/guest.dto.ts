@@ -1,0 +1,42 @@
+import { ApiProperty } from '@nestjs/swagger';
+import { IsEmail, ValidateIf } from 'class-validator';
+import { Text } from '../common/text.js';
+import { isoTime, type TimeText } from '../database/database.js';
+
+/** What a guest may tell of itself when a session opens; a blank counts as not told. */
+export class GuestInputDto {
+  @Text({ maxLength: 255, isTrimmed: true, presence: 'clearable', example: 'Ada' })
+  name?: string | null;
+  @Text({
+    maxLength: 255,
+    isTrimmed: true,
+    presence: 'clearable',
+    format: 'email',
+    example: 'ada@example.com',
+  })
+  @ValidateIf((_, value: unknown) => value !== undefined && value !== null)
+  @IsEmail({}, { message: 'must be an e-mail address' })
+  email?: string | null;
+}
+
+export class GuestDto {
+  @ApiProperty({ format: 'uuid' })
+  id!: string;
+  @ApiProperty({ type: String, nullable: true, example: 'Ada' })
+  name!: string | null;
+  @ApiProperty({ type: String, nullable: true, example: 'ada@example.com' })
+  email!: string | null;
+  @ApiProperty({ format: 'date-time' })
+  createdAt!: string;
+}
+
+export interface GuestRow {
+  id: string;
+  name: string | null;
+  email: string | null;
+  created_at: TimeText;
+}
+
+export function toGuestDto(row: GuestRow): GuestDto {
+  return { id: row.id, name: row.name, email: row.email, createdAt: isoTime(row.created_at) };
+}

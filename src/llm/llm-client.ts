@@ -1,0 +1,69 @@
+/** One turn of a chat-completions conversation. */
+export interface ChatTurn {
+  role: 'system' | 'user' | 'assistant';
+  content: string;
+}
+
+export interface LlmRequest {
+  /** The chatbot's own model; null: the configured default. */
+  model: string | null;
+  /** What the model is told: the prompt, the history and the messages to answer, oldest first. */
+  turns: readonly ChatTurn[];
+  /** The chatbot's facts that went into the prompt, as data, for a client that does not read prose. */
+  characteristics: readonly string[];
+  /** Aborting it closes the provider's connection; the iteration then throws `signal.reason`. */
+  signal: AbortSignal;
+}
+
+export const FinishReason = { Stop: 'stop', Length: 'length', ContentFilter: 'content_filter' } as const;
+export type FinishReason = (typeof FinishReason)[keyof typeof FinishReason];
+
+/** One step of an answer. The finish and the usage come once, after the last text, in either order. */
+export type LlmChunk =
+  | { type: 'text'; text: string }
+  | { type: 'finish'; reason: FinishReason; isRefusal: boolean }
+  | { type: 'usage'; inputTokens: number; outputTokens: number };
+
+/**
+ * The port to a language model. An iteration that ends without a `finish` chunk was cut off, whatever the
+ * provider says: the caller must not take its text for an answer. It throws only {@link LlmError}, or the
+ * abort signal's reason, and ends within the configured deadlines.
+ */
+export abstract class LlmClient {
+  /** The name that a reply records for this request: what will be asked, before anything is sent. */
+  abstract modelFor(request: Pick<LlmRequest, 'model'>): string;
+  /** Stopping the iteration early closes the provider's connection, as aborting the signal does. */
+  abstract stream(request: LlmRequest): AsyncIterable<LlmChunk>;
+  /** Closes every connection; calls under way fail. For the shutdown, once the replies are handed back. */
+  async close(): Promise<void> {}
+}
+
+/** Why a call failed; each is a `ReplyErrorCode` too. */
+export const LlmErrorCode = {
+  ProviderTimeout: 'provider_timeout',
+  ProviderUnavailable: 'provider_unavailable',
+  ProviderRateLimited: 'provider_rate_limited',
+  ProviderRejected: 'provider_rejected',
+  ContextTooLong: 'context_too_long',
+  EmptyReply: 'empty_reply',
+} as const;
+export type LlmErrorCode = (typeof LlmErrorCode)[keyof typeof LlmErrorCode];
+
+/** A failed call, classified once, so that nobody else has to know a provider's errors. */
+export class LlmError extends Error {
+  constructor(
+    /** What the guest is told. */
+    readonly code: LlmErrorCode,
+    /** For the log only: it may quote the provider, and never reaches a response. */
+    message: string,
+    readonly options: {
+      isRetryable: boolean;
+      /** How long the provider asked to be left alone, in milliseconds. */
+      retryAfterMs?: number;
+      cause?: unknown;
+    },
+  ) {
+    super(message, { cause: options.cause });
+    this.name = 'LlmError';
+  }
+}

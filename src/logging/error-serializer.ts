@@ -1,0 +1,58 @@
+/**
+ * What the log says of an error: enough to find the cause, and nothing that people wrote. The ORM's errors quote
+ * the statement with its values, and PostgreSQL's the value that did not fit; of both only the code, and the name
+ * of the constraint, is kept. A provider's words are kept, without our keys.
+ */
+
+/** How deep a chain of causes is followed. */
+const MAX_DEPTH = 4;
+const SQLSTATE = /^[0-9A-Z]{5}$/;
+/** Things that look like a key or a token, whoever's they are. */
+const SECRETS = /\b(?:sk|pk|ast|aet)[-_][A-Za-z0-9._-]{8,}|Bearer\s+\S+|\beyJ[A-Za-z0-9._-]{20,}/g;
+const URL_CREDENTIALS = /(\w+:\/\/)[^/@\s]+@/g;
+
+export interface LoggedError {
+  type: string;
+  message: string;
+  code?: string;
+  constraint?: string;
+  stack?: string;
+  cause?: LoggedError;
+}
+
+/** @param secrets values that must not show up in a message */
+export function createErrorSerializer(
+  secrets: readonly (string | undefined)[],
+): (error: unknown) => LoggedError {
+  const known = secrets.filter((secret): secret is string => secret !== undefined && secret.length >= 4);
+  const clean = (text: string): string => {
+    let cleaned = text.replaceAll(SECRETS, '[redacted]').replaceAll(URL_CREDENTIALS, '$1[redacted]@');
+    for (const secret of known) cleaned = cleaned.replaceAll(secret, '[redacted]');
+    return cleaned.slice(0, 2_000);
+  };
+
+  const serialize = (error: unknown, depth: number): LoggedError => {
+    if (typeof error !== 'object' || error === null)
+      return { type: typeof error, message: clean(String(error)) };
+    const { name, message, stack, code, constraint, cause } = error as Record<string, unknown>;
+    const isFromDatabase = typeof code === 'string' && SQLSTATE.test(code) && !/^E[A-Z]{4}$/.test(code);
+    const frames =
+      typeof stack === 'string'
+        ? stack
+            .split('\n')
+            .filter((line) => /^\s+at /.test(line))
+            .join('\n')
+        : undefined;
+    return {
+      type: error.constructor?.name ?? String(name),
+      message: isFromDatabase ? 'the database refused the statement' : clean(String(message)),
+      ...(typeof code === 'string' && { code }),
+      ...(typeof constraint === 'string' && { constraint }),
+      ...(frames && { stack: frames }),
+      ...(cause !== undefined &&
+        cause !== null &&
+        depth < MAX_DEPTH && { cause: serialize(cause, depth + 1) }),
+    };
+  };
+  return (error) => serialize(error, 1);
+}

@@ -1,0 +1,72 @@
+import { randomUUID } from 'node:crypto';
+import type { IncomingMessage, ServerResponse } from 'node:http';
+import { type DynamicModule, Module } from '@nestjs/common';
+import { LoggerModule } from 'nestjs-pino';
+import type { Config } from '../config/env.js';
+import { createErrorSerializer } from './error-serializer.js';
+
+const REQUEST_ID = /^[\x21-\x7e]{1,128}$/;
+
+/** The caller's request id where it sends a usable one, a new one otherwise; echoed on the response. */
+function requestIdOf(request: IncomingMessage, response: ServerResponse): string {
+  const given = request.headers['x-request-id'];
+  const id = typeof given === 'string' && REQUEST_ID.test(given) ? given : randomUUID();
+  response.setHeader('X-Request-Id', id);
+  return id;
+}
+
+/** What Nest tells of its own start: of use to nobody once it works. */
+const NOISE = new Set(['InstanceLoader', 'RoutesResolver', 'RouterExplorer', 'NestFactory']);
+
+/** The path and query, without the one credential that may stand in a query. */
+export const redactUrl = (url: string): string => url.replaceAll(/([?&]token=)[^&#]*/gi, '$1[redacted]');
+
+/**
+ * Structured logs, pretty in a terminal. One line a request and one a reply attempt, each with the ids that lead
+ * to the other; never a token, a key, a message's text or an e-mail address: headers and bodies are not logged.
+ */
+@Module({})
+export class LoggingModule {
+  static forRoot(config: Config): DynamicModule {
+    return {
+      module: LoggingModule,
+      imports: [
+        LoggerModule.forRoot({
+          pinoHttp: {
+            level: config.LOG_LEVEL,
+            genReqId: requestIdOf,
+            quietReqLogger: true,
+            customAttributeKeys: { reqId: 'requestId' },
+            serializers: {
+              req: (request: { method: string; url: string }) => ({
+                method: request.method,
+                url: redactUrl(request.url),
+              }),
+              res: (response: { statusCode: number }) => ({ status: response.statusCode }),
+              err: createErrorSerializer([
+                config.OPENAI_API_KEY,
+                config.CLERK_SECRET_KEY,
+                config.BULL_BOARD_PASSWORD,
+              ]),
+            },
+            customLogLevel: (_request, response, error) =>
+              error !== undefined || response.statusCode >= 500 ? 'error' : 'info',
+            autoLogging: { ignore: (request) => (request.url ?? '').startsWith('/health/') },
+            hooks: {
+              logMethod(inputArgs, method) {
+                const [first] = inputArgs as unknown[];
+                const context =
+                  typeof first === 'object' && first !== null && 'context' in first ? first.context : '';
+                if (!NOISE.has(String(context)) || this.isLevelEnabled('debug'))
+                  method.apply(this, inputArgs);
+              },
+            },
+            ...(process.stdout.isTTY && {
+              transport: { target: 'pino-pretty', options: { singleLine: true, ignore: 'pid,hostname' } },
+            }),
+          },
+        }),
+      ],
+    };
+  }
+}

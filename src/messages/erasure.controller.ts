@@ -1,0 +1,54 @@
+import { Controller, Delete, HttpCode } from '@nestjs/common';
+import { ApiNoContentResponse, ApiOperation, ApiTags } from '@nestjs/swagger';
+import { Access } from '../auth/access.js';
+import { Owner } from '../auth/principal.js';
+import { ApiIdParam, IdParam } from '../common/id-param.js';
+import { ApiProblems } from '../common/problem-api.js';
+import { ErasureService } from './erasure.service.js';
+
+/** Every deletion that takes conversations with it. */
+@Controller('v1')
+export class ErasureController {
+  constructor(private readonly erasure: ErasureService) {}
+
+  @Delete('chatbots/:id')
+  @Access('owner')
+  @HttpCode(204)
+  @ApiTags('Chatbots')
+  @ApiOperation({ summary: 'Delete a chatbot and all that hangs below it', operationId: 'deleteChatbot' })
+  @ApiIdParam()
+  @ApiNoContentResponse()
+  @ApiProblems(401, 404)
+  deleteChatbot(@Owner() owner: string, @IdParam() id: string): Promise<void> {
+    return this.erasure.deleteChatbot(owner, id);
+  }
+
+  @Delete('sessions/:id')
+  @Access('owner')
+  @HttpCode(204)
+  @ApiTags('Sessions')
+  @ApiOperation({
+    summary: 'Delete a session everywhere',
+    description:
+      'Its messages, replies, jobs and events go; its tokens end; its guest goes with the last session.',
+    operationId: 'deleteSession',
+  })
+  @ApiIdParam()
+  @ApiNoContentResponse()
+  @ApiProblems(401, 404)
+  deleteSession(@Owner() owner: string, @IdParam() id: string): Promise<void> {
+    return this.erasure.deleteSession(owner, id);
+  }
+
+  @Delete('guests/:id')
+  @Access('owner')
+  @HttpCode(204)
+  @ApiTags('Guests')
+  @ApiOperation({ summary: 'Erase a guest and its sessions', operationId: 'deleteGuest' })
+  @ApiIdParam()
+  @ApiNoContentResponse()
+  @ApiProblems(401, 404)
+  deleteGuest(@Owner() owner: string, @IdParam() id: string): Promise<void> {
+    return this.erasure.deleteGuest(owner, id);
+  }
+}

@@ -1,0 +1,71 @@
+import { Injectable } from '@nestjs/common';
+import { sql } from 'kysely';
+import type { Principal } from '../auth/principal.js';
+import { decodeCursor, isSequenceKey, type Page, type PageRequest, toPage } from '../common/page.js';
+import { ChatSessionsService } from '../chat-sessions/chat-sessions.service.js';
+import { Database } from '../database/database.js';
+import { formatCursor } from '../events/event-stream.js';
+import { messageColumns, type MessageDto, type MessageRow, toMessageDto } from './message.dto.js';
+import type { PostedMessageDto } from './opened-session.dto.js';
+import { toReplyDto } from './reply.dto.js';
+import { ReplyAnnouncer } from './reply-announcer.js';
+import { ReplyLifecycle } from './reply-lifecycle.js';
+import { ReplyQueue } from './reply-queue.js';
+
+/** A cursor that no stream knows: whoever opens with it gets a snapshot first, so it loses nothing either. */
+export const UNKNOWN_CURSOR = 'unknown0-0';
+
+export type Order = 'asc' | 'desc';
+
+@Injectable()
+export class MessagesService {
+  constructor(
+    private readonly database: Database,
+    private readonly sessions: ChatSessionsService,
+    private readonly lifecycle: ReplyLifecycle,
+    private readonly announcer: ReplyAnnouncer,
+    private readonly queue: ReplyQueue,
+  ) {}
+
+  /**
+   * Stores a user message and the reply to come, tells the watchers, and rings the queue. Returns as soon as both
+   * are stored: neither a slow stream nor a dead queue fails it, since both are made up for from the rows.
+   *
+   * @returns the answer, and the cursor from which the events of this post follow
+   */
+  async post(
+    caller: Principal,
+    sessionId: string,
+    content: string,
+    requestId: string,
+  ): Promise<{ posted: PostedMessageDto; cursor: string }> {
+    const session = await this.sessions.find(caller, sessionId);
+    const head = await this.announcer.head(session.id);
+    const stored = await this.lifecycle.post(session.id, content, requestId);
+    const posted = { message: toMessageDto(stored.message), reply: toReplyDto(stored.reply) };
+    await this.announcer.announcePosted(posted.message, posted.reply);
+    if (stored.dispatch) await this.queue.ring(stored.dispatch);
+    return { posted, cursor: head ? formatCursor(head) : UNKNOWN_CURSOR };
+  }
+
+  async list(
+    caller: Principal,
+    sessionId: string,
+    order: Order,
+    page: PageRequest,
+  ): Promise<Page<MessageDto>> {
+    const session = await this.sessions.find(caller, sessionId);
+    const list = `messages:${session.id}:${order}`;
+    const after = page.cursor === undefined ? null : decodeCursor(list, page.cursor, isSequenceKey);
+    const isAscending = order === 'asc';
+    const rows = await this.database.runSafely(
+      sql<MessageRow>`
+        select ${messageColumns} from messages
+        where chat_session_id = ${session.id}
+          ${after ? sql`and sequence ${isAscending ? sql`>` : sql`<`} ${after[0]}` : sql``}
+        order by sequence ${isAscending ? sql`asc` : sql`desc`}
+        limit ${page.limit + 1}`,
+    );
+    return toPage(rows, page.limit, list, (row) => [row.sequence], toMessageDto);
+  }
+}

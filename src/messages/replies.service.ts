@@ -1,0 +1,84 @@
+import { Injectable } from '@nestjs/common';
+import { sql } from 'kysely';
+import type { Principal } from '../auth/principal.js';
+import { notFound } from '../common/app-error.js';
+import { Shutdown } from '../common/shutdown.js';
+import { isOf } from '../chat-sessions/chat-sessions.service.js';
+import { Database } from '../database/database.js';
+import { EventStream, EventType } from '../events/event-stream.js';
+import { isFinal, replyColumns, type ReplyDto, type ReplyRow, toReplyDto } from './reply.dto.js';
+
+/** The longest poll, in seconds. */
+export const MAX_WAIT_SECONDS = 30;
+/** While waiting the row is looked at this often, should the event stream be silent or down. */
+const REREAD_INTERVAL_MS = 2_000;
+
+const FINAL_EVENTS: readonly string[] = [
+  EventType.ReplyCompleted,
+  EventType.ReplyCancelled,
+  EventType.ReplyFailed,
+  EventType.SessionDeleted,
+];
+
+@Injectable()
+export class RepliesService {
+  constructor(
+    private readonly database: Database,
+    private readonly stream: EventStream,
+    private readonly shutdown: Shutdown,
+  ) {}
+
+  /** @throws AppError not_found where there is none, or it is not the caller's */
+  async get(caller: Principal, id: string): Promise<ReplyDto> {
+    return toReplyDto(await this.find(caller, id));
+  }
+
+  /**
+   * The reply once it is final, or as it is after so many seconds, when the caller has gone, or when the process
+   * stops.
+   */
+  async wait(caller: Principal, id: string, seconds: number, callerGone: AbortSignal): Promise<ReplyDto> {
+    let row = await this.find(caller, id);
+    if (isFinal(row.status) || seconds === 0) return toReplyDto(row);
+    const end = AbortSignal.any([callerGone, this.shutdown.signal, AbortSignal.timeout(seconds * 1000)]);
+    let wake = (): void => undefined;
+    const unsubscribe = await this.stream
+      .subscribe(row.chat_session_id, (news) => {
+        if (!news || news.events.some((event) => FINAL_EVENTS.includes(event.type))) wake();
+      })
+      .catch(() => () => undefined); // then the rows alone tell
+    try {
+      // Read again first: it may have ended before anybody listened.
+      for (
+        row = await this.find(caller, id);
+        !isFinal(row.status) && !end.aborted;
+        row = await this.find(caller, id)
+      ) {
+        await new Promise<void>((resolve) => {
+          const timer = setTimeout(resolve, REREAD_INTERVAL_MS);
+          wake = () => {
+            clearTimeout(timer);
+            resolve();
+          };
+          end.addEventListener('abort', wake, { once: true });
+        });
+        end.removeEventListener('abort', wake);
+      }
+      return toReplyDto(row);
+    } finally {
+      unsubscribe();
+    }
+  }
+
+  private async find(caller: Principal, id: string): Promise<ReplyRow> {
+    const [row] = await this.database.runSafely(
+      sql<ReplyRow>`
+        select ${replyColumns} from replies
+        join chat_sessions s on s.id = replies.chat_session_id
+        join chatbots c on c.id = s.chatbot_id
+        where replies.id = ${id} and ${isOf(caller)}`,
+    );
+    if (!row) throw notFound();
+    return row;
+  }
+}

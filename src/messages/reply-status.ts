@@ -1,0 +1,36 @@
+/** The closed sets of a reply's life, as clients see them (API.md, Resources). */
+
+export const ReplyStatus = {
+  Queued: 'queued',
+  InProgress: 'in_progress',
+  Completed: 'completed',
+  Failed: 'failed',
+  Cancelled: 'cancelled',
+} as const;
+export type ReplyStatus = (typeof ReplyStatus)[keyof typeof ReplyStatus];
+
+export const FINAL_STATUSES: readonly ReplyStatus[] = [
+  ReplyStatus.Completed,
+  ReplyStatus.Failed,
+  ReplyStatus.Cancelled,
+];
+
+export const ReplyFinishReason = {
+  Stop: 'stop',
+  Length: 'length',
+  ContentFilter: 'content_filter',
+  Cancelled: 'cancelled',
+} as const;
+export type ReplyFinishReason = (typeof ReplyFinishReason)[keyof typeof ReplyFinishReason];
+
+export const ReplyErrorCode = {
+  ProviderTimeout: 'provider_timeout',
+  ProviderUnavailable: 'provider_unavailable',
+  ProviderRateLimited: 'provider_rate_limited',
+  ProviderRejected: 'provider_rejected',
+  ContextTooLong: 'context_too_long',
+  EmptyReply: 'empty_reply',
+  Expired: 'expired',
+  Internal: 'internal',
+} as const;
+export type ReplyErrorCode = (typeof ReplyErrorCode)[keyof typeof ReplyErrorCode];

@@ -1,0 +1,158 @@
+import { ApiProperty } from '@nestjs/swagger';
+import { sql } from 'kysely';
+import { isoTime, isoTimeOrNull, type TimeText } from '../database/database.js';
+import { FINAL_STATUSES, ReplyErrorCode, ReplyFinishReason, ReplyStatus } from './reply-status.js';
+
+/** What a guest is told of each failure: never the provider's own words, which may hold a key or a URL. */
+const ERROR_DETAILS: Record<ReplyErrorCode, string> = {
+  provider_timeout: 'The model took too long to answer.',
+  provider_unavailable: 'The model could not be reached.',
+  provider_rate_limited: 'The model is busy.',
+  provider_rejected: 'The model did not accept the request.',
+  context_too_long: 'The conversation is too long for the model.',
+  empty_reply: 'The model had nothing to say.',
+  expired: 'The reply was not ready in time.',
+  internal: 'Something went wrong on our side.',
+};
+
+export class ReplyUsageDto {
+  @ApiProperty({ example: 412 })
+  inputTokens!: number;
+  @ApiProperty({ example: 57 })
+  outputTokens!: number;
+  @ApiProperty({ description: 'True where the provider sent no count and it was estimated.' })
+  estimated!: boolean;
+}
+
+export class ReplyErrorDto {
+  @ApiProperty({ enum: ReplyErrorCode, enumName: 'ReplyErrorCode' })
+  code!: ReplyErrorCode;
+  @ApiProperty({ example: ERROR_DETAILS.provider_timeout })
+  detail!: string;
+}
+
+export class ReplyDto {
+  @ApiProperty({ format: 'uuid' })
+  id!: string;
+  @ApiProperty({ format: 'uuid' })
+  chatSessionId!: string;
+  @ApiProperty({ enum: ReplyStatus, enumName: 'ReplyStatus', description: 'The last three are final.' })
+  status!: ReplyStatus;
+  @ApiProperty({
+    type: String,
+    format: 'uuid',
+    nullable: true,
+    description: 'The AI message, once there is one.',
+  })
+  messageId!: string | null;
+  @ApiProperty({
+    type: String,
+    format: 'uuid',
+    nullable: true,
+    description: 'The reply that this one retries.',
+  })
+  retryOf!: string | null;
+  @ApiProperty({ description: 'Counts the attempts to generate it; never goes down.', example: 1 })
+  attempt!: number;
+  @ApiProperty({
+    type: String,
+    nullable: true,
+    description: 'The model that spoke, or speaks.',
+    example: 'gpt-5-mini',
+  })
+  model!: string | null;
+  @ApiProperty({ enum: ReplyFinishReason, enumName: 'ReplyFinishReason', nullable: true })
+  finishReason!: ReplyFinishReason | null;
+  @ApiProperty({ type: ReplyUsageDto, nullable: true })
+  usage!: ReplyUsageDto | null;
+  @ApiProperty({ type: ReplyErrorDto, nullable: true })
+  error!: ReplyErrorDto | null;
+  @ApiProperty({ format: 'date-time' })
+  createdAt!: string;
+  @ApiProperty({ type: String, format: 'date-time', nullable: true })
+  startedAt!: string | null;
+  @ApiProperty({ type: String, format: 'date-time', nullable: true })
+  firstTokenAt!: string | null;
+  @ApiProperty({ type: String, format: 'date-time', nullable: true })
+  finishedAt!: string | null;
+}
+
+/** A row of `replies`, as {@link replyColumns} selects it. */
+export interface ReplyRow {
+  id: string;
+  chat_session_id: string;
+  status: ReplyStatus;
+  message_id: string | null;
+  retry_of_id: string | null;
+  attempt: number;
+  failures: number;
+  model: string | null;
+  finish_reason: ReplyFinishReason | null;
+  input_tokens: number | null;
+  output_tokens: number | null;
+  is_usage_estimated: boolean;
+  error_code: ReplyErrorCode | null;
+  partial_text: string | null;
+  created_at: TimeText;
+  started_at: TimeText | null;
+  first_token_at: TimeText | null;
+  finished_at: TimeText | null;
+  request_id: string | null;
+  dispatch_count: number;
+}
+
+/** For `select … from replies`, and for `returning` of statements on it. */
+export const replyColumns = sql.raw(
+  `replies.id, replies.chat_session_id, replies.status,
+   (select m.id from messages m where m.reply_id = replies.id and m.sender = 'ai') as message_id,
+   replies.retry_of_id, replies.attempt, replies.failures, replies.model, replies.finish_reason,
+   replies.input_tokens, replies.output_tokens, replies.is_usage_estimated, replies.error_code,
+   replies.partial_text, replies.created_at, replies.started_at, replies.first_token_at, replies.finished_at,
+   replies.request_id, replies.dispatch_count`,
+);
+
+export const isFinal = (status: ReplyStatus): boolean => FINAL_STATUSES.includes(status);
+
+export function toReplyDto(row: ReplyRow): ReplyDto {
+  return {
+    id: row.id,
+    chatSessionId: row.chat_session_id,
+    status: row.status,
+    messageId: row.message_id,
+    retryOf: row.retry_of_id,
+    attempt: row.attempt,
+    model: row.model,
+    finishReason: row.finish_reason,
+    // The estimate of the input is stored before the call; it is a usage once there is an output to it.
+    usage:
+      row.input_tokens !== null && row.output_tokens !== null
+        ? {
+            inputTokens: row.input_tokens,
+            outputTokens: row.output_tokens,
+            estimated: row.is_usage_estimated,
+          }
+        : null,
+    error: row.error_code === null ? null : { code: row.error_code, detail: ERROR_DETAILS[row.error_code] },
+    createdAt: isoTime(row.created_at),
+    startedAt: isoTimeOrNull(row.started_at),
+    firstTokenAt: isoTimeOrNull(row.first_token_at),
+    finishedAt: isoTimeOrNull(row.finished_at),
+  };
+}
+
+/** The reply as it was when it was queued, for telling that again later. */
+export function asQueued(reply: ReplyDto): ReplyDto {
+  return {
+    ...reply,
+    status: ReplyStatus.Queued,
+    messageId: null,
+    attempt: 0,
+    model: null,
+    finishReason: null,
+    usage: null,
+    error: null,
+    startedAt: null,
+    firstTokenAt: null,
+    finishedAt: null,
+  };
+}

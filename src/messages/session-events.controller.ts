@@ -1,0 +1,110 @@
+import { Controller, Get, Head, Headers, HttpCode, Post, Query, Res } from '@nestjs/common';
+import {
+  ApiCreatedResponse,
+  ApiHeader,
+  ApiOkResponse,
+  ApiOperation,
+  ApiProduces,
+  ApiQuery,
+  ApiTags,
+} from '@nestjs/swagger';
+import type { Response } from 'express';
+import { Access } from '../auth/access.js';
+import { Caller, type Principal } from '../auth/principal.js';
+import { ApiIdParam, IdParam } from '../common/id-param.js';
+import { ApiProblems } from '../common/problem-api.js';
+import { Shutdown } from '../common/shutdown.js';
+import { EventStreamResponse, RECONNECT_AFTER_MS } from './event-stream-response.js';
+import { EventTokenDto } from './opened-session.dto.js';
+import { SESSION_DELETED, SessionEventsService } from './session-events.service.js';
+
+/** A comment goes out this often. */
+const KEEPALIVE_INTERVAL_MS = 15_000;
+/** A stream is ended after so long, so that connections move to new processes and credentials are checked again. */
+const MAX_AGE_MS = 15 * 60_000;
+
+@ApiTags('Events')
+@Controller('v1/sessions/:id/events')
+export class SessionEventsController {
+  constructor(
+    private readonly events: SessionEventsService,
+    private readonly shutdown: Shutdown,
+  ) {}
+
+  @Post('token')
+  @HttpCode(201)
+  @Access('owner', 'guest')
+  @ApiOperation({
+    summary: 'Get a token for following the session’s events',
+    description:
+      'For a native EventSource, which cannot send headers. Good for reading this session’s events only, for sixty minutes, reconnects included.',
+    operationId: 'createEventToken',
+  })
+  @ApiIdParam()
+  @ApiCreatedResponse({ type: EventTokenDto })
+  @ApiProblems(401, 404)
+  createToken(@Caller() caller: Principal, @IdParam() id: string): Promise<EventTokenDto> {
+    return this.events.createToken(caller, id);
+  }
+
+  @Get()
+  @Access('owner', 'guest', 'watcher')
+  @ApiOperation({
+    summary: 'Follow the session’s events',
+    description:
+      'Server-sent events. Each has an `id`, which is a cursor: sent back as `Last-Event-ID`, or in `after`, the stream continues right after it, whichever process answers. Without one it begins with what happens next. A cursor that cannot be continued from gets one `session.snapshot` first.',
+    operationId: 'followSession',
+  })
+  @ApiIdParam()
+  @ApiHeader({ name: 'Last-Event-ID', required: false, description: 'A cursor; wins over `after`.' })
+  @ApiQuery({ name: 'after', required: false, description: 'A cursor.', schema: { type: 'string' } })
+  @ApiProduces('text/event-stream')
+  @ApiOkResponse({ description: 'The stream.', schema: { type: 'string' } })
+  @ApiProblems(401, 404)
+  async follow(
+    @Caller() caller: Principal,
+    @IdParam() id: string,
+    @Headers('last-event-id') lastEventId: string | undefined,
+    @Query('after') after: string | string[] | undefined,
+    @Res() response: Response,
+  ): Promise<void> {
+    await this.events.authorize(caller, id);
+    const out = new EventStreamResponse(response);
+    // A blank header is what a browser has before its first event: as good as none.
+    const cursor = lastEventId || (Array.isArray(after) ? after.join() : after) || null;
+    const age = AbortSignal.timeout(MAX_AGE_MS);
+    const signal = AbortSignal.any([out.signal, this.shutdown.signal, age]);
+    const frames = this.events.open(id, cursor, signal);
+    const first = await frames.next();
+    if (first.done || out.signal.aborted) return;
+    await out.begin(first.value);
+    const keepAlive = setInterval(() => {
+      out.keepAlive();
+      // The rows decide: whatever became of the event, a deleted session is not followed on.
+      void this.events
+        .exists(id)
+        .then(async (exists) => {
+          if (exists) return;
+          await out.send(SESSION_DELETED);
+          out.end();
+        })
+        .catch(() => undefined); // the next one asks again
+    }, KEEPALIVE_INTERVAL_MS);
+    try {
+      for await (const frame of frames) await out.send(frame);
+    } finally {
+      clearInterval(keepAlive);
+      // Spread out, so that the clients of a process that stops do not all come back at once.
+      out.end(
+        this.shutdown.signal.aborted ? Math.round(RECONNECT_AFTER_MS * (0.25 + Math.random())) : undefined,
+      );
+    }
+  }
+
+  @Head()
+  @Access('owner', 'guest', 'watcher')
+  async head(@Caller() caller: Principal, @IdParam() id: string, @Res() response: Response): Promise<void> {
+    await this.events.authorize(caller, id);
+    response.type('text/event-stream').end();
+  }
+}

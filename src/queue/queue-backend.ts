@@ -1,0 +1,81 @@
+import {
+  type BackendFactory,
+  type ConnectionOptions,
+  createPostgresBackend,
+  type QueueBaseOptions,
+} from 'bullmq';
+import type { Config } from '../config/env.js';
+
+/** Longest that an idle worker waits for a bell before it looks for itself, in seconds. */
+const MAX_BLOCK_SECONDS = 5;
+/** Deadline of one command to Redis, in milliseconds. */
+const COMMAND_TIMEOUT_MS = 2_000;
+/** BullMQ's connections on PostgreSQL, a pool each for adding and for working, beside one that listens. */
+const PRODUCER_POOL_MAX = 2;
+const WORKER_POOL_MAX = 3;
+
+/**
+ * BullMQ on PostgreSQL, with one trap removed: a worker whose LISTEN is not delivered would otherwise sleep up to
+ * an hour when a delayed job is pending.
+ */
+const createCappedPostgresBackend: BackendFactory = (name, opts, options) => {
+  const backend = createPostgresBackend(
+    name,
+    opts as QueueBaseOptions<Parameters<typeof createPostgresBackend>[1]['connection']>,
+    options,
+  );
+  Object.defineProperty(backend, 'maximumBlockTimeout', { get: () => MAX_BLOCK_SECONDS });
+  return backend;
+};
+
+/** What BullMQ needs to know, the same for both stores. */
+export interface QueueBackend {
+  kind: 'postgres' | 'redis';
+  /** Undefined: BullMQ's own, which is Redis. */
+  factory: BackendFactory | undefined;
+  /** For adding jobs: gives up at once, since the rows are rung for again. */
+  producerConnection: ConnectionOptions;
+  /** For working: waits for its store to come back. */
+  workerConnection: ConnectionOptions;
+  /** Namespace of the keys in Redis; PostgreSQL has a schema instead. */
+  prefix: string;
+}
+
+export function createQueueBackend(config: Config): QueueBackend {
+  if (config.REDIS_URL !== undefined) {
+    const url = config.REDIS_URL;
+    return {
+      kind: 'redis',
+      factory: undefined,
+      producerConnection: {
+        url,
+        enableOfflineQueue: false,
+        maxRetriesPerRequest: 1,
+        commandTimeout: COMMAND_TIMEOUT_MS,
+        connectTimeout: COMMAND_TIMEOUT_MS,
+      },
+      workerConnection: {
+        url,
+        maxRetriesPerRequest: null,
+        retryStrategy: (times) => Math.min(times * 200, 2_000),
+      },
+      prefix: `${config.REDIS_PREFIX}:bull`,
+    };
+  }
+  const connectionString = config.DATABASE_URL;
+  const pool = (max: number) => ({
+    connectionString,
+    max,
+    connectionTimeoutMillis: 3_000,
+    statement_timeout: 10_000,
+    keepAlive: true,
+    application_name: 'assistly-queue',
+  });
+  return {
+    kind: 'postgres',
+    factory: createCappedPostgresBackend,
+    producerConnection: pool(PRODUCER_POOL_MAX),
+    workerConnection: pool(WORKER_POOL_MAX),
+    prefix: config.REDIS_PREFIX,
+  };
+}

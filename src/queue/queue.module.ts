@@ -1,0 +1,41 @@
+import { BullModule } from '@nestjs/bullmq';
+import { type DynamicModule, Global, Module } from '@nestjs/common';
+import { setDefaultBackendFactory } from 'bullmq';
+import { CONFIG } from '../config/config.module.js';
+import type { Config } from '../config/env.js';
+import { Database } from '../database/database.js';
+import { createQueueBackend, type QueueBackend } from './queue-backend.js';
+import { QueueGate } from './queue-gate.js';
+
+/** Injection token of the {@link QueueBackend}. */
+export const QUEUE_BACKEND = Symbol('QUEUE_BACKEND');
+
+/** BullMQ on either store. Queues and workers are made by those who use them, once the gate is open. */
+@Global()
+@Module({
+  providers: [
+    { provide: QUEUE_BACKEND, inject: [CONFIG], useFactory: (config: Config) => createQueueBackend(config) },
+    {
+      provide: QueueGate,
+      inject: [Database, QUEUE_BACKEND],
+      useFactory: (database: Database, backend: QueueBackend) => new QueueGate(database, backend),
+    },
+  ],
+  exports: [QUEUE_BACKEND, QueueGate],
+})
+export class QueueModule {
+  /** What @nestjs/bullmq needs to make the workers of `@Processor` classes, when told to. */
+  static forWorkers(): DynamicModule[] {
+    return [
+      BullModule.forRootAsync({
+        inject: [QUEUE_BACKEND],
+        useFactory: (backend: QueueBackend) => {
+          if (backend.factory) setDefaultBackendFactory(backend.factory); // it takes no factory of its own yet
+          return { connection: backend.workerConnection, prefix: backend.prefix };
+        },
+        extraOptions: { manualRegistration: true }, // by the worker's service, once the gate is open
+      }),
+      BullModule.registerQueue(), // registers nothing, but brings the registrar
+    ];
+  }
+}

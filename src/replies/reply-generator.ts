@@ -1,0 +1,327 @@
+import { Inject, Injectable, Logger } from '@nestjs/common';
+import { CONFIG } from '../config/config.module.js';
+import type { Config } from '../config/env.js';
+import { EventStream } from '../events/event-stream.js';
+import { FinishReason, LlmClient, LlmError, LlmErrorCode } from '../llm/llm-client.js';
+import { countTokens } from '../llm/tokens.js';
+import { ReplyAnnouncer } from '../messages/reply-announcer.js';
+import {
+  type Claim,
+  type Dispatch,
+  type Finished,
+  HEARTBEAT_INTERVAL_MS,
+  LEASE_MS,
+  ReplyLifecycle,
+  type Usage,
+} from '../messages/reply-lifecycle.js';
+import { ReplyQueue } from '../messages/reply-queue.js';
+import type { ReplyRow } from '../messages/reply.dto.js';
+import { ReplyErrorCode } from '../messages/reply-status.js';
+import { type Conversation, Conversations } from './conversation.js';
+import { buildPrompt, type Prompt } from './prompt.js';
+import { Speaker } from './speaker.js';
+
+/** A worker that could not renew its lease stops so long before it runs out: another one may begin then. */
+const LEASE_MARGIN_MS = 5_000;
+/** The text so far is kept about this often. */
+const CHECKPOINT_INTERVAL_MS = 1_000;
+/** Pause before the second attempt; doubled for each one after it, with jitter, up to the maximum. */
+const BACKOFF_MS = 1_000;
+const MAX_BACKOFF_MS = 30_000;
+
+/** What became of one job. */
+export type Outcome = 'completed' | 'failed' | 'retrying' | 'handed_back' | 'lost' | 'nothing_to_do';
+
+/** Why a run was ended from within this process. */
+const Stop = {
+  /** The claim is somebody else's by now, or the reply is final: say and write nothing more. */
+  Lost: 'the claim is lost',
+  /** The process stops: give the claim back, unspent. */
+  HandBack: 'the worker stops',
+} as const;
+type Stop = (typeof Stop)[keyof typeof Stop];
+
+interface Run {
+  stop: AbortController;
+  done: Promise<Outcome>;
+}
+
+interface Answer {
+  text: string;
+  finishReason: FinishReason;
+  usage: Usage;
+}
+
+/**
+ * Generates replies: claim, ask, speak, finish. It holds no transaction and no pooled connection while the model
+ * speaks; whatever it writes carries the claim's fence, and it stops as soon as the fence does not hold.
+ */
+@Injectable()
+export class ReplyGenerator {
+  private readonly logger = new Logger(ReplyGenerator.name);
+  private readonly runs = new Map<string, Run>();
+
+  constructor(
+    @Inject(CONFIG)
+    private readonly config: Pick<Config, 'CONTEXT_MAX_TOKENS' | 'REPLY_MAX_CHARS' | 'DRAIN_TIMEOUT_MS'>,
+    private readonly lifecycle: ReplyLifecycle,
+    private readonly announcer: ReplyAnnouncer,
+    private readonly queue: ReplyQueue,
+    private readonly conversations: Conversations,
+    private readonly stream: EventStream,
+    private readonly llm: LlmClient,
+  ) {}
+
+  /** Works on a reply, if there is work to do. Never throws for what a reply can go through. */
+  async generate(replyId: string, dispatchNumber: number): Promise<Outcome> {
+    const claimed = await this.lifecycle.claim(replyId);
+    if (!claimed) {
+      const later = await this.lifecycle.postpone(replyId, dispatchNumber);
+      if (later) await this.queue.ring(later);
+      return 'nothing_to_do';
+    }
+    const stop = new AbortController();
+    const done = this.run(claimed.claim, claimed.reply, stop);
+    this.runs.set(claimed.claim.leaseToken, { stop, done });
+    try {
+      return await done;
+    } finally {
+      this.runs.delete(claimed.claim.leaseToken);
+    }
+  }
+
+  /** Waits for what is running, within the bound, and hands the rest back. */
+  async drain(): Promise<void> {
+    const all = (): Promise<unknown> => Promise.allSettled([...this.runs.values()].map(({ done }) => done));
+    await Promise.race([
+      all(),
+      new Promise((resolve) => setTimeout(resolve, this.config.DRAIN_TIMEOUT_MS).unref()),
+    ]);
+    for (const { stop } of this.runs.values()) stop.abort(Stop.HandBack);
+    await Promise.race([all(), new Promise((resolve) => setTimeout(resolve, LEASE_MARGIN_MS).unref())]);
+  }
+
+  private async run(claim: Claim, reply: ReplyRow, stop: AbortController): Promise<Outcome> {
+    const startedAt = performance.now();
+    const stopHeartbeat = this.keepAlive(claim, stop);
+    let outcome: Outcome = 'lost';
+    let detail: object = {};
+    try {
+      const answer = await this.answer(claim, reply, stop);
+      const finished = await this.lifecycle.complete(claim, answer);
+      if (finished) await this.conclude(finished);
+      outcome = finished ? 'completed' : 'lost';
+      detail = { finishReason: answer.finishReason, ...answer.usage };
+    } catch (error) {
+      ({ outcome, detail } = await this.recover(claim, reply, stop.signal, error));
+    } finally {
+      stopHeartbeat();
+    }
+    this.logger.log(
+      {
+        replyId: claim.replyId,
+        sessionId: claim.sessionId,
+        requestId: reply.request_id,
+        attempt: claim.attempt,
+        outcome,
+        durationMs: Math.round(performance.now() - startedAt),
+        ...detail,
+      },
+      'reply attempt ended',
+    );
+    return outcome;
+  }
+
+  /** Renews the lease until told to end; stops the run when it is lost, or may be soon. */
+  private keepAlive(claim: Claim, stop: AbortController): () => void {
+    let renewedAt = performance.now();
+    const timer = setInterval(() => {
+      const askedAt = performance.now();
+      this.lifecycle.heartbeat(claim).then(
+        (holds) => {
+          if (holds) renewedAt = askedAt;
+          else stop.abort(Stop.Lost);
+        },
+        () => undefined, // the watch below decides
+      );
+    }, HEARTBEAT_INTERVAL_MS);
+    // By the monotonic clock of this process, and apart from the calls that may hang.
+    const watch = setInterval(() => {
+      if (performance.now() - renewedAt > LEASE_MS - LEASE_MARGIN_MS) stop.abort(Stop.Lost);
+    }, 1_000);
+    return () => {
+      clearInterval(timer);
+      clearInterval(watch);
+    };
+  }
+
+  private async answer(claim: Claim, reply: ReplyRow, stop: AbortController): Promise<Answer> {
+    const conversation = await this.conversations.read(claim.sessionId, claim.replyId);
+    if (!conversation) throw stopped(stop, Stop.Lost);
+    if (!(await this.announcer.announceStarted(reply, conversation.question))) {
+      // The reply is about to be ended by somebody else; if not, another attempt finds out.
+      throw new Error('the event stream refused the attempt');
+    }
+    try {
+      return await this.ask(claim, conversation, this.config.CONTEXT_MAX_TOKENS, stop);
+    } catch (error) {
+      if (!(error instanceof LlmError && error.code === LlmErrorCode.ContextTooLong)) throw error;
+      return await this.ask(claim, conversation, Math.floor(this.config.CONTEXT_MAX_TOKENS / 2), stop);
+    }
+  }
+
+  /** One call of the model, told to the watchers as it goes. */
+  private async ask(
+    claim: Claim,
+    conversation: Conversation,
+    maxTokens: number,
+    stop: AbortController,
+  ): Promise<Answer> {
+    const prompt = buildPrompt({ ...conversation, maxTokens });
+    const model = this.llm.modelFor(conversation);
+    if (!(await this.lifecycle.beginCall(claim, model, prompt.inputTokens))) throw stopped(stop, Stop.Lost);
+    const speaker = new Speaker(this.stream, claim, () => stop.abort(Stop.Lost));
+    try {
+      const answer = await this.listen(claim, conversation, prompt, speaker, stop);
+      await speaker.finish();
+      stop.signal.throwIfAborted();
+      return answer;
+    } finally {
+      speaker.stop();
+    }
+  }
+
+  private async listen(
+    claim: Claim,
+    conversation: Conversation,
+    prompt: Prompt,
+    speaker: Speaker,
+    stop: AbortController,
+  ): Promise<Answer> {
+    let text = '';
+    let finish: { reason: FinishReason; isRefusal: boolean } | null = null;
+    let usage: Usage | null = null;
+    let keptAt = -Infinity;
+    const keep = (): void => {
+      if (performance.now() - keptAt < CHECKPOINT_INTERVAL_MS) return;
+      keptAt = performance.now();
+      this.lifecycle.checkpoint(claim, text).then(
+        (holds) => {
+          if (!holds) stop.abort(Stop.Lost);
+        },
+        () => undefined, // the heartbeat decides
+      );
+    };
+    const chunks = this.llm.stream({
+      model: conversation.model,
+      turns: prompt.turns,
+      characteristics: prompt.characteristics,
+      signal: stop.signal,
+    });
+    for await (const chunk of chunks) {
+      if (chunk.type === 'text') {
+        const room = this.config.REPLY_MAX_CHARS - text.length;
+        const piece = chunk.text.length > room ? cutAt(chunk.text, room) : chunk.text;
+        text += piece;
+        if (piece !== '') {
+          speaker.say(piece);
+          keep();
+        }
+        if (chunk.text.length > room) {
+          finish = { reason: FinishReason.Length, isRefusal: false };
+          break; // which closes the provider's connection
+        }
+      } else if (chunk.type === 'finish') {
+        finish = chunk;
+      } else {
+        usage = { inputTokens: chunk.inputTokens, outputTokens: chunk.outputTokens, isEstimated: false };
+      }
+    }
+    stop.signal.throwIfAborted();
+    if (!finish) {
+      throw new LlmError(LlmErrorCode.ProviderUnavailable, 'the stream ended without a finish reason', {
+        isRetryable: true,
+      });
+    }
+    if (text.trim() === '') {
+      const isRejected = finish.isRefusal || finish.reason === FinishReason.ContentFilter;
+      throw new LlmError(
+        isRejected ? LlmErrorCode.ProviderRejected : LlmErrorCode.EmptyReply,
+        'the model finished without a text',
+        { isRetryable: false },
+      );
+    }
+    return {
+      text,
+      finishReason: finish.reason,
+      usage: usage ?? { inputTokens: prompt.inputTokens, outputTokens: countTokens(text), isEstimated: true },
+    };
+  }
+
+  /** Ends an attempt that did not come to an answer. */
+  private async recover(
+    claim: Claim,
+    reply: ReplyRow,
+    signal: AbortSignal,
+    error: unknown,
+  ): Promise<{ outcome: Outcome; detail: object }> {
+    const reason: unknown = signal.aborted ? signal.reason : null;
+    if (reason === Stop.Lost) return { outcome: 'lost', detail: {} };
+    try {
+      if (reason === Stop.HandBack) {
+        const dispatch = await this.lifecycle.handBack(claim);
+        if (dispatch) await this.queue.ring(dispatch);
+        return { outcome: dispatch ? 'handed_back' : 'lost', detail: {} };
+      }
+      const code = error instanceof LlmError ? error.code : ReplyErrorCode.Internal;
+      const detail = { code, err: error };
+      if (error instanceof LlmError && !error.options.isRetryable) {
+        const finished = await this.lifecycle.fail(claim, code);
+        if (finished) await this.conclude(finished);
+        return { outcome: finished ? 'failed' : 'lost', detail };
+      }
+      const delayMs = Math.max(
+        backoffMs(reply.failures),
+        error instanceof LlmError ? (error.options.retryAfterMs ?? 0) : 0,
+      );
+      const result = await this.lifecycle.retryLater(claim, code, delayMs);
+      if (!result) return { outcome: 'lost', detail };
+      if ('finished' in result) {
+        await this.conclude(result.finished);
+        return { outcome: 'failed', detail };
+      }
+      await this.queue.ring(result.retry);
+      return { outcome: 'retrying', detail: { ...detail, delayMs } };
+    } catch (cause) {
+      // The database does not answer: the lease runs out, and the sweeper lets another worker try.
+      this.logger.error({ err: cause, replyId: claim.replyId }, 'an attempt could not be ended properly');
+      return { outcome: 'lost', detail: { err: error } };
+    }
+  }
+
+  /** A reply is final: tell it, and let the next one of the session go. */
+  private async conclude({ reply, message, next }: Finished): Promise<void> {
+    await Promise.all([this.announcer.announceFinished(reply, message), this.ring(next)]);
+  }
+
+  private async ring(dispatch: Dispatch | null): Promise<void> {
+    if (dispatch) await this.queue.ring(dispatch);
+  }
+}
+
+function stopped(stop: AbortController, reason: Stop): unknown {
+  stop.abort(reason);
+  return reason;
+}
+
+/** Exponential, with full jitter over its upper half, so that what failed together does not come back together. */
+function backoffMs(failures: number): number {
+  const ceiling = Math.min(BACKOFF_MS * 2 ** failures, MAX_BACKOFF_MS);
+  return Math.round(ceiling * (0.5 + Math.random() / 2));
+}
+
+/** At most `length` UTF-16 units, and no half of a surrogate pair. */
+function cutAt(text: string, length: number): string {
+  const last = text.charCodeAt(length - 1);
+  return text.slice(0, last >= 0xd800 && last <= 0xdbff ? length - 1 : length);
+}

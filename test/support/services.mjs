@@ -1,0 +1,98 @@
+// Plain JavaScript, since Jest loads its global setup without the transform that the tests have; so it uses the
+// built product, which `pretest` brings up to date.
+import { spawn } from 'node:child_process';
+import { once } from 'node:events';
+import { lstat, mkdtemp, readdir, rm } from 'node:fs/promises';
+import { createServer } from 'node:net';
+import { tmpdir } from 'node:os';
+import { join } from 'node:path';
+import {
+  isAlive,
+  removeEmbeddedPostgres,
+  startEmbeddedPostgres,
+} from '../../dist/src/database/embedded-postgres.js';
+
+const PREFIX = 'assistly-test-';
+
+/** Durability is what a throwaway server can do without; the rest is as in `npm start`. */
+const SETTINGS = { fsync: 'off', synchronous_commit: 'off', full_page_writes: 'off', max_connections: '300' };
+
+/**
+ * A PostgreSQL for tests, in a directory of its own, which `stop()` removes with everything in it.
+ *
+ * @param {Record<string, string>} settings over those of a throwaway server
+ * @returns {Promise<{ url: string, stateDir: string, stop: () => Promise<void> }>}
+ */
+export async function startTemporaryPostgres(settings = {}) {
+  await removeLeftovers();
+  const stateDir = await mkdtemp(join(tmpdir(), `${PREFIX}${process.pid}-`));
+  const server = await startEmbeddedPostgres({ stateDir, settings: { ...SETTINGS, ...settings } });
+  return {
+    url: server.url,
+    stateDir,
+    stop: async () => {
+      await server.stop();
+      await remove(stateDir);
+    },
+  };
+}
+
+/** @param {string} stateDir */
+async function remove(stateDir) {
+  await removeEmbeddedPostgres(stateDir);
+  await rm(stateDir, { recursive: true, force: true, maxRetries: 5 });
+}
+
+/** Servers outlive a test process that is killed; the next one clears them away. */
+async function removeLeftovers() {
+  for (const name of await readdir(tmpdir())) {
+    const pid = new RegExp(`^${PREFIX}(\\d+)-`).exec(name)?.[1];
+    if (pid === undefined || isAlive(Number(pid))) continue;
+    const stateDir = join(tmpdir(), name);
+    const isOurs = (await lstat(stateDir)).uid === (process.getuid?.() ?? 0);
+    if (isOurs) await remove(stateDir).catch(() => undefined); // two may clear the same one away
+  }
+}
+
+/**
+ * A redis-server on a free port that keeps nothing.
+ *
+ * @param {number} [port]
+ */
+export async function startRedis(port) {
+  const chosen = port ?? (await freePort());
+  const child = spawn(
+    'redis-server',
+    ['--port', String(chosen), '--bind', '127.0.0.1', '--save', '', '--appendonly', 'no'],
+    { stdio: ['ignore', 'pipe', 'ignore'] },
+  );
+  await new Promise((resolve, reject) => {
+    child.once('error', reject);
+    child.once('exit', (code) => reject(new Error(`redis-server ended with ${code}`)));
+    child.stdout.on('data', (data) => {
+      if (String(data).includes('Ready to accept connections')) resolve(undefined);
+    });
+  });
+  child.removeAllListeners('exit');
+  return {
+    url: `redis://127.0.0.1:${chosen}`,
+    process: child,
+    stop: async () => {
+      if (child.exitCode !== null || child.signalCode !== null) return;
+      child.kill('SIGTERM');
+      await once(child, 'exit');
+    },
+  };
+}
+
+/** @returns {Promise<number>} a port that nobody listens on, for the moment */
+export async function freePort() {
+  const server = createServer();
+  server.listen(0, '127.0.0.1');
+  await once(server, 'listening');
+  const address = server.address();
+  server.close();
+  await once(server, 'close');
+  if (typeof address !== 'object' || address === null) throw new Error('no address');
+  return address.port;
+}

@@ -1,0 +1,97 @@
+import { randomBytes } from 'node:crypto';
+import { mkdtempSync, rmSync } from 'node:fs';
+import { tmpdir } from 'node:os';
+import { join } from 'node:path';
+import type { NestExpressApplication } from '@nestjs/platform-express';
+import { createApp } from '../../src/app.js';
+import { signLocalOwnerToken } from '../../src/auth/owner-tokens.js';
+import { loadConfig, Role } from '../../src/config/env.js';
+import { ApiClient } from './api-client.js';
+import { createTestDatabase, type TestDatabase } from './database.js';
+
+export interface StackOptions {
+  apis?: number;
+  workers?: number;
+  /** Settings, over quiet logs and nothing else. */
+  env?: Record<string, string>;
+  backend?: 'postgres' | 'redis';
+}
+
+/**
+ * A product that runs: apis and workers, each wired like a process of its own, on a database and a Redis
+ * namespace of a test file's own. Spoken to over HTTP only.
+ */
+export class Stack {
+  readonly apis: { app: NestExpressApplication; url: string }[] = [];
+  readonly workers: NestExpressApplication[] = [];
+
+  private constructor(
+    readonly database: TestDatabase,
+    readonly stateDir: string,
+    private readonly env: Record<string, string>,
+  ) {}
+
+  static async start({
+    apis = 1,
+    workers = 1,
+    env = {},
+    backend = globalThis.BACKEND ?? 'postgres',
+  }: StackOptions = {}): Promise<Stack> {
+    const database = await createTestDatabase();
+    const stateDir = mkdtempSync(join(tmpdir(), 'assistly-state-'));
+    const stack = new Stack(database, stateDir, {
+      NODE_ENV: 'test',
+      LOG_LEVEL: process.env['TEST_LOG_LEVEL'] ?? 'silent',
+      DATABASE_URL: database.url,
+      ...(backend === 'redis' && {
+        REDIS_URL: process.env['ASSISTLY_TEST_REDIS_URL'] ?? '',
+        REDIS_PREFIX: `test-${randomBytes(6).toString('hex')}`,
+      }),
+      ...env,
+    });
+    for (let i = 0; i < apis; i++) await stack.addApi();
+    for (let i = 0; i < workers; i++) await stack.addWorker();
+    return stack;
+  }
+
+  async addApi(env: Record<string, string> = {}): Promise<{ app: NestExpressApplication; url: string }> {
+    const app = await createApp(loadConfig(Role.Api, { ...this.env, ...env }, this.stateDir));
+    await app.listen(0, '127.0.0.1');
+    const api = { app, url: (await app.getUrl()).replace('[::1]', '127.0.0.1') };
+    this.apis.push(api);
+    return api;
+  }
+
+  async addWorker(env: Record<string, string> = {}): Promise<NestExpressApplication> {
+    const app = await createApp(loadConfig(Role.Worker, { ...this.env, ...env }, this.stateDir));
+    await app.init();
+    this.workers.push(app);
+    return app;
+  }
+
+  get redisPrefix(): string | undefined {
+    return this.env['REDIS_PREFIX'];
+  }
+
+  /** A client without a credential, of one of the apis. */
+  client(api = 0): ApiClient {
+    return new ApiClient(this.apis[api]!.url);
+  }
+
+  ownerToken(clerkUserId = 'user_owner'): string {
+    return signLocalOwnerToken(this.stateDir, clerkUserId);
+  }
+
+  owner(clerkUserId = 'user_owner', api = 0): ApiClient {
+    return this.client(api).as(this.ownerToken(clerkUserId));
+  }
+
+  async stop(): Promise<void> {
+    await Promise.all([
+      ...this.apis.map(({ app }) => app.close()),
+      ...this.workers.map((app) => app.close()),
+    ]);
+    await this.database.drop();
+    rmSync(this.stateDir, { recursive: true, force: true });
+  }
+}

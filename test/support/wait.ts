@@ -1,0 +1,21 @@
+/** Awaits a condition instead of a time: looks again until it gives something, or the time is up. */
+export async function waitFor<T>(
+  what: string,
+  look: () => T | Promise<T>,
+  { timeoutMs = 15_000, intervalMs = 25 } = {},
+): Promise<NonNullable<T>> {
+  const end = Date.now() + timeoutMs;
+  let last: unknown;
+  for (;;) {
+    try {
+      const found = await look();
+      if (found) return found;
+      last = found;
+    } catch (error) {
+      last = error;
+    }
+    if (Date.now() >= end)
+      throw new Error(`waited ${timeoutMs} ms for ${what}; the last look gave ${String(last)}`);
+    await new Promise((resolve) => setTimeout(resolve, intervalMs));
+  }
+}
