@@ -46,9 +46,7 @@ export function ormOptions(
     // Services fork an EntityManager for each unit of work; one that is shared would be a bug.
     allowGlobalContext: false,
     ensureDatabase: false,
-    // No connection is made until the first query: a process starts, and says that it is not ready, without one.
-    connect: false,
-  } as Options);
+  });
 }
 
 export default ormOptions(databaseUrlForTools());
