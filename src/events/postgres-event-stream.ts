@@ -44,7 +44,7 @@ interface NewsRow {
 }
 
 /**
- * The event stream in PostgreSQL's tables (`EVENT_STREAM_SQL`), live by LISTEN/NOTIFY.
+ * The event stream in PostgreSQL, in the tables of the `event_stream` migration, live by LISTEN/NOTIFY.
  *
  * A bell names sessions and nothing more; every process reads what is new of those it has listeners for, in one
  * query however many rang. Its own appends take the same way.

@@ -30,11 +30,10 @@ import type {
 } from '../../src/events/event-stream.js';
 import { follow } from '../../src/events/follow.js';
 import { PostgresEventStream } from '../../src/events/postgres-event-stream.js';
-import { EVENT_STREAM_SQL } from '../../src/events/postgres-event-stream.sql.js';
 import { RedisEventStream } from '../../src/events/redis-event-stream.js';
+import { createTestDatabase } from '../support/database.js';
 
-const DATABASE_URL = process.env.TEST_DATABASE_URL ?? 'postgres://postgres@127.0.0.1:5432/postgres';
-const REDIS_URL = process.env.REDIS_URL ?? 'redis://127.0.0.1:6379';
+const REDIS_URL = process.env.ASSISTLY_TEST_REDIS_URL ?? '';
 
 /** A store with the event stream in it, and what the tests do behind the adapter's back. */
 interface Store {
@@ -56,15 +55,11 @@ interface Store {
 }
 
 async function postgresStore(): Promise<Store> {
-  const name = `event_stream_${randomUUID().replaceAll('-', '')}`;
-  const url = new URL(DATABASE_URL);
-  url.pathname = `/${name}`;
-  const server = new pg.Client({ connectionString: DATABASE_URL });
-  await server.connect();
-  await server.query(`CREATE DATABASE ${name}`);
+  const testDatabase = await createTestDatabase();
+  const url = new URL(testDatabase.url);
+  const name = url.pathname.slice(1);
   const database = new pg.Client({ connectionString: url.href });
   await database.connect();
-  await database.query(EVENT_STREAM_SQL);
   const open: Store['open'] = (connectionString) => {
     const pool = new pg.Pool({ connectionString, max: 5 });
     pool.on('error', () => undefined);
@@ -114,8 +109,7 @@ async function postgresStore(): Promise<Store> {
     },
     async close() {
       await database.end();
-      await server.query(`DROP DATABASE ${name} WITH (FORCE)`);
-      await server.end();
+      await testDatabase.drop();
     },
   };
 }
@@ -243,10 +237,15 @@ async function eventually(condition: () => boolean | Promise<boolean>, withinMs 
   }
 }
 
-describe.each([
+const STORES: [string, () => Promise<Store>, number][] = [
   ['PostgreSQL', postgresStore, 5432],
-  ['Redis', redisStore, 6379],
-])('the event stream on %s', (_name, openStore, defaultPort) => {
+  // Without a Redis the configuration of Jest has said so, loudly.
+  ...(globalThis.HAS_REDIS
+    ? [['Redis', redisStore, 6379] satisfies [string, () => Promise<Store>, number]]
+    : []),
+];
+
+describe.each(STORES)('the event stream on %s', (_name, openStore, defaultPort) => {
   let store: Store;
   let stream: EventStream;
   let other: EventStream;
