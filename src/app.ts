@@ -14,7 +14,7 @@ import { type Config, parseTrustProxy, Role } from './config/env.js';
 import { DatabaseModule } from './database/database.module.js';
 import { EventsModule } from './events/events.module.js';
 import { HealthModule } from './health/health.module.js';
-import { LoggingModule } from './logging/logging.module.js';
+import { assignRequestId, LoggingModule } from './logging/logging.module.js';
 import { ReplyQueue } from './messages/reply-queue.js';
 import { setUpOpenApi } from './openapi.js';
 import { BULL_BOARD_PATH, createQueueBoard, operatorCredentials } from './queue/bull-board.js';
@@ -22,7 +22,7 @@ import { QueueModule } from './queue/queue.module.js';
 import { WorkerModule } from './worker.module.js';
 
 /** Headers that a page from another origin may read. */
-const EXPOSED_HEADERS = ['X-Request-Id', 'X-Event-Cursor', 'Location', 'Retry-After'];
+const EXPOSED_HEADERS = ['X-Request-Id', 'X-Event-Cursor', 'Location', 'Retry-After', 'Idempotency-Replayed'];
 
 @Module({})
 class AppModule {
@@ -58,6 +58,7 @@ export async function createApp(config: Config): Promise<NestExpressApplication>
   app.disable('x-powered-by');
   app.set('etag', false); // hashing every answer helps nobody who polls for news
   app.set('query parser', 'simple');
+  app.use(assignRequestId);
   app.useGlobalFilters(new ProblemFilter());
   if (config.role === Role.Worker) return app;
 

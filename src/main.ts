@@ -1,7 +1,9 @@
+import { setTimeout as sleep } from 'node:timers/promises';
 import type { NestExpressApplication } from '@nestjs/platform-express';
 import { createApp } from './app.js';
 import { signLocalOwnerToken } from './auth/owner-tokens.js';
 import { errorCode } from './common/error-code.js';
+import { Readiness } from './common/readiness.js';
 import { type Config, ConfigError, loadConfig, loadEnvFile, localTokensRefusal, Role } from './config/env.js';
 import { migrate } from './database/migrate.js';
 import {
@@ -14,6 +16,8 @@ import { welcome } from './welcome.js';
 
 /** What is left for closing, after the drain. */
 const CLOSE_TIMEOUT_MS = 15_000;
+/** Longest that the welcome waits for the rest of the process. */
+const READY_TIMEOUT_MS = 5_000;
 
 /** A reason not to start that a person can do something about: its message is all that is shown. */
 class StartError extends Error {}
@@ -48,6 +52,16 @@ async function listen(
   }
 }
 
+/** @returns the names of the parts that are still missing after a while */
+async function waitUntilReady(readiness: Readiness, isStopping: () => boolean): Promise<string[]> {
+  const end = Date.now() + READY_TIMEOUT_MS;
+  for (;;) {
+    const missing = await readiness.missing();
+    if (missing.length === 0 || isStopping() || Date.now() >= end) return missing;
+    await sleep(100);
+  }
+}
+
 async function start(): Promise<void> {
   loadEnvFile();
   let config: Config = loadConfig(roleOf(process.argv[2]));
@@ -55,22 +69,17 @@ async function start(): Promise<void> {
   let app: NestExpressApplication | null = null;
   let stopping: Promise<void> | null = null;
 
-  const stop = async (): Promise<void> => {
-    // Whatever hangs, the process ends: what it leaves is taken up by the others.
-    setTimeout(() => process.exit(1), config.DRAIN_TIMEOUT_MS + CLOSE_TIMEOUT_MS).unref();
-    await app?.close();
-    await embedded?.stop();
-    process.exit(0);
+  const close = async (): Promise<void> => {
+    try {
+      await app?.close();
+    } finally {
+      await embedded?.stop();
+    }
   };
-  for (const signal of ['SIGTERM', 'SIGINT'] as const) {
-    process.on(signal, () => {
-      stopping ??= stop();
-    });
-  }
 
-  try {
+  const open = async (): Promise<void> => {
     if (config.DATABASE_URL === undefined) {
-      embedded = await startEmbeddedPostgres({ stateDir: config.stateDir });
+      embedded = await startEmbeddedPostgres({ stateDir: config.stateDir, log: console.log });
       await migrate(embedded.url);
       config = { ...config, DATABASE_URL: embedded.url };
     }
@@ -82,24 +91,45 @@ async function start(): Promise<void> {
     }
     const url = await listen(app, config.PORT, 'PORT', config.HOST);
     if (config.isProduction) return;
+    const missing = await waitUntilReady(app.get(Readiness, { strict: false }), () => stopping !== null);
+    if (stopping !== null) return;
     const operator = operatorCredentials(config);
     process.stdout.write(
       welcome({
         url,
+        missing,
         ownerToken: localTokensRefusal() === null ? signLocalOwnerToken(config.stateDir, 'user_demo') : null,
         board: operator && { url: url + BULL_BOARD_PATH, ...operator },
-        database: embedded ? `embedded PostgreSQL, kept in ${config.stateDir}` : 'DATABASE_URL',
+        database: embedded ? `embedded PostgreSQL, kept in ${embedded.directory}` : 'DATABASE_URL',
         model:
           config.OPENAI_API_KEY === undefined && config.OPENAI_BASE_URL === undefined
             ? 'none: replies come from the chatbot’s own characteristics; set OPENAI_API_KEY for a real model'
             : config.OPENAI_MODEL,
       }),
     );
-  } catch (error) {
-    await app?.close().catch(() => undefined);
-    await embedded?.stop().catch(() => undefined);
+  };
+
+  const opening = open().catch(async (error: unknown) => {
+    await close().catch(() => undefined);
     throw error;
-  }
+  });
+
+  const stop = async (): Promise<void> => {
+    // Whatever hangs, the process ends: what it leaves is taken up by the others.
+    setTimeout(() => process.exit(1), config.DRAIN_TIMEOUT_MS + CLOSE_TIMEOUT_MS).unref();
+    await opening; // what is half open cannot be closed, and a database that comes up would be left running
+    await close();
+    process.exit(0);
+  };
+  const stopped = new Promise<void>((_, reject) => {
+    for (const signal of ['SIGTERM', 'SIGINT'] as const) {
+      process.on(signal, () => {
+        stopping ??= stop().catch(reject);
+      });
+    }
+  });
+  await opening;
+  await stopped;
 }
 
 start().catch((error: unknown) => {

@@ -1,5 +1,7 @@
 export interface WelcomeFacts {
   url: string;
+  /** Names of the parts that are not there yet. */
+  missing: readonly string[];
   /** Null where Clerk is configured. */
   ownerToken: string | null;
   board: { url: string; user: string; password: string } | null;
@@ -11,11 +13,16 @@ export interface WelcomeFacts {
 const pick = (name: string): string => `grep -o '"${name}":"[^"]*"' | head -1 | cut -d'"' -f4`;
 
 /** What a person reads after `npm start`: where everything is, and three lines to paste. */
-export function welcome({ url, ownerToken, board, database, model }: WelcomeFacts): string {
+export function welcome({ url, missing, ownerToken, board, database, model }: WelcomeFacts): string {
   const json = `-H 'Content-Type: application/json'`;
   const lines = [
     '',
-    '  Assistly is ready.',
+    ...(missing.length === 0
+      ? ['  Assistly is ready.']
+      : [
+          `  Assistly runs, but is not ready yet. Missing: ${missing.join(', ')}.`,
+          '  It becomes ready by itself when they are there; migrations are run with: npm run db:migrate',
+        ]),
     '',
     `  API            ${url}/v1`,
     `  Documentation  ${url}/docs`,

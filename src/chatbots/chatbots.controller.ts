@@ -13,6 +13,8 @@ import { ApiIdParam, IdParam } from '../common/id-param.js';
 import { ApiPage } from '../common/page-api.js';
 import { type Page, PageQuery, type PageRequest } from '../common/page.js';
 import { ApiProblems, BODY_PROBLEMS } from '../common/problem-api.js';
+import { Idempotent, type IdempotentRequest, markReplay } from '../limits/idempotency.js';
+import { ApiIdempotent } from '../limits/idempotency-api.js';
 import {
   CharacteristicContentDto,
   ChatbotCharacteristicDto,
@@ -36,13 +38,16 @@ export class ChatbotsController {
     type: ChatbotDto,
     headers: { Location: { description: 'The path of the chatbot.', schema: { type: 'string' } } },
   })
-  @ApiProblems(401, ...BODY_PROBLEMS)
+  @ApiIdempotent()
+  @ApiProblems(401, 404, 409, 422, ...BODY_PROBLEMS)
   async create(
     @Owner() owner: string,
     @Body() body: CreateChatbotDto,
+    @Idempotent() idempotent: IdempotentRequest | null,
     @Res({ passthrough: true }) response: Response,
   ): Promise<ChatbotDto> {
-    const chatbot = await this.chatbots.create(owner, body);
+    const { chatbot, isReplay } = await this.chatbots.create(owner, body, idempotent);
+    markReplay(response, isReplay);
     response.location(`/v1/chatbots/${chatbot.id}`);
     return chatbot;
   }

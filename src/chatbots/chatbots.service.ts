@@ -1,9 +1,10 @@
 import { Injectable } from '@nestjs/common';
-import { raw } from '@mikro-orm/postgresql';
+import { raw, type SqlEntityManager } from '@mikro-orm/postgresql';
 import { sql } from 'kysely';
 import { AppError, notFound } from '../common/app-error.js';
 import { decodeCursor, isTimeKey, type Page, type PageRequest, toPage } from '../common/page.js';
 import { Database, runOn } from '../database/database.js';
+import { type IdempotentRequest, once } from '../limits/idempotency.js';
 import {
   type ChatbotCharacteristicDto,
   type ChatbotDto,
@@ -25,22 +26,32 @@ import { ChatbotCharacteristic } from './chatbot-characteristic.entity.js';
 export class ChatbotsService {
   constructor(private readonly database: Database) {}
 
-  async create(clerkUserId: string, dto: CreateChatbotDto): Promise<ChatbotDto> {
-    return this.database.transaction(async (em) => {
-      const chatbot = em.create(Chatbot, {
-        clerkUserId,
-        name: dto.name,
-        greeting: dto.greeting ?? null,
-        model: dto.model ?? null,
-      });
-      await em.flush();
-      // One time for all of them would leave their order to their ids; those are made in order.
-      const characteristics = (dto.characteristics ?? []).map((content) =>
-        em.create(ChatbotCharacteristic, { chatbot, content, createdAt: chatbot.createdAt }),
-      );
-      await em.flush();
-      return toChatbotDto(chatbot, characteristics);
+  /** @throws AppError the idempotency errors */
+  async create(
+    clerkUserId: string,
+    dto: CreateChatbotDto,
+    idempotent: IdempotentRequest | null,
+  ): Promise<{ chatbot: ChatbotDto; isReplay: boolean }> {
+    const { result, isReplay } = await this.database.transaction((em) =>
+      once(em, idempotent, async () => ({ chatbotId: await this.insert(em, clerkUserId, dto) })),
+    );
+    return { chatbot: await this.get(clerkUserId, result.chatbotId), isReplay };
+  }
+
+  private async insert(em: SqlEntityManager, clerkUserId: string, dto: CreateChatbotDto): Promise<string> {
+    const chatbot = em.create(Chatbot, {
+      clerkUserId,
+      name: dto.name,
+      greeting: dto.greeting ?? null,
+      model: dto.model ?? null,
     });
+    await em.flush();
+    // One time for all of them would leave their order to their ids; those are made in order.
+    for (const content of dto.characteristics ?? []) {
+      em.create(ChatbotCharacteristic, { chatbot, content, createdAt: chatbot.createdAt });
+    }
+    await em.flush();
+    return chatbot.id;
   }
 
   async list(clerkUserId: string, page: PageRequest): Promise<Page<ChatbotSummaryDto>> {

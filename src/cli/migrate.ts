@@ -1,18 +1,15 @@
-import { databaseUrlForTools, loadEnvFile } from '../config/env.js';
+import { errorCode } from '../common/error-code.js';
+import { databaseUrlToMigrate, loadEnvFile } from '../config/env.js';
 import { migrate } from '../database/migrate.js';
 
 /** `npm run db:migrate`: brings the database of DATABASE_URL to the schema of this version. */
 loadEnvFile();
-const databaseUrl = databaseUrlForTools();
-if (databaseUrl === undefined || databaseUrl.trim() === '') {
-  console.error('DATABASE_URL is missing: the URL of the PostgreSQL database to migrate.');
+try {
+  const ran = await migrate(databaseUrlToMigrate());
+  console.log(ran.length === 0 ? 'The schema is up to date.' : `Migrated: ${ran.join(', ')}.`);
+} catch (error) {
+  // A refused connection to several addresses at once has a code, and no message.
+  const reason = error instanceof Error && error.message !== '' ? error.message : errorCode(error);
+  console.error(`Not migrated. ${reason ?? String(error)}`);
   process.exitCode = 1;
-} else {
-  try {
-    const ran = await migrate(databaseUrl);
-    console.log(ran.length === 0 ? 'The schema is up to date.' : `Migrated: ${ran.join(', ')}.`);
-  } catch (error) {
-    console.error(`The migration failed: ${error instanceof Error ? error.message : String(error)}`);
-    process.exitCode = 1;
-  }
 }

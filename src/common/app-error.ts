@@ -5,9 +5,12 @@ const PROBLEMS = {
   invalid_cursor: { status: 400, title: 'The cursor does not belong to this list' },
   unauthorized: { status: 401, title: 'A valid credential is required' },
   not_found: { status: 404, title: 'There is no such thing' },
+  reply_not_retryable: { status: 409, title: 'The reply cannot be retried' },
+  idempotency_in_progress: { status: 409, title: 'The first request with this key is still running' },
   limit_reached: { status: 409, title: 'A limit of the resource is reached' },
   payload_too_large: { status: 413, title: 'The body is too large' },
   unsupported_media_type: { status: 415, title: 'The body must be application/json' },
+  idempotency_key_reused: { status: 422, title: 'The idempotency key was used with another body' },
   service_unavailable: { status: 503, title: 'The service is not available for the moment' },
   internal_error: { status: 500, title: 'Something went wrong on our side' },
 } as const;

@@ -1,6 +1,7 @@
 /** What PostgreSQL's and the driver's errors mean for the one who asked. */
 
 const UNIQUE_VIOLATION = '23505';
+const LOCK_NOT_AVAILABLE = '55P03';
 
 /** Classes 08 (connection), 57P0x (shutting down, starting up), 53 (out of connections), and Node's own. */
 const UNAVAILABLE = /^(08...|57P0[1-4]|53...|ECONNREFUSED|ECONNRESET|ENOTFOUND|EAI_AGAIN|ETIMEDOUT|EPIPE)$/;
@@ -24,6 +25,11 @@ function* chain(error: unknown): Generator<{ code?: unknown; message?: unknown }
 
 const hasCode = (error: unknown, pattern: RegExp): boolean =>
   [...chain(error)].some((link) => typeof link.code === 'string' && pattern.test(link.code));
+
+/** A statement waited longer for a lock than it may. */
+export function isLockTimeout(error: unknown): boolean {
+  return [...chain(error)].some((link) => link.code === LOCK_NOT_AVAILABLE);
+}
 
 export function isUniqueViolation(error: unknown): boolean {
   return [...chain(error)].some((link) => link.code === UNIQUE_VIOLATION);

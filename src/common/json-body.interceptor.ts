@@ -17,9 +17,10 @@ const MAX_DEPTH = 16;
 export class JsonBodyInterceptor implements NestInterceptor {
   private readonly parse = json({
     limit: MAX_BODY_BYTES,
-    strict: true,
+    strict: false, // a string or a number is JSON too; what it is not is an object, which is told below
     verify: (_request, _response, buffer) => {
-      if (!isUtf8(buffer)) throw new AppError('malformed_json', 'The body is not UTF-8.');
+      // A plain Error, since the parser writes a status into what is thrown here.
+      if (!isUtf8(buffer)) throw new Error('the body is not UTF-8');
     },
   });
 
@@ -50,11 +51,13 @@ export class JsonBodyInterceptor implements NestInterceptor {
     });
     const body: unknown = request.body;
     if (typeof body !== 'object' || body === null || Array.isArray(body)) {
-      throw new AppError('invalid_request', 'The body must be a JSON object.');
+      throw new AppError('invalid_request', 'The body must be a JSON object.', {
+        errors: [{ pointer: '', message: 'must be an object' }],
+      });
     }
     const errors = unsafeText(body);
     if (errors.length > 0) {
-      throw new AppError('invalid_request', 'The body holds text that cannot be stored.', { errors });
+      throw new AppError('invalid_request', 'The body holds what no field may hold.', { errors });
     }
   }
 }
@@ -69,13 +72,14 @@ function toBodyError(error: unknown): AppError {
     case 'charset.unsupported':
       return new AppError('unsupported_media_type', 'Send the body as application/json in UTF-8.');
     default:
-      return new AppError('malformed_json', 'The body is not valid JSON.', { cause: error });
+      return new AppError('malformed_json', 'The body is not valid JSON in UTF-8.', { cause: error });
   }
 }
 
 /**
  * Finds what PostgreSQL cannot store (NUL), what would be changed silently (lone surrogates), and what is made
- * to confuse a validator (`__proto__`, endless nesting). Iterative, since its input may be hostile.
+ * to confuse a validator (the names that every object has, such as `__proto__` and `constructor`, which it takes for
+ * known fields; endless nesting). Iterative, since its input may be hostile.
  */
 function unsafeText(body: object): FieldError[] {
   const errors: FieldError[] = [];
@@ -92,7 +96,7 @@ function unsafeText(body: object): FieldError[] {
       }
       for (const [key, inner] of Object.entries(value)) {
         const at = `${pointer}/${key.toWellFormed().replaceAll('~', '~0').replaceAll('/', '~1')}`;
-        if (key === '__proto__') errors.push({ pointer: at, message: 'is not a field of this request' });
+        if (key in Object.prototype) errors.push({ pointer: at, message: 'is not a field of this request' });
         else rest.push({ value: inner, pointer: at, depth: depth + 1 });
       }
     }

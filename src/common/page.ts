@@ -73,15 +73,18 @@ export function decodeCursor<K extends readonly (string | number)[]>(
 }
 
 const UUID = /^[0-9a-f]{8}(-[0-9a-f]{4}){3}-[0-9a-f]{12}$/;
-const TIME = /^\d{4}-\d\d-\d\dT\d\d:\d\d:\d\d\.\d{3}Z$/;
+/** A time that PostgreSQL has too: no 31st of February, and no year 0. */
+const isTime = (text: string): boolean => {
+  const time = new Date(text);
+  return time.getTime() >= 0 && text === time.toISOString() && text.length === 24;
+};
 
 /** A key of lists in time order; the id decides between equal times. */
 export type TimeKey = readonly [time: string, id: string];
 export const isTimeKey = (key: readonly unknown[]): key is TimeKey =>
   key.length === 2 &&
   typeof key[0] === 'string' &&
-  TIME.test(key[0]) &&
-  !Number.isNaN(Date.parse(key[0])) &&
+  isTime(key[0]) &&
   typeof key[1] === 'string' &&
   UUID.test(key[1]);
 

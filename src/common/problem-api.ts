@@ -9,6 +9,7 @@ const DESCRIPTIONS: Record<number, string> = {
   409: 'The state of the resource does not allow it.',
   413: 'The body is too large.',
   415: 'The body is not application/json.',
+  422: 'The idempotency key was used with another body.',
   503: 'The service is not available for the moment.',
 };
 

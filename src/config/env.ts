@@ -1,3 +1,5 @@
+import { createPublicKey } from 'node:crypto';
+import { isIP } from 'node:net';
 import { z } from 'zod';
 import { errorCode } from '../common/error-code.js';
 
@@ -49,6 +51,28 @@ const list = () =>
       ),
   );
 
+/**
+ * A PEM public key as Clerk shows it, also where its line breaks became spaces or `\\n` on the way through a
+ * host's settings page, or where only the middle was copied.
+ */
+const publicKey = () =>
+  optional(
+    z.string().transform((value, context) => {
+      const base64 = value.replaceAll(/-----(BEGIN|END) PUBLIC KEY-----|\\n|\s/g, '');
+      try {
+        const key = createPublicKey({ key: Buffer.from(base64, 'base64'), format: 'der', type: 'spki' });
+        if (key.asymmetricKeyType === 'rsa') return key.export({ type: 'spki', format: 'pem' }) as string;
+      } catch {
+        // told below
+      }
+      context.addIssue({
+        code: 'custom',
+        message: 'must be the PEM public key of the Clerk instance ("-----BEGIN PUBLIC KEY-----" and so on)',
+      });
+      return z.NEVER;
+    }),
+  );
+
 /** Longest setting in milliseconds that a Node.js timer can hold is 2^31 - 1; a day is ample. */
 const DAY_MS = 86_400_000;
 
@@ -76,7 +100,10 @@ const schema = z.object({
   ),
   OPENAI_API_KEY: text(),
   OPENAI_BASE_URL: url('http:', 'https:'),
-  OPENAI_MODEL: z.preprocess(blankToUndefined, z.string().trim().max(255).default('gpt-5-mini')),
+  OPENAI_MODEL: z.preprocess(
+    blankToUndefined,
+    z.string().trim().max(255, 'must be at most 255 characters long').default('gpt-5-mini'),
+  ),
   REPLY_CONCURRENCY: integer(50, 1, 1000),
   REPLY_ATTEMPTS: integer(4, 1, 20),
   REPLY_MAX_AGE_MS: integer(600_000, 1_000, DAY_MS),
@@ -86,7 +113,7 @@ const schema = z.object({
   LLM_IDLE_TIMEOUT_MS: integer(20_000, 100, DAY_MS),
   LLM_TOTAL_TIMEOUT_MS: integer(120_000, 100, DAY_MS),
   CONTEXT_MAX_TOKENS: integer(16_000, 500, 2_000_000),
-  CLERK_JWT_KEY: text(),
+  CLERK_JWT_KEY: publicKey(),
   CLERK_SECRET_KEY: text(),
   CLERK_AUTHORIZED_PARTIES: list(),
   BULL_BOARD_USER: text(),
@@ -103,6 +130,9 @@ const schema = z.object({
   ),
   DRAIN_TIMEOUT_MS: integer(20_000, 0, 600_000),
 });
+
+/** The names of all settings, for the documents that list them. */
+export const SETTINGS: readonly string[] = Object.keys(schema.shape);
 
 /** The validated settings. Names and units are those of the variables in `.env.example`. */
 export type Config = z.infer<typeof schema> & {
@@ -125,6 +155,15 @@ export function parseTrustProxy(value: string | undefined): number | string[] | 
   if (value === undefined) return false;
   if (/^\d+$/.test(value)) return Number(value);
   return value.split(',').map((item) => item.trim());
+}
+
+/** An address, a network, or one of Express's names for private ones. */
+function isProxyAddress(text: string): boolean {
+  if (['loopback', 'linklocal', 'uniquelocal'].includes(text)) return true;
+  const [address = '', prefix, ...rest] = text.split('/');
+  const version = isIP(address);
+  if (version === 0 || rest.length > 0) return false;
+  return prefix === undefined || (/^\d{1,3}$/.test(prefix) && Number(prefix) <= (version === 4 ? 32 : 128));
 }
 
 function problemsAcrossVariables(config: Omit<Config, 'stateDir'>): string[] {
@@ -160,9 +199,10 @@ function problemsAcrossVariables(config: Omit<Config, 'stateDir'>): string[] {
   if ((config.BULL_BOARD_USER === undefined) !== (config.BULL_BOARD_PASSWORD === undefined)) {
     problems.push('BULL_BOARD_USER and BULL_BOARD_PASSWORD belong together: set both or neither');
   }
-  if (config.TRUST_PROXY !== undefined && /^(true|yes|on|\*)$/i.test(config.TRUST_PROXY)) {
+  const trusted = parseTrustProxy(config.TRUST_PROXY);
+  if (Array.isArray(trusted) && !trusted.every(isProxyAddress)) {
     problems.push(
-      'TRUST_PROXY must be the number of proxies in front, or a comma-separated list of their addresses: trusting everyone lets clients choose their own address',
+      'TRUST_PROXY must be the number of proxies in front, or a comma-separated list of their addresses (10.0.0.1, 10.0.0.0/8, loopback, linklocal, uniquelocal): trusting everyone would let clients choose their own address',
     );
   }
   for (const origin of config.CORS_ORIGINS) {
@@ -173,6 +213,15 @@ function problemsAcrossVariables(config: Omit<Config, 'stateDir'>): string[] {
   return problems;
 }
 
+function fieldByField(env: NodeJS.ProcessEnv): Record<string, unknown> {
+  return Object.fromEntries(
+    Object.entries(schema.shape).map(([name, type]) => {
+      const { success, data } = type.safeParse(env[name]);
+      return [name, success ? data : env[name]];
+    }),
+  );
+}
+
 /**
  * Reads and validates the settings for a role.
  *
@@ -180,25 +229,37 @@ function problemsAcrossVariables(config: Omit<Config, 'stateDir'>): string[] {
  */
 export function loadConfig(role: Role, env: NodeJS.ProcessEnv = process.env, stateDir = STATE_DIR): Config {
   const parsed = schema.safeParse(env);
-  if (!parsed.success) {
-    throw new ConfigError(
-      parsed.error.issues.map((issue) => {
-        const name = String(issue.path[0]);
-        // The value of a key or a URL with a password never goes into a message.
-        const shown = /KEY|PASSWORD|URL/.test(name) ? '' : `, not "${String(env[name])}"`;
-        return `${name} ${issue.message}${shown}`;
-      }),
-    );
-  }
-  const config = { ...parsed.data, role, isProduction: parsed.data.NODE_ENV === 'production' };
-  const problems = problemsAcrossVariables(config);
+  const problems = (parsed.error?.issues ?? []).map((issue) => {
+    const name = String(issue.path[0]);
+    // The value of a key or a URL with a password never goes into a message.
+    const shown = /KEY|PASSWORD|URL/.test(name) ? '' : `, not "${String(env[name])}"`;
+    return `${name} ${issue.message}${shown}`;
+  });
+  // A variable that is wrong is not also missing: there its text stands in for the value.
+  const values = parsed.data ?? (fieldByField(env) as z.infer<typeof schema>);
+  const config = { ...values, role, isProduction: values.NODE_ENV === 'production' };
+  problems.push(...problemsAcrossVariables(config));
   if (problems.length > 0) throw new ConfigError(problems);
   return { ...config, stateDir };
 }
 
-/** The database that a command line tool works on, unvalidated: the tool says itself what is wrong with it. */
+/** The database that the ORM's command line works on, unvalidated: this is read when its configuration is loaded. */
 export function databaseUrlForTools(): string | undefined {
   return process.env['DATABASE_URL'];
+}
+
+/**
+ * The database to migrate.
+ *
+ * @throws {@link ConfigError} where none is named, or where it is no URL of a PostgreSQL
+ */
+export function databaseUrlToMigrate(env: NodeJS.ProcessEnv = process.env): string {
+  const { data, error } = schema.shape.DATABASE_URL.safeParse(env['DATABASE_URL']);
+  if (error) throw new ConfigError(error.issues.map((issue) => `DATABASE_URL ${issue.message}`));
+  if (data === undefined) {
+    throw new ConfigError(['DATABASE_URL is missing: the URL of the PostgreSQL database to migrate']);
+  }
+  return data;
 }
 
 /** Takes over the variables of a `.env` file in the working directory, where there is one; set ones win. */
@@ -213,7 +274,8 @@ export function loadEnvFile(): void {
 /** Why an owner token signed with the clone's own key would not be accepted; null where it would. */
 export function localTokensRefusal(env: NodeJS.ProcessEnv = process.env): string | null {
   if (env['NODE_ENV'] === 'production') return 'NODE_ENV is production: owners sign in with Clerk';
-  if (env['CLERK_JWT_KEY'] || env['CLERK_SECRET_KEY']) return 'Clerk is configured: owners sign in with it';
+  if (env['CLERK_JWT_KEY']?.trim() || env['CLERK_SECRET_KEY']?.trim())
+    return 'Clerk is configured: owners sign in with it';
   return null;
 }
 

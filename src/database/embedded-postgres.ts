@@ -44,6 +44,8 @@ import pg from 'pg';
 export interface EmbeddedPostgres {
   /** Connection string of the database, password included. */
   url: string;
+  /** Where the database is kept. */
+  directory: string;
   /** Shuts the server down, waiting up to 10 s for what runs, then hard. Safe to call again. */
   stop(): Promise<void>;
 }
@@ -347,6 +349,7 @@ async function own(
   let stopped: Promise<void> | undefined;
   return {
     url: `postgresql://${NAME}:${password}@127.0.0.1:${port}/${NAME}`,
+    directory: place.home,
     stop: () =>
       (stopped ??= (async () => {
         stopping.abort();

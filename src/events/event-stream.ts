@@ -132,7 +132,7 @@ export abstract class EventStream {
   ): Promise<{ cursor: Cursor; texts: Map<string, ShownText> }>;
 
   /**
-   * Refuses any more text for the reply, and gives what was shown; null where the stream knows nothing of it, or
+   * Refuses any more text for the reply, also before its first, and gives what was shown; null where the stream knows nothing of it, or
    * not all of it any more, or where it has ended: then its text is in the rows.
    */
   abstract seal(sessionId: string, replyId: string): Promise<ShownText | null>;
@@ -174,3 +174,6 @@ export function parseCursor(text: string): Cursor | null {
   const match = CURSOR.exec(text);
   return match ? { generation: match[1]!, seq: Number(match[2]) } : null;
 }
+
+/** A cursor that no stream knows: whoever opens with it gets a snapshot first, and so loses nothing either. */
+export const UNKNOWN_CURSOR = 'unknown0-0';

@@ -91,7 +91,10 @@ export function toReadResult(after: Cursor, head: Cursor | null, events: StreamE
   };
 }
 
-/** The text shown of a reply; null where part of it has expired, which is as good as not knowing it. */
+/**
+ * The text shown of a reply; null where it has not spoken (attempt 0), or where part of it has expired, which is as
+ * good as not knowing it.
+ */
 export function toShownText(attempt: number, length: number, text: string): ShownText | null {
-  return text.length === length ? { attempt, text } : null;
+  return attempt > 0 && text.length === length ? { attempt, text } : null;
 }

@@ -225,12 +225,17 @@ end
 return result
 `;
 
-/** ARGV: reply id. Gives { attempt, length, text }, or {} where the reply is unknown or final. */
+/** ARGV: reply id, a random generation, retention in ms. Gives { attempt, length, text }; {} where the reply is final. */
 export const SEAL_LUA = /* Lua */ `${PRELUDE}
-local reply = load_reply(ARGV[1])
-if not reply or reply.state == 'final' then return {} end
+local _, head, erased = begin(ARGV[2], ARGV[3])
+if erased then return {} end
+-- Also a reply that has not spoken yet, as attempt 0: it may be about to.
+local reply = load_reply(ARGV[1]) or { attempt = 0, length = 0, last_seq = head }
+if reply.state == 'final' then return {} end
 reply.state = 'sealed'
 store_reply(ARGV[1], reply)
+redis.call('PEXPIRE', META, ARGV[3])
+redis.call('PEXPIRE', REPLIES, ARGV[3])
 return { reply.attempt, reply.length, redis.call('GET', text_key(ARGV[1])) or '' }
 `;
 

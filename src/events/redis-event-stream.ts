@@ -44,7 +44,7 @@ interface Scripts {
     base: string,
     ...args: (string | number)[]
   ): Promise<[string, number, ...[string, number, number, string][]]>;
-  streamSeal(base: string, replyId: string): Promise<[] | [number, number, string]>;
+  streamSeal(base: string, ...args: (string | number)[]): Promise<[] | [number, number, string]>;
   streamErase(base: string, ...args: (string | number)[]): Promise<null>;
 }
 
@@ -153,7 +153,9 @@ export class RedisEventStream extends EventStream {
   }
 
   override async seal(sessionId: string, replyId: string): Promise<ShownText | null> {
-    const sealed = await this.#run((redis) => redis.streamSeal(this.#base(sessionId), replyId));
+    const sealed = await this.#run((redis) =>
+      redis.streamSeal(this.#base(sessionId), replyId, newGeneration(), STREAM_RETENTION_MS),
+    );
     return sealed.length === 0 ? null : toShownText(...sealed);
   }
 

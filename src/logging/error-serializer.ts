@@ -54,5 +54,10 @@ export function createErrorSerializer(
         depth < MAX_DEPTH && { cause: serialize(cause, depth + 1) }),
     };
   };
-  return (error) => serialize(error, 1);
+  return (error) => serialize(unwrapped(error), 1);
+}
+
+/** pino-http hands over its own rendering of an error, whose message holds those of all its causes. */
+function unwrapped(error: unknown): unknown {
+  return typeof error === 'object' && error !== null && 'raw' in error ? error.raw : error;
 }

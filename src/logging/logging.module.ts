@@ -7,19 +7,33 @@ import { createErrorSerializer } from './error-serializer.js';
 
 const REQUEST_ID = /^[\x21-\x7e]{1,128}$/;
 
-/** The caller's request id where it sends a usable one, a new one otherwise; echoed on the response. */
-function requestIdOf(request: IncomingMessage, response: ServerResponse): string {
+/**
+ * Gives a request its id, the caller's where it sends a usable one, and echoes it. Before all other middleware, so
+ * that also what never reaches a route (a preflight, the queue board, a path that cannot be decoded) has one.
+ */
+export function assignRequestId(request: IncomingMessage, response: ServerResponse, next: () => void): void {
   const given = request.headers['x-request-id'];
-  const id = typeof given === 'string' && REQUEST_ID.test(given) ? given : randomUUID();
-  response.setHeader('X-Request-Id', id);
-  return id;
+  request.id = typeof given === 'string' && REQUEST_ID.test(given) ? given : randomUUID();
+  response.setHeader('X-Request-Id', request.id);
+  next();
 }
 
 /** What Nest tells of its own start: of use to nobody once it works. */
 const NOISE = new Set(['InstanceLoader', 'RoutesResolver', 'RouterExplorer', 'NestFactory']);
 
-/** The path and query, without the one credential that may stand in a query. */
-export const redactUrl = (url: string): string => url.replaceAll(/([?&]token=)[^&#]*/gi, '$1[redacted]');
+/** The parameters that say something to who reads the log; of any other, the token above all, only the name. */
+const SHOWN_PARAMETERS = new Set(['after', 'cursor', 'limit', 'order', 'wait']);
+
+/** The path and query, without credentials and whatever else somebody put into the query. */
+export function redactUrl(url: string): string {
+  const [path = '', query] = url.split(/\?(.*)/s, 2);
+  if (query === undefined) return path;
+  const parameters = [...new URLSearchParams(query)].map(
+    ([name, value]) =>
+      `${encodeURIComponent(name)}=${SHOWN_PARAMETERS.has(name) ? encodeURIComponent(value) : '[redacted]'}`,
+  );
+  return `${path}?${parameters.join('&')}`;
+}
 
 /**
  * Structured logs, pretty in a terminal. One line a request and one a reply attempt, each with the ids that lead
@@ -34,7 +48,7 @@ export class LoggingModule {
         LoggerModule.forRoot({
           pinoHttp: {
             level: config.LOG_LEVEL,
-            genReqId: requestIdOf,
+            genReqId: (request) => request.id, // assignRequestId's
             quietReqLogger: true,
             customAttributeKeys: { reqId: 'requestId' },
             serializers: {

@@ -9,18 +9,13 @@ import { ApiIdParam, IdParam } from '../common/id-param.js';
 import { ApiPage } from '../common/page-api.js';
 import { type Page, PageQuery, type PageRequest } from '../common/page.js';
 import { ApiProblems, BODY_PROBLEMS } from '../common/problem-api.js';
+import { Idempotent, type IdempotentRequest, markReplay } from '../limits/idempotency.js';
+import { ApiIdempotent } from '../limits/idempotency-api.js';
+import { EVENT_CURSOR_HEADER, eventCursorHeader } from './event-cursor-header.js';
 import { CreateMessageDto, MessageDto } from './message.dto.js';
 import { MessagesService, type Order } from './messages.service.js';
 import { OpenedSessionDto, PostedMessageDto } from './opened-session.dto.js';
 import { SessionOpeningService } from './session-opening.service.js';
-
-const EVENT_CURSOR_HEADER = 'X-Event-Cursor';
-const eventCursorHeader = {
-  [EVENT_CURSOR_HEADER]: {
-    description: 'Follow the session’s events from here to see all that follows this request.',
-    schema: { type: 'string' as const },
-  },
-};
 
 @ApiTags('Sessions')
 @Controller('v1')
@@ -67,15 +62,24 @@ export class MessagesController {
       ...eventCursorHeader,
     },
   })
-  @ApiProblems(401, 404, ...BODY_PROBLEMS)
+  @ApiIdempotent()
+  @ApiProblems(401, 404, 409, 422, ...BODY_PROBLEMS)
   async post(
     @Caller() caller: Principal,
     @IdParam() id: string,
     @Body() body: CreateMessageDto,
+    @Idempotent() idempotent: IdempotentRequest | null,
     @Req() request: Request,
     @Res({ passthrough: true }) response: Response,
   ): Promise<PostedMessageDto> {
-    const { posted, cursor } = await this.messages.post(caller, id, body.content, String(request.id));
+    const { posted, cursor, isReplay } = await this.messages.post(
+      caller,
+      id,
+      body.content,
+      String(request.id),
+      idempotent,
+    );
+    markReplay(response, isReplay);
     response.setHeader(EVENT_CURSOR_HEADER, cursor);
     response.location(`/v1/replies/${posted.reply.id}`);
     return posted;

@@ -4,16 +4,13 @@ import type { Principal } from '../auth/principal.js';
 import { decodeCursor, isSequenceKey, type Page, type PageRequest, toPage } from '../common/page.js';
 import { ChatSessionsService } from '../chat-sessions/chat-sessions.service.js';
 import { Database } from '../database/database.js';
-import { formatCursor } from '../events/event-stream.js';
+import type { IdempotentRequest } from '../limits/idempotency.js';
 import { messageColumns, type MessageDto, type MessageRow, toMessageDto } from './message.dto.js';
 import type { PostedMessageDto } from './opened-session.dto.js';
 import { toReplyDto } from './reply.dto.js';
 import { ReplyAnnouncer } from './reply-announcer.js';
 import { ReplyLifecycle } from './reply-lifecycle.js';
 import { ReplyQueue } from './reply-queue.js';
-
-/** A cursor that no stream knows: whoever opens with it gets a snapshot first, so it loses nothing either. */
-export const UNKNOWN_CURSOR = 'unknown0-0';
 
 export type Order = 'asc' | 'desc';
 
@@ -32,20 +29,24 @@ export class MessagesService {
    * are stored: neither a slow stream nor a dead queue fails it, since both are made up for from the rows.
    *
    * @returns the answer, and the cursor from which the events of this post follow
+   * @throws AppError not_found; the idempotency errors
    */
   async post(
     caller: Principal,
     sessionId: string,
     content: string,
     requestId: string,
-  ): Promise<{ posted: PostedMessageDto; cursor: string }> {
+    idempotent: IdempotentRequest | null,
+  ): Promise<{ posted: PostedMessageDto; cursor: string; isReplay: boolean }> {
     const session = await this.sessions.find(caller, sessionId);
-    const head = await this.announcer.head(session.id);
-    const stored = await this.lifecycle.post(session.id, content, requestId);
+    const cursor = await this.announcer.cursor(session.id);
+    const stored = await this.lifecycle.post(session.id, content, requestId, idempotent, cursor);
     const posted = { message: toMessageDto(stored.message), reply: toReplyDto(stored.reply) };
-    await this.announcer.announcePosted(posted.message, posted.reply);
-    if (stored.dispatch) await this.queue.ring(stored.dispatch);
-    return { posted, cursor: head ? formatCursor(head) : UNKNOWN_CURSOR };
+    if (!stored.isReplay) {
+      await this.announcer.announcePosted(posted.message, posted.reply);
+      if (stored.dispatch) await this.queue.ring(stored.dispatch);
+    }
+    return { posted, cursor: stored.cursor, isReplay: stored.isReplay };
   }
 
   async list(

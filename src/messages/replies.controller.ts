@@ -1,11 +1,14 @@
-import { Controller, Get, Query, Res } from '@nestjs/common';
-import { ApiOkResponse, ApiOperation, ApiQuery, ApiTags } from '@nestjs/swagger';
-import type { Response } from 'express';
+import { Controller, Get, HttpCode, Post, Query, Req, Res } from '@nestjs/common';
+import { ApiAcceptedResponse, ApiOkResponse, ApiOperation, ApiQuery, ApiTags } from '@nestjs/swagger';
+import type { Request, Response } from 'express';
 import { Access } from '../auth/access.js';
 import { Caller, type Principal } from '../auth/principal.js';
 import { AppError } from '../common/app-error.js';
 import { ApiIdParam, IdParam } from '../common/id-param.js';
 import { ApiProblems } from '../common/problem-api.js';
+import { Idempotent, type IdempotentRequest, markReplay } from '../limits/idempotency.js';
+import { ApiIdempotent } from '../limits/idempotency-api.js';
+import { EVENT_CURSOR_HEADER, eventCursorHeader } from './event-cursor-header.js';
 import { RepliesService, MAX_WAIT_SECONDS } from './replies.service.js';
 import { ReplyDto } from './reply.dto.js';
 
@@ -39,6 +42,55 @@ export class RepliesController {
     const gone = new AbortController();
     response.once('close', () => gone.abort());
     return this.replies.wait(caller, id, toSeconds(wait), gone.signal);
+  }
+
+  @Post(':id/cancel')
+  @HttpCode(200)
+  @Access('owner', 'guest')
+  @ApiOperation({
+    summary: 'Stop a reply',
+    description:
+      'The call of the model is aborted; the text shown so far becomes the AI message; there is none if nothing was shown. The answer is the final reply. On a final reply it changes nothing.',
+    operationId: 'cancelReply',
+  })
+  @ApiIdParam()
+  @ApiOkResponse({ type: ReplyDto })
+  @ApiProblems(401, 404)
+  cancel(@Caller() caller: Principal, @IdParam() id: string): Promise<ReplyDto> {
+    return this.replies.cancel(caller, id);
+  }
+
+  @Post(':id/retry')
+  @HttpCode(202)
+  @Access('owner', 'guest')
+  @ApiOperation({
+    summary: 'Ask again',
+    description:
+      'Makes a new reply for the messages of one that failed or was cancelled, if it is the latest of its session. A cancelled text stays in the history, and is not shown to the model.',
+    operationId: 'retryReply',
+  })
+  @ApiIdParam()
+  @ApiIdempotent()
+  @ApiAcceptedResponse({
+    type: ReplyDto,
+    headers: {
+      Location: { description: 'The path of the new reply.', schema: { type: 'string' } },
+      ...eventCursorHeader,
+    },
+  })
+  @ApiProblems(400, 401, 404, 409, 422)
+  async retry(
+    @Caller() caller: Principal,
+    @IdParam() id: string,
+    @Idempotent() idempotent: IdempotentRequest | null,
+    @Req() request: Request,
+    @Res({ passthrough: true }) response: Response,
+  ): Promise<ReplyDto> {
+    const { reply, cursor, isReplay } = await this.replies.retry(caller, id, String(request.id), idempotent);
+    markReplay(response, isReplay);
+    response.setHeader(EVENT_CURSOR_HEADER, cursor);
+    response.location(`/v1/replies/${reply.id}`);
+    return reply;
   }
 }
 

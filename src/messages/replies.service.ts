@@ -6,6 +6,11 @@ import { Shutdown } from '../common/shutdown.js';
 import { isOf } from '../chat-sessions/chat-sessions.service.js';
 import { Database } from '../database/database.js';
 import { EventStream, EventType } from '../events/event-stream.js';
+import type { IdempotentRequest } from '../limits/idempotency.js';
+import { ReplyAnnouncer } from './reply-announcer.js';
+import { ReplyCancellation } from './reply-cancellation.js';
+import { ReplyLifecycle } from './reply-lifecycle.js';
+import { ReplyQueue } from './reply-queue.js';
 import { isFinal, replyColumns, type ReplyDto, type ReplyRow, toReplyDto } from './reply.dto.js';
 
 /** The longest poll, in seconds. */
@@ -25,6 +30,10 @@ export class RepliesService {
   constructor(
     private readonly database: Database,
     private readonly stream: EventStream,
+    private readonly lifecycle: ReplyLifecycle,
+    private readonly cancellation: ReplyCancellation,
+    private readonly announcer: ReplyAnnouncer,
+    private readonly queue: ReplyQueue,
     private readonly shutdown: Shutdown,
   ) {}
 
@@ -68,6 +77,40 @@ export class RepliesService {
     } finally {
       unsubscribe();
     }
+  }
+
+  /** Stops a reply; on a final one it changes nothing. The answer is final. */
+  async cancel(caller: Principal, id: string): Promise<ReplyDto> {
+    const row = await this.find(caller, id);
+    if (!isFinal(row.status)) await this.cancellation.cancel(row.chat_session_id, row.id);
+    return toReplyDto(await this.find(caller, id));
+  }
+
+  /**
+   * Asks again for what a failed or cancelled reply should have answered.
+   *
+   * @throws AppError not_found, reply_not_retryable; the idempotency errors
+   */
+  async retry(
+    caller: Principal,
+    id: string,
+    requestId: string,
+    idempotent: IdempotentRequest | null,
+  ): Promise<{ reply: ReplyDto; cursor: string; isReplay: boolean }> {
+    const { chat_session_id: sessionId } = await this.find(caller, id);
+    const before = await this.announcer.cursor(sessionId);
+    const {
+      reply: row,
+      dispatch,
+      cursor,
+      isReplay,
+    } = await this.lifecycle.retry(sessionId, id, requestId, idempotent, before);
+    const reply = toReplyDto(row);
+    if (!isReplay) {
+      await this.announcer.announceQueued(reply);
+      if (dispatch) await this.queue.ring(dispatch);
+    }
+    return { reply, cursor, isReplay };
   }
 
   private async find(caller: Principal, id: string): Promise<ReplyRow> {

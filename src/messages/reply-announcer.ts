@@ -1,6 +1,6 @@
 import { Injectable, Logger } from '@nestjs/common';
-import type { Cursor, FactEntry, StreamEntry } from '../events/event-stream.js';
-import { EventStream } from '../events/event-stream.js';
+import type { FactEntry, StreamEntry } from '../events/event-stream.js';
+import { EventStream, formatCursor, UNKNOWN_CURSOR } from '../events/event-stream.js';
 import {
   messageCreated,
   replyCancelled,
@@ -31,19 +31,23 @@ export class ReplyAnnouncer {
     private readonly lifecycle: ReplyLifecycle,
   ) {}
 
-  /** Where the session's stream stands, or null where it cannot say; a null must not fail a request. */
-  async head(sessionId: string): Promise<Cursor | null> {
+  /** Where the session's stream stands, as clients get it. A stream that does not answer fails no request. */
+  async cursor(sessionId: string): Promise<string> {
     try {
-      return await this.stream.head(sessionId);
+      return formatCursor(await this.stream.head(sessionId));
     } catch (error) {
       this.logger.warn({ err: error, sessionId }, 'the event stream does not answer');
-      return null;
+      return UNKNOWN_CURSOR;
     }
   }
 
   /** A message was posted, and a reply queued for it or joined. */
   async announcePosted(message: MessageDto, reply: ReplyDto): Promise<void> {
     await this.attempt(message.chatSessionId, [messageCreated(message), replyQueued(reply)]);
+  }
+
+  async announceQueued(reply: ReplyDto): Promise<void> {
+    await this.attempt(reply.chatSessionId, [replyQueued(reply)]);
   }
 
   /**

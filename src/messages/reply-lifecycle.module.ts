@@ -3,14 +3,15 @@ import { Readiness } from '../common/readiness.js';
 import { Shutdown, ShutdownPhase } from '../common/shutdown.js';
 import { ErasureService } from './erasure.service.js';
 import { ReplyAnnouncer } from './reply-announcer.js';
+import { ReplyCancellation } from './reply-cancellation.js';
 import { ReplyLifecycle } from './reply-lifecycle.js';
 import { ReplyQueue } from './reply-queue.js';
 import { Sweeper } from './sweeper.js';
 
 /** What both roles know of replies: their transitions, their bell, their events, and what puts them right. */
 @Module({
-  providers: [ReplyLifecycle, ReplyQueue, ReplyAnnouncer, ErasureService, Sweeper],
-  exports: [ReplyLifecycle, ReplyQueue, ReplyAnnouncer, ErasureService],
+  providers: [ReplyLifecycle, ReplyQueue, ReplyAnnouncer, ReplyCancellation, ErasureService, Sweeper],
+  exports: [ReplyLifecycle, ReplyQueue, ReplyAnnouncer, ReplyCancellation, ErasureService],
 })
 export class ReplyLifecycleModule {
   constructor(queue: ReplyQueue, shutdown: Shutdown, readiness: Readiness) {

@@ -3,10 +3,12 @@ import type { SqlEntityManager } from '@mikro-orm/postgresql';
 import { sql, type RawBuilder } from 'kysely';
 import { isUniqueViolation } from '../common/database-errors.js';
 import { newId } from '../common/columns.js';
-import { notFound } from '../common/app-error.js';
+import { AppError, notFound } from '../common/app-error.js';
+import { countTokens } from '../common/tokens.js';
 import { CONFIG } from '../config/config.module.js';
 import type { Config } from '../config/env.js';
 import { Database, runOn } from '../database/database.js';
+import { type IdempotentRequest, once } from '../limits/idempotency.js';
 import { messageColumns, type MessageRow } from './message.dto.js';
 import { replyColumns, type ReplyRow } from './reply.dto.js';
 import { type ReplyErrorCode, type ReplyFinishReason, ReplyStatus } from './reply-status.js';
@@ -31,6 +33,8 @@ export const HEARTBEAT_INTERVAL_MS = 5_000;
 const REDISPATCH_AFTER_MS = 8_000;
 /** A finished reply whose end nobody has told for so long is told by the sweeper. */
 const ANNOUNCE_AFTER_MS = 3_000;
+/** A cancel that was accepted and not carried out for so long is carried out by the sweeper. */
+const CANCEL_AFTER_MS = 3_000;
 /** How many rows one sweep takes of each kind: the next sweep takes the next. */
 const SWEEP_LIMIT = 100;
 /** `pg_try_advisory_xact_lock` key of the sweep: the ASCII codes of "rply". */
@@ -66,12 +70,18 @@ export interface Finished {
   next: Dispatch | null;
 }
 
-export interface Posted {
-  message: MessageRow;
+/** What a request made, or, for a repetition with the same idempotency key, what the first one made. */
+export interface Retried {
   reply: ReplyRow;
   /** Null where there is no bell to ring: it was rung already, or an earlier reply is unfinished. */
   dispatch: Dispatch | null;
-  hasJoined: boolean;
+  /** From which the events of the request follow. */
+  cursor: string;
+  isReplay: boolean;
+}
+
+export interface Posted extends Retried {
+  message: MessageRow;
 }
 
 const ms = (milliseconds: number): RawBuilder<unknown> => sql`(${milliseconds} * interval '1 millisecond')`;
@@ -86,36 +96,119 @@ export class ReplyLifecycle {
   /**
    * Stores a user message and the reply that will answer it: the session's queued one, or a new one.
    *
-   * @throws AppError not_found where the session is gone
+   * @param cursor where the session's events stood before, kept for a repetition of the request
+   * @throws AppError not_found where the session is gone; the idempotency errors
    */
-  async post(sessionId: string, content: string, requestId: string): Promise<Posted> {
+  async post(
+    sessionId: string,
+    content: string,
+    requestId: string,
+    idempotent: IdempotentRequest | null,
+    cursor: string,
+  ): Promise<Posted> {
     return this.database.transaction(async (em) => {
-      const sequence = await this.nextSequence(em, sessionId);
-      if (sequence === null) throw notFound();
-      // Locked, so that a claim waits until this message is committed, or has happened before it.
-      const unfinished = await runOn(
-        em,
-        sql<ReplyRow>`
-          select ${replyColumns} from replies
-          where chat_session_id = ${sessionId} and status in ('queued', 'in_progress')
-          for update`,
-      );
-      const queued = unfinished.find((reply) => reply.status === ReplyStatus.Queued);
-      const reply = queued ?? (await this.insertReply(em, sessionId, requestId, unfinished.length === 0));
+      let dispatch: Dispatch | null = null;
+      const { result, isReplay } = await once(em, idempotent, async () => {
+        const sequence = await this.nextSequence(em, sessionId);
+        if (sequence === null) throw notFound();
+        // Locked, so that a claim waits until this message is committed, or has happened before it.
+        const unfinished = await this.lockUnfinished(em, sessionId);
+        const queued = unfinished.find(({ status }) => status === ReplyStatus.Queued);
+        const replyId = queued?.id ?? newId();
+        if (!queued) {
+          dispatch = await this.insertReply(
+            em,
+            { id: replyId, sessionId, requestId },
+            unfinished.length === 0,
+          );
+        }
+        const messageId = newId();
+        await runOn(
+          em,
+          sql`
+            insert into messages (id, chat_session_id, sequence, sender, content, reply_id)
+            values (${messageId}, ${sessionId}, ${sequence}, 'user', ${content}, ${replyId})`,
+        );
+        return { messageId, replyId, cursor };
+      });
       const [message] = await runOn(
         em,
-        sql<MessageRow>`
-          insert into messages (id, chat_session_id, sequence, sender, content, reply_id)
-          values (${newId()}, ${sessionId}, ${sequence}, 'user', ${content}, ${reply.id})
-          returning ${messageColumns}`,
+        sql<MessageRow>`select ${messageColumns} from messages where id = ${result.messageId}`,
       );
-      return {
-        message: message!,
-        reply,
-        hasJoined: queued !== undefined,
-        dispatch: queued === undefined && unfinished.length === 0 ? toDispatch(reply, 0) : null,
-      };
+      const reply = await this.find(em, result.replyId);
+      if (!message || !reply) throw notFound();
+      return { message, reply, dispatch, cursor: result.cursor, isReplay };
     });
+  }
+
+  /**
+   * Makes a new reply for the messages of one that failed or was cancelled.
+   *
+   * @throws AppError not_found, reply_not_retryable; the idempotency errors
+   */
+  async retry(
+    sessionId: string,
+    replyId: string,
+    requestId: string,
+    idempotent: IdempotentRequest | null,
+    cursor: string,
+  ): Promise<Retried> {
+    return this.database.transaction(async (em) => {
+      let dispatch: Dispatch | null = null;
+      const { result, isReplay } = await once(em, idempotent, async () => {
+        const [session] = await runOn(
+          em,
+          sql`select 1 from chat_sessions where id = ${sessionId} for update`,
+        );
+        if (!session) throw notFound();
+        const [latest] = await runOn(
+          em,
+          sql<{ id: string; status: ReplyStatus }>`
+            select id, status from replies where chat_session_id = ${sessionId}
+            order by created_at desc, id desc limit 1`,
+        );
+        const isRetryable = latest?.status === ReplyStatus.Failed || latest?.status === ReplyStatus.Cancelled;
+        if (latest?.id !== replyId || !isRetryable) {
+          throw new AppError(
+            'reply_not_retryable',
+            'Only the latest reply of a session can be retried, once it has failed or was cancelled.',
+          );
+        }
+        const unfinished = await this.lockUnfinished(em, sessionId);
+        const id = newId();
+        dispatch = await this.insertReply(
+          em,
+          { id, sessionId, requestId, retryOf: replyId },
+          unfinished.length === 0,
+        );
+        await runOn(
+          em,
+          sql`update messages set reply_id = ${id} where reply_id = ${replyId} and sender = 'user'`,
+        );
+        return { replyId: id, cursor };
+      });
+      const reply = await this.find(em, result.replyId);
+      if (!reply) throw notFound();
+      return { reply, dispatch, cursor: result.cursor, isReplay };
+    });
+  }
+
+  private async lockUnfinished(
+    em: SqlEntityManager,
+    sessionId: string,
+  ): Promise<{ id: string; status: ReplyStatus }[]> {
+    return runOn(
+      em,
+      sql<{ id: string; status: ReplyStatus }>`
+        select id, status from replies
+        where chat_session_id = ${sessionId} and status in ('queued', 'in_progress')
+        for update`,
+    );
+  }
+
+  private async find(em: SqlEntityManager, replyId: string): Promise<ReplyRow | undefined> {
+    const [reply] = await runOn(em, sql<ReplyRow>`select ${replyColumns} from replies where id = ${replyId}`);
+    return reply;
   }
 
   /** Locks the session and counts one message more; null where the session is gone. */
@@ -131,28 +224,32 @@ export class ReplyLifecycle {
     return session?.message_count ?? null;
   }
 
-  /** @param isFirst no unfinished reply precedes it, so it may go, and its age counts, from now */
+  /**
+   * @param isFirst no unfinished reply precedes it, so it may go, and its age counts, from now
+   * @returns the bell to ring; null where whoever finishes the reply before it will ring
+   */
   private async insertReply(
     em: SqlEntityManager,
-    sessionId: string,
-    requestId: string,
+    {
+      id,
+      sessionId,
+      requestId,
+      retryOf = null,
+    }: { id: string; sessionId: string; requestId: string; retryOf?: string | null },
     isFirst: boolean,
-  ): Promise<ReplyRow> {
+  ): Promise<Dispatch | null> {
+    const now = sql`clock_timestamp()`;
     const [reply] = await runOn(
       em,
-      isFirst
-        ? sql<ReplyRow>`
-            insert into replies
-              (id, chat_session_id, request_id, available_at, deadline_at, dispatch_count, dispatched_at)
-            values (${newId()}, ${sessionId}, ${requestId}, clock_timestamp(),
-              clock_timestamp() + ${ms(this.config.REPLY_MAX_AGE_MS)}, 1, clock_timestamp())
-            returning ${replyColumns}`
-        : sql<ReplyRow>`
-            insert into replies (id, chat_session_id, request_id)
-            values (${newId()}, ${sessionId}, ${requestId})
-            returning ${replyColumns}`,
+      sql<ReplyRow>`
+        insert into replies
+          (id, chat_session_id, request_id, retry_of_id, available_at, deadline_at, dispatch_count, dispatched_at)
+        values (${id}, ${sessionId}, ${requestId}, ${retryOf}::uuid,
+          ${isFirst ? now : null}, ${isFirst ? sql`${now} + ${ms(this.config.REPLY_MAX_AGE_MS)}` : null},
+          ${isFirst ? 1 : 0}, ${isFirst ? now : null})
+        returning ${replyColumns}`,
     );
-    return reply!;
+    return isFirst ? toDispatch(reply!, 0) : null;
   }
 
   /**
@@ -168,6 +265,7 @@ export class ReplyLifecycle {
             lease_until = clock_timestamp() + ${ms(LEASE_MS)}, partial_text = null,
             started_at = coalesce(started_at, clock_timestamp())
           where id = ${replyId} and status in ('queued', 'in_progress') and lease_token is null
+            and cancel_requested_at is null
             and available_at <= clock_timestamp() + interval '1 millisecond' -- stored times are rounded
             and deadline_at > clock_timestamp() and failures < ${this.config.REPLY_ATTEMPTS}
           returning ${replyColumns}, replies.lease_token`,
@@ -205,9 +303,15 @@ export class ReplyLifecycle {
     return row ? toDispatch(row, Math.max(1, row.delay_ms)) : null;
   }
 
-  /** Extends the lease. @returns whether the claim still holds */
+  /** Extends the lease. @returns whether the claim still holds, and nobody wants the reply cancelled */
   async heartbeat(claim: Claim): Promise<boolean> {
-    return this.fenced(claim, sql`lease_until = clock_timestamp() + ${ms(LEASE_MS)}`);
+    const rows = await this.database.runSafely(
+      sql`
+        update replies set lease_until = clock_timestamp() + ${ms(LEASE_MS)}
+        where ${holds(claim)} and cancel_requested_at is null
+        returning id`,
+    );
+    return rows.length === 1;
   }
 
   /** Notes what is about to be asked, before it is. @returns whether the claim still holds */
@@ -291,6 +395,44 @@ export class ReplyLifecycle {
         lease_token = null, lease_until = null, partial_text = null
       where ${where}
       returning ${replyColumns}`;
+  }
+
+  /**
+   * Notes that an unfinished reply is to be cancelled. From here on nobody claims it, its worker stops at the next
+   * heartbeat at the latest, and the sweeper cancels it should the caller not come to it.
+   *
+   * @returns the reply, whose checkpoint is the text that is known to the rows; null where it is final or gone
+   */
+  async requestCancel(replyId: string): Promise<ReplyRow | null> {
+    const [row] = await this.database.runSafely(
+      sql<ReplyRow>`
+        update replies set cancel_requested_at = coalesce(cancel_requested_at, clock_timestamp())
+        where id = ${replyId} and finished_at is null
+        returning ${replyColumns}`,
+    );
+    return row ?? null;
+  }
+
+  /**
+   * Cancels a reply, whoever holds it.
+   *
+   * @param text becomes the AI message; null: there is none
+   * @returns null where it is final already
+   */
+  async cancel(sessionId: string, replyId: string, text: string | null): Promise<Finished | null> {
+    return this.finish(
+      sessionId,
+      replyId,
+      text,
+      () =>
+        sql<ReplyRow>`
+        update replies
+        set status = 'cancelled', finish_reason = 'cancelled', finished_at = clock_timestamp(),
+          lease_token = null, lease_until = null, partial_text = null, is_usage_estimated = input_tokens is not null,
+          output_tokens = case when input_tokens is not null then ${text === null ? 0 : countTokens(text)}::int end
+        where id = ${replyId} and finished_at is null
+        returning ${replyColumns}`,
+    );
   }
 
   /** Every end of a reply: under the session's lock, with its message, and its successor let go. */
@@ -388,7 +530,12 @@ export class ReplyLifecycle {
    * Puts right what fell between: leases that ran out, due replies whose bell was lost, replies past their
    * deadline. One process at a time; null where another one is at it.
    */
-  async sweep(): Promise<{ dispatches: Dispatch[]; finished: Finished[] } | null> {
+  async sweep(): Promise<{
+    dispatches: Dispatch[];
+    finished: Finished[];
+    /** Cancels that were accepted and not carried out. */
+    cancels: { sessionId: string; replyId: string }[];
+  } | null> {
     const found = await this.database.transaction(async (em) => {
       const [lock] = await runOn(
         em,
@@ -413,7 +560,7 @@ export class ReplyLifecycle {
           set dispatch_count = dispatch_count + 1, dispatched_at = clock_timestamp()
           where id in (
             select id from replies
-            where finished_at is null and lease_token is null
+            where finished_at is null and lease_token is null and cancel_requested_at is null
               and available_at <= clock_timestamp() and not (${this.isSpent()})
               and (dispatched_at is null or dispatched_at < clock_timestamp()
                 - least(interval '1 minute', ${ms(REDISPATCH_AFTER_MS)} * power(2, least(dispatch_count, 10) - 1)))
@@ -428,7 +575,14 @@ export class ReplyLifecycle {
           where ${this.isSpent()}
           limit ${SWEEP_LIMIT}`,
       );
-      return { due, spent };
+      const cancels = await runOn(
+        em,
+        sql<{ sessionId: string; replyId: string }>`
+          select chat_session_id as "sessionId", id as "replyId" from replies
+          where finished_at is null and cancel_requested_at < clock_timestamp() - ${ms(CANCEL_AFTER_MS)}
+          limit ${SWEEP_LIMIT}`,
+      );
+      return { due, spent, cancels };
     });
     if (found === null) return null;
     const finished: Finished[] = [];
@@ -436,7 +590,7 @@ export class ReplyLifecycle {
       const end = await this.giveUp(chat_session_id, id);
       if (end) finished.push(end);
     }
-    return { dispatches: found.due.map((reply) => toDispatch(reply, 0)), finished };
+    return { dispatches: found.due.map((reply) => toDispatch(reply, 0)), finished, cancels: found.cancels };
   }
 
   /** Finished replies whose end nobody has told, oldest first. */

@@ -25,6 +25,8 @@ const ReplySchema = defineEntity({
     availableAt: timeColumn().nullable(),
     /** Failed as expired after; null while an earlier reply of the session is unfinished. */
     deadlineAt: timeColumn().nullable(),
+    /** A cancel that was accepted: nobody claims it any more, and it will be cancelled, by the sweeper if need be. */
+    cancelRequestedAt: timeColumn().nullable(),
     /** Numbers the jobs rung for it: a job id is never used twice. */
     dispatchCount: p.integer().default(0),
     /** When the queue was last rung for it; null: it has to be. */

@@ -1,6 +1,7 @@
 import { Controller, Get, Head, Headers, HttpCode, Post, Query, Res } from '@nestjs/common';
 import {
   ApiCreatedResponse,
+  ApiExcludeEndpoint,
   ApiHeader,
   ApiOkResponse,
   ApiOperation,
@@ -45,6 +46,15 @@ export class SessionEventsController {
   @ApiProblems(401, 404)
   createToken(@Caller() caller: Principal, @IdParam() id: string): Promise<EventTokenDto> {
     return this.events.createToken(caller, id);
+  }
+
+  /** Before the GET, whose route would take a HEAD as well, and keep it waiting for a stream without a body. */
+  @Head()
+  @ApiExcludeEndpoint()
+  @Access('owner', 'guest', 'watcher')
+  async head(@Caller() caller: Principal, @IdParam() id: string, @Res() response: Response): Promise<void> {
+    await this.events.authorize(caller, id);
+    response.type('text/event-stream').end();
   }
 
   @Get()
@@ -99,12 +109,5 @@ export class SessionEventsController {
         this.shutdown.signal.aborted ? Math.round(RECONNECT_AFTER_MS * (0.25 + Math.random())) : undefined,
       );
     }
-  }
-
-  @Head()
-  @Access('owner', 'guest', 'watcher')
-  async head(@Caller() caller: Principal, @IdParam() id: string, @Res() response: Response): Promise<void> {
-    await this.events.authorize(caller, id);
-    response.type('text/event-stream').end();
   }
 }

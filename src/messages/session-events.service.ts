@@ -11,10 +11,10 @@ import {
   EventType,
   formatCursor,
   parseCursor,
+  UNKNOWN_CURSOR,
 } from '../events/event-stream.js';
 import { follow } from '../events/follow.js';
 import { messageColumns, type MessageDto, type MessageRow, toMessageDto } from './message.dto.js';
-import { UNKNOWN_CURSOR } from './messages.service.js';
 import type { EventTokenDto } from './opened-session.dto.js';
 import { isFinal, replyColumns, type ReplyDto, type ReplyRow, toReplyDto } from './reply.dto.js';
 

@@ -11,9 +11,7 @@ import {
   toChatSessionDto,
 } from '../chat-sessions/chat-session.dto.js';
 import { Database, runOn } from '../database/database.js';
-import { formatCursor } from '../events/event-stream.js';
 import { messageColumns, type MessageRow, toMessageDto } from './message.dto.js';
-import { UNKNOWN_CURSOR } from './messages.service.js';
 import type { OpenedSessionDto } from './opened-session.dto.js';
 import { ReplyAnnouncer } from './reply-announcer.js';
 
@@ -71,14 +69,14 @@ export class SessionOpeningService {
       return { session: session!, messages };
     });
     // Nobody knows the session before this answer, so nothing can be told in it before this.
-    const head = await this.announcer.head(sessionId);
+    const cursor = await this.announcer.cursor(sessionId);
     return {
       opened: {
         session: toChatSessionDto(stored.session),
         token,
         messages: stored.messages.map(toMessageDto),
       },
-      cursor: head ? formatCursor(head) : UNKNOWN_CURSOR,
+      cursor,
     };
   }
 }

@@ -1,14 +1,17 @@
 import { Injectable, Logger, type OnApplicationBootstrap } from '@nestjs/common';
 import { Shutdown, ShutdownPhase } from '../common/shutdown.js';
+import { Database } from '../database/database.js';
 import { EventStream } from '../events/event-stream.js';
+import { sweepIdempotencyKeys } from '../limits/idempotency.js';
 import { ErasureService } from './erasure.service.js';
 import { ReplyAnnouncer } from './reply-announcer.js';
+import { ReplyCancellation } from './reply-cancellation.js';
 import { ReplyLifecycle } from './reply-lifecycle.js';
 import { ReplyQueue } from './reply-queue.js';
 
 /** How often a process looks; each time, one of them does the work. */
 const SWEEP_INTERVAL_MS = 3_000;
-/** The event stream is pruned at every so manyth sweep: about once a minute. */
+/** What has expired is deleted at every so manyth sweep: about once a minute. */
 const PRUNE_EVERY = 20;
 
 /**
@@ -27,8 +30,10 @@ export class Sweeper implements OnApplicationBootstrap {
     private readonly lifecycle: ReplyLifecycle,
     private readonly queue: ReplyQueue,
     private readonly announcer: ReplyAnnouncer,
+    private readonly cancellation: ReplyCancellation,
     private readonly erasures: ErasureService,
     private readonly stream: EventStream,
+    private readonly database: Database,
     shutdown: Shutdown,
   ) {
     shutdown.register(ShutdownPhase.StopTaking, () => this.stop());
@@ -65,6 +70,8 @@ export class Sweeper implements OnApplicationBootstrap {
         await this.announcer.announceFinished(reply, message);
         if (next) await this.queue.ring(next);
       }
+      for (const { sessionId, replyId } of swept?.cancels ?? [])
+        await this.cancellation.cancel(sessionId, replyId);
       for (const dispatch of swept?.dispatches ?? []) {
         this.logger.warn(
           { replyId: dispatch.replyId, number: dispatch.number },
@@ -79,7 +86,10 @@ export class Sweeper implements OnApplicationBootstrap {
       }
     });
     await this.part('erasures', () => this.erasures.removeTraces());
-    if (this.rounds % PRUNE_EVERY === 0) await this.part('event stream', () => this.stream.prune());
+    if (this.rounds % PRUNE_EVERY === 0) {
+      await this.part('event stream', () => this.stream.prune());
+      await this.part('idempotency keys', () => sweepIdempotencyKeys(this.database));
+    }
   }
 
   private async part(what: string, work: () => Promise<void>): Promise<void> {

@@ -1,5 +1,5 @@
 import type { ChatTurn } from '../llm/llm-client.js';
-import { countTokens } from '../llm/tokens.js';
+import { countTokens } from '../common/tokens.js';
 
 export interface PromptInput {
   chatbotName: string;

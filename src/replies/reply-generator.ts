@@ -1,9 +1,9 @@
 import { Inject, Injectable, Logger } from '@nestjs/common';
 import { CONFIG } from '../config/config.module.js';
 import type { Config } from '../config/env.js';
-import { EventStream } from '../events/event-stream.js';
+import { EventStream, EventType } from '../events/event-stream.js';
 import { FinishReason, LlmClient, LlmError, LlmErrorCode } from '../llm/llm-client.js';
-import { countTokens } from '../llm/tokens.js';
+import { countTokens } from '../common/tokens.js';
 import { ReplyAnnouncer } from '../messages/reply-announcer.js';
 import {
   type Claim,
@@ -104,6 +104,7 @@ export class ReplyGenerator {
   private async run(claim: Claim, reply: ReplyRow, stop: AbortController): Promise<Outcome> {
     const startedAt = performance.now();
     const stopHeartbeat = this.keepAlive(claim, stop);
+    const stopListening = this.listenForEnd(claim, stop);
     let outcome: Outcome = 'lost';
     let detail: object = {};
     try {
@@ -116,6 +117,7 @@ export class ReplyGenerator {
       ({ outcome, detail } = await this.recover(claim, reply, stop.signal, error));
     } finally {
       stopHeartbeat();
+      stopListening();
     }
     this.logger.log(
       {
@@ -153,6 +155,18 @@ export class ReplyGenerator {
       clearInterval(timer);
       clearInterval(watch);
     };
+  }
+
+  /**
+   * Stops the run as soon as somebody else has ended its reply, or its session: the event is the doorbell. A bell
+   * that is lost is made up for by the heartbeat.
+   */
+  private listenForEnd(claim: Claim, stop: AbortController): () => void {
+    const subscribed = this.stream.subscribe(claim.sessionId, (news) => {
+      if (news?.events.some(({ type, data }) => endsRun(type, data, claim.replyId))) stop.abort(Stop.Lost);
+    });
+    const isSubscribed = subscribed.catch(() => null);
+    return () => void isSubscribed.then((unsubscribe) => unsubscribe?.());
   }
 
   private async answer(claim: Claim, reply: ReplyRow, stop: AbortController): Promise<Answer> {
@@ -306,6 +320,20 @@ export class ReplyGenerator {
 
   private async ring(dispatch: Dispatch | null): Promise<void> {
     if (dispatch) await this.queue.ring(dispatch);
+  }
+}
+
+/** Whether an event of the session means that nobody waits for this reply any more. */
+function endsRun(type: EventType, data: string, replyId: string): boolean {
+  switch (type) {
+    case EventType.SessionDeleted:
+      return true;
+    case EventType.ReplyCompleted:
+    case EventType.ReplyCancelled:
+    case EventType.ReplyFailed:
+      return (JSON.parse(data) as { reply: { id: string } }).reply.id === replyId;
+    default:
+      return false;
   }
 }
 

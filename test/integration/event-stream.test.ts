@@ -515,6 +515,18 @@ describe.each(STORES)('the event stream on %s', (_name, openStore, defaultPort) 
         expect(await stream.seal(randomUUID(), replyId)).toBeNull();
       });
 
+      it('refuses even the first text of a reply that had not spoken, until its end', async () => {
+        await stream.seal(sessionId, replyId);
+
+        const spoken = await other.append(sessionId, speech(replyId, 1, 'Hello'));
+        const shown = await stream.shown(sessionId, [replyId]);
+        const ended = await other.append(sessionId, [replyCancelled(reply(1), null)]);
+
+        expect(spoken).toEqual({ status: 'refused' });
+        expect(shown.texts.size).toBe(0);
+        expect(ended).toMatchObject({ status: 'appended', cursor: { seq: 1 } });
+      });
+
       it('refuses more text and another attempt', async () => {
         await stream.append(sessionId, speech(replyId, 1, 'Hello'));
         await stream.seal(sessionId, replyId);

@@ -43,6 +43,7 @@ export class Stack {
       NODE_ENV: 'test',
       LOG_LEVEL: process.env['TEST_LOG_LEVEL'] ?? 'silent',
       DATABASE_URL: database.url,
+      DRAIN_TIMEOUT_MS: '500', // what a test leaves running is of no use to it
       ...(backend === 'redis' && {
         REDIS_URL: process.env['ASSISTLY_TEST_REDIS_URL'] ?? '',
         REDIS_PREFIX: `test-${randomBytes(6).toString('hex')}`,

@@ -199,11 +199,18 @@ END $$;
 -- No row where the reply is unknown, or final: then its text is in the rows.
 CREATE FUNCTION event_stream_seal(session uuid, sealed_reply uuid)
 RETURNS TABLE (attempt int, length int, text text) LANGUAGE plpgsql AS $$
+DECLARE
+  stream event_streams := event_stream_lock(session);
 BEGIN
-  PERFORM event_stream_lock(session);
+  IF stream.erased_at IS NOT NULL THEN
+    RETURN;
+  END IF;
+  -- Also a reply that has not spoken yet, as attempt 0: it may be about to.
   RETURN QUERY
-    UPDATE event_stream_replies reply SET state = 'sealed', touched_at = now()
-    WHERE reply.session_id = session AND reply.reply_id = sealed_reply AND reply.state <> 'final'
+    INSERT INTO event_stream_replies AS reply (session_id, reply_id, attempt, length, after_seq, state, touched_at)
+      VALUES (session, sealed_reply, 0, 0, stream.head, 'sealed', now())
+    ON CONFLICT (session_id, reply_id) DO UPDATE SET state = 'sealed', touched_at = now()
+      WHERE reply.state <> 'final'
     RETURNING reply.attempt, reply.length, event_stream_text(reply);
 END $$;
 
