@@ -104,6 +104,9 @@ const schema = z.object({
     blankToUndefined,
     z.string().trim().max(255, 'must be at most 255 characters long').default('gpt-5-mini'),
   ),
+  OPENAI_FALLBACK_MODEL: text(),
+  OPENAI_FALLBACK_BASE_URL: url('http:', 'https:'),
+  OPENAI_FALLBACK_API_KEY: text(),
   REPLY_CONCURRENCY: integer(50, 1, 1000),
   REPLY_ATTEMPTS: integer(4, 1, 20),
   REPLY_MAX_AGE_MS: integer(600_000, 1_000, DAY_MS),
@@ -148,6 +151,14 @@ export class ConfigError extends Error {
     super(`The configuration is not usable:\n${problems.map((problem) => `  - ${problem}`).join('\n')}`);
     this.name = 'ConfigError';
   }
+}
+
+/**
+ * How many attempts of a reply may fail before the reply does: REPLY_ATTEMPTS of the first model and, where there
+ * is a second, as many of that one.
+ */
+export function attemptBudget(config: Pick<Config, 'REPLY_ATTEMPTS' | 'OPENAI_FALLBACK_MODEL'>): number {
+  return config.REPLY_ATTEMPTS * (config.OPENAI_FALLBACK_MODEL === undefined ? 1 : 2);
 }
 
 /** `trust proxy` as Express takes it: a number of hops, or a list of addresses; never "trust everyone". */
@@ -195,6 +206,12 @@ function problemsAcrossVariables(config: Omit<Config, 'stateDir'>): string[] {
         'OPENAI_API_KEY or OPENAI_BASE_URL is missing: in production a worker needs a model; a local OpenAI-compatible server needs only OPENAI_BASE_URL',
       );
     }
+  }
+  if (
+    config.OPENAI_FALLBACK_MODEL === undefined &&
+    (config.OPENAI_FALLBACK_BASE_URL !== undefined || config.OPENAI_FALLBACK_API_KEY !== undefined)
+  ) {
+    problems.push('OPENAI_FALLBACK_MODEL is missing: the other OPENAI_FALLBACK_ settings belong to it');
   }
   if ((config.BULL_BOARD_USER === undefined) !== (config.BULL_BOARD_PASSWORD === undefined)) {
     problems.push('BULL_BOARD_USER and BULL_BOARD_PASSWORD belong together: set both or neither');

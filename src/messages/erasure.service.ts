@@ -113,8 +113,12 @@ export class ErasureService {
     );
     for (const { session_id, dispatch_counts } of erasures) {
       await this.stream.erase(session_id);
-      for (const [replyId, count] of Object.entries(dispatch_counts)) await this.queue.remove(replyId, count);
-      await this.database.run(sql`delete from erasures where session_id = ${session_id}`);
+      let isGone = true;
+      for (const [replyId, count] of Object.entries(dispatch_counts)) {
+        isGone = (await this.queue.remove(replyId, count)) && isGone;
+      }
+      // A job that is being worked on ends soon, since its reply is gone; the sweeper comes back for it.
+      if (isGone) await this.database.run(sql`delete from erasures where session_id = ${session_id}`);
     }
   }
 }

@@ -6,7 +6,7 @@ import { newId } from '../common/columns.js';
 import { AppError, notFound } from '../common/app-error.js';
 import { countTokens } from '../common/tokens.js';
 import { CONFIG } from '../config/config.module.js';
-import type { Config } from '../config/env.js';
+import { attemptBudget, type Config } from '../config/env.js';
 import { Database, runOn } from '../database/database.js';
 import { type IdempotentRequest, once } from '../limits/idempotency.js';
 import { messageColumns, type MessageRow } from './message.dto.js';
@@ -88,10 +88,15 @@ const ms = (milliseconds: number): RawBuilder<unknown> => sql`(${milliseconds} *
 
 @Injectable()
 export class ReplyLifecycle {
+  private readonly attemptBudget: number;
+
   constructor(
     private readonly database: Database,
-    @Inject(CONFIG) private readonly config: Pick<Config, 'REPLY_ATTEMPTS' | 'REPLY_MAX_AGE_MS'>,
-  ) {}
+    @Inject(CONFIG)
+    private readonly config: Pick<Config, 'REPLY_ATTEMPTS' | 'OPENAI_FALLBACK_MODEL' | 'REPLY_MAX_AGE_MS'>,
+  ) {
+    this.attemptBudget = attemptBudget(config);
+  }
 
   /**
    * Stores a user message and the reply that will answer it: the session's queued one, or a new one.
@@ -267,7 +272,7 @@ export class ReplyLifecycle {
           where id = ${replyId} and status in ('queued', 'in_progress') and lease_token is null
             and cancel_requested_at is null
             and available_at <= clock_timestamp() + interval '1 millisecond' -- stored times are rounded
-            and deadline_at > clock_timestamp() and failures < ${this.config.REPLY_ATTEMPTS}
+            and deadline_at > clock_timestamp() and failures < ${this.attemptBudget}
           returning ${replyColumns}, replies.lease_token`,
       );
       if (row === undefined) return null;
@@ -385,7 +390,7 @@ export class ReplyLifecycle {
 
   private isSpent(): RawBuilder<unknown> {
     return sql`finished_at is null and (deadline_at <= clock_timestamp()
-      or (lease_token is null and failures >= ${this.config.REPLY_ATTEMPTS}))`;
+      or (lease_token is null and failures >= ${this.attemptBudget}))`;
   }
 
   private failing(where: RawBuilder<unknown>, errorCode: RawBuilder<unknown>): RawBuilder<ReplyRow> {
@@ -489,7 +494,7 @@ export class ReplyLifecycle {
         set lease_token = null, lease_until = null, failures = failures + 1,
           available_at = clock_timestamp() + ${ms(delayMs)},
           dispatch_count = dispatch_count + 1, dispatched_at = clock_timestamp() + ${ms(delayMs)}
-        where ${holds(claim)} and failures + 1 < ${this.config.REPLY_ATTEMPTS}
+        where ${holds(claim)} and failures + 1 < ${this.attemptBudget}
           and clock_timestamp() + ${ms(delayMs)} < deadline_at
         returning ${replyColumns}`,
     );

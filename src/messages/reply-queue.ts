@@ -106,13 +106,21 @@ export class ReplyQueue implements OnModuleInit {
     }
   }
 
-  /** Removes every job ever rung for a reply; one that is being worked on ends by itself. */
-  async remove(replyId: string, dispatchCount: number): Promise<void> {
+  /**
+   * Removes every job ever rung for a reply.
+   *
+   * @returns false where one is still being worked on: it can be removed once it has ended
+   */
+  async remove(replyId: string, dispatchCount: number): Promise<boolean> {
     const queue = this.queue;
     if (!queue) throw new Error('the queue is not open');
+    let isGone = true;
     for (let number = 1; number <= dispatchCount; number++) {
-      await within(REMOVE_TIMEOUT_MS, queue.remove(jobIdOf(replyId, number)));
+      const jobId = jobIdOf(replyId, number);
+      await within(REMOVE_TIMEOUT_MS, queue.remove(jobId));
+      if (await within(REMOVE_TIMEOUT_MS, queue.getJob(jobId))) isGone = false;
     }
+    return isGone;
   }
 
   /** Resolves when the queue answers. */

@@ -2,7 +2,8 @@ import { Inject, Injectable, Logger } from '@nestjs/common';
 import { CONFIG } from '../config/config.module.js';
 import type { Config } from '../config/env.js';
 import { EventStream, EventType } from '../events/event-stream.js';
-import { FinishReason, LlmClient, LlmError, LlmErrorCode } from '../llm/llm-client.js';
+import { FinishReason, LlmError, LlmErrorCode } from '../llm/llm-client.js';
+import { type ChosenModel, LlmModels } from '../llm/llm-models.js';
 import { countTokens } from '../common/tokens.js';
 import { ReplyAnnouncer } from '../messages/reply-announcer.js';
 import {
@@ -69,7 +70,7 @@ export class ReplyGenerator {
     private readonly queue: ReplyQueue,
     private readonly conversations: Conversations,
     private readonly stream: EventStream,
-    private readonly llm: LlmClient,
+    private readonly models: LlmModels,
   ) {}
 
   /** Works on a reply, if there is work to do. Never throws for what a reply can go through. */
@@ -176,11 +177,12 @@ export class ReplyGenerator {
       // The reply is about to be ended by somebody else; if not, another attempt finds out.
       throw new Error('the event stream refused the attempt');
     }
+    const model = this.models.choose(conversation.model, reply.failures);
     try {
-      return await this.ask(claim, conversation, this.config.CONTEXT_MAX_TOKENS, stop);
+      return await this.ask(claim, conversation, model, this.config.CONTEXT_MAX_TOKENS, stop);
     } catch (error) {
       if (!(error instanceof LlmError && error.code === LlmErrorCode.ContextTooLong)) throw error;
-      return await this.ask(claim, conversation, Math.floor(this.config.CONTEXT_MAX_TOKENS / 2), stop);
+      return await this.ask(claim, conversation, model, Math.floor(this.config.CONTEXT_MAX_TOKENS / 2), stop);
     }
   }
 
@@ -188,15 +190,16 @@ export class ReplyGenerator {
   private async ask(
     claim: Claim,
     conversation: Conversation,
+    model: ChosenModel,
     maxTokens: number,
     stop: AbortController,
   ): Promise<Answer> {
     const prompt = buildPrompt({ ...conversation, maxTokens });
-    const model = this.llm.modelFor(conversation);
-    if (!(await this.lifecycle.beginCall(claim, model, prompt.inputTokens))) throw stopped(stop, Stop.Lost);
+    if (!(await this.lifecycle.beginCall(claim, model.name, prompt.inputTokens)))
+      throw stopped(stop, Stop.Lost);
     const speaker = new Speaker(this.stream, claim, () => stop.abort(Stop.Lost));
     try {
-      const answer = await this.listen(claim, conversation, prompt, speaker, stop);
+      const answer = await model.run(() => this.listen(claim, model, prompt, speaker, stop));
       await speaker.finish();
       stop.signal.throwIfAborted();
       return answer;
@@ -207,7 +210,7 @@ export class ReplyGenerator {
 
   private async listen(
     claim: Claim,
-    conversation: Conversation,
+    model: ChosenModel,
     prompt: Prompt,
     speaker: Speaker,
     stop: AbortController,
@@ -226,8 +229,8 @@ export class ReplyGenerator {
         () => undefined, // the heartbeat decides
       );
     };
-    const chunks = this.llm.stream({
-      model: conversation.model,
+    const chunks = model.client.stream({
+      model: model.model,
       turns: prompt.turns,
       characteristics: prompt.characteristics,
       signal: stop.signal,

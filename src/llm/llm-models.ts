@@ -1,0 +1,115 @@
+import { BrokenCircuitError, circuitBreaker, CircuitState, ConsecutiveBreaker, handleWhen } from 'cockatiel';
+import { LlmClient, LlmError, LlmErrorCode } from './llm-client.js';
+
+/** A model that failed this often in a row, whoever asked, is left alone for a while. */
+const FAILURES_TO_OPEN = 5;
+/** How long it is left alone before one call tries again, in milliseconds. */
+const OPEN_MS = 10_000;
+/** Breakers are kept for so many models: owners name them, so their number is not ours to trust. */
+const MAX_BREAKERS = 200;
+
+/** The model that an attempt asks. */
+export interface ChosenModel {
+  client: LlmClient;
+  /** What a request names; null: the client's default. */
+  model: string | null;
+  /** What the reply records. */
+  name: string;
+  /** Makes the call, unless the model is to be left alone just now: then it throws a retryable LlmError. */
+  run<T>(call: () => Promise<T>): Promise<T>;
+}
+
+/**
+ * The configured models: the first one, and the one that answers when the first is unavailable. Each has a circuit
+ * breaker, one a process, so that a provider that is down is not asked by every reply in turn.
+ */
+export class LlmModels {
+  private readonly breakers = new Map<string, Breaker>();
+
+  /** @param attemptsOfFirst failures of a reply after which the second model answers, where there is one */
+  constructor(
+    private readonly first: LlmClient,
+    private readonly second: LlmClient | null,
+    private readonly attemptsOfFirst: number,
+  ) {}
+
+  /**
+   * @param model the chatbot's own model, which the first client is asked for
+   * @param failures how many attempts of the reply have failed
+   */
+  choose(model: string | null, failures: number): ChosenModel {
+    const name = this.first.modelFor({ model });
+    const breaker = this.breakerOf(`first:${name}`);
+    if (this.second && (failures >= this.attemptsOfFirst || breaker.waitMs() > 0)) {
+      const fallback = this.second.modelFor({ model: null });
+      const fallbackBreaker = this.breakerOf(`second:${fallback}`);
+      return { client: this.second, model: null, name: fallback, run: (call) => fallbackBreaker.run(call) };
+    }
+    return { client: this.first, model, name, run: (call) => breaker.run(call) };
+  }
+
+  async close(): Promise<void> {
+    await Promise.all([this.first.close(), this.second?.close()]);
+  }
+
+  private breakerOf(name: string): Breaker {
+    let breaker = this.breakers.get(name);
+    if (!breaker) {
+      breaker = new Breaker();
+      const [oldest] = this.breakers.keys();
+      if (this.breakers.size >= MAX_BREAKERS && oldest !== undefined) this.breakers.delete(oldest);
+      this.breakers.set(name, breaker);
+    }
+    return breaker;
+  }
+}
+
+const isOutage = (error: unknown): boolean =>
+  error instanceof LlmError &&
+  (error.code === LlmErrorCode.ProviderUnavailable || error.code === LlmErrorCode.ProviderTimeout);
+
+class Breaker {
+  private openedAt = 0;
+  private readonly policy = circuitBreaker(handleWhen(isOutage), {
+    breaker: new ConsecutiveBreaker(FAILURES_TO_OPEN),
+    halfOpenAfter: OPEN_MS,
+  });
+
+  constructor() {
+    this.policy.onBreak(() => {
+      this.openedAt = Date.now();
+    });
+  }
+
+  /** How long the model is to be left alone, in milliseconds; 0: it may be asked. */
+  waitMs(): number {
+    switch (this.policy.state) {
+      case CircuitState.Open:
+        return Math.max(0, this.openedAt + OPEN_MS - Date.now());
+      case CircuitState.HalfOpen:
+        return 1_000; // one call is trying; the others do not wait behind it
+      default:
+        return 0;
+    }
+  }
+
+  async run<T>(call: () => Promise<T>): Promise<T> {
+    const waitMs = this.waitMs();
+    if (waitMs > 0) throw leftAlone(waitMs);
+    try {
+      return await this.policy.execute(call);
+    } catch (error) {
+      throw error instanceof BrokenCircuitError ? leftAlone(OPEN_MS) : error;
+    }
+  }
+}
+
+const leftAlone = (waitMs: number): LlmError =>
+  new LlmError(
+    LlmErrorCode.ProviderUnavailable,
+    'the model has failed too often just now and is left alone',
+    {
+      isRetryable: true,
+      retryAfterMs: waitMs,
+    },
+  );
