@@ -1,3 +1,4 @@
+import { Bell } from '../common/bell.js';
 import { EventStreamUnavailableError } from './event-stream.js';
 import type { Cursor, EventStream, ReadResult, StreamEvent, StreamNews } from './event-stream.js';
 import { continues } from './records.js';
@@ -97,7 +98,7 @@ class Inbox {
   #waiting: NonNullable<StreamNews>[] = [];
   #waitingChars = 0;
   #mustRead = true;
-  #wake: (() => void) | null = null;
+  readonly #bell = new Bell();
 
   /** Whether the log has to be read, as what waits here is not enough. */
   get mustRead(): boolean {
@@ -111,7 +112,7 @@ class Inbox {
       for (const { data } of news.events) this.#waitingChars += data.length + CHARS_PER_EVENT;
       if (this.#waitingChars > MAX_WAITING_CHARS) this.requestRead();
     }
-    this.#wake?.();
+    this.#bell.ring();
   }
 
   requestRead(): void {
@@ -143,18 +144,7 @@ class Inbox {
 
   /** Resolves when something was put, the time is up, or the signal aborts. */
   wait(ms: number, signal: AbortSignal): Promise<void> {
-    return new Promise((resolve) => {
-      const done = (): void => {
-        clearTimeout(timer);
-        signal.removeEventListener('abort', done);
-        this.#wake = null;
-        resolve();
-      };
-      const timer = setTimeout(done, ms);
-      signal.addEventListener('abort', done, { once: true });
-      if (signal.aborted) done();
-      else this.#wake = done;
-    });
+    return this.#bell.wait(ms, signal);
   }
 
   #empty(): void {

@@ -2,6 +2,7 @@ import { Injectable } from '@nestjs/common';
 import { sql } from 'kysely';
 import type { Principal } from '../auth/principal.js';
 import { notFound } from '../common/app-error.js';
+import { Bell } from '../common/bell.js';
 import { Shutdown } from '../common/shutdown.js';
 import { isOf } from '../chat-sessions/chat-sessions.service.js';
 import { Database } from '../database/database.js';
@@ -50,30 +51,19 @@ export class RepliesService {
     let row = await this.find(caller, id);
     if (isFinal(row.status) || seconds === 0) return toReplyDto(row);
     const end = AbortSignal.any([callerGone, this.shutdown.signal, AbortSignal.timeout(seconds * 1000)]);
-    let wake = (): void => undefined;
+    const bell = new Bell();
     const unsubscribe = await this.stream
       .subscribe(row.chat_session_id, (news) => {
-        if (!news || news.events.some((event) => FINAL_EVENTS.includes(event.type))) wake();
+        if (!news || news.events.some((event) => FINAL_EVENTS.includes(event.type))) bell.ring();
       })
       .catch(() => () => undefined); // then the rows alone tell
     try {
-      // Read again first: it may have ended before anybody listened.
-      for (
+      for (;;) {
+        // Read again first: it may have ended before anybody listened.
         row = await this.find(caller, id);
-        !isFinal(row.status) && !end.aborted;
-        row = await this.find(caller, id)
-      ) {
-        await new Promise<void>((resolve) => {
-          const timer = setTimeout(resolve, REREAD_INTERVAL_MS);
-          wake = () => {
-            clearTimeout(timer);
-            resolve();
-          };
-          end.addEventListener('abort', wake, { once: true });
-        });
-        end.removeEventListener('abort', wake);
+        if (isFinal(row.status) || end.aborted) return toReplyDto(row);
+        await bell.wait(REREAD_INTERVAL_MS, end);
       }
-      return toReplyDto(row);
     } finally {
       unsubscribe();
     }
