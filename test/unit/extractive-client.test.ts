@@ -103,7 +103,7 @@ describe('The offline responder', () => {
     const { chunks } = await ask('How much is shipping?');
 
     expect(chunks.length).toBeGreaterThan(10);
-    expect(chunks.slice(-2)).toEqual([{ type: 'finish', reason: 'stop', isRefusal: false }]);
+    expect(chunks.slice(-1)).toEqual([{ type: 'finish', reason: 'stop', isRefusal: false }]);
   });
 
   it('stops when it is aborted, and throws the reason', async () => {
