@@ -3,11 +3,14 @@ import { defineConfig, type Options } from '@mikro-orm/postgresql';
 import type { Pool } from 'pg';
 import { databaseUrlForTools } from './src/config/env.js';
 import { entities } from './src/database/entities.js';
+import { ImpatientClient } from './src/database/impatient-client.js';
 import { migrations } from './src/database/migrations/index.js';
 
 /** Longest that one statement may run, or wait for a lock, in milliseconds: nothing waits for ever. */
 const STATEMENT_TIMEOUT_MS = 10_000;
 const LOCK_TIMEOUT_MS = 5_000;
+/** Longest that a server may be silent, which itself would have ended the statement before. */
+const SILENCE_TIMEOUT_MS = STATEMENT_TIMEOUT_MS + 2_000;
 
 /**
  * The only ORM configuration: the application passes its settings, the command line tools read the environment.
@@ -31,8 +34,8 @@ export function ormOptions(
       silent: true,
       disableForeignKeys: false, // superusers only, and nothing here needs it
     },
-    // The event stream's tables belong to its adapter: no entity maps them.
-    schemaGenerator: { skipTables: [/^event_stream/] },
+    // The event stream's tables belong to its adapter, and BullMQ's schema to BullMQ: no entity maps them.
+    schemaGenerator: { skipTables: [/^event_stream/], ignoreSchema: ['bullmq'] },
     pool: { min: 0, max: poolMax, idleTimeoutMillis: 30_000 },
     driverOptions: {
       connectionTimeoutMillis: 2_000, // also the longest wait for a free connection of the pool
@@ -40,6 +43,8 @@ export function ormOptions(
       lock_timeout: LOCK_TIMEOUT_MS,
       idle_in_transaction_session_timeout: STATEMENT_TIMEOUT_MS,
       keepAlive: true,
+      query_timeout: SILENCE_TIMEOUT_MS,
+      Client: ImpatientClient,
       application_name: 'assistly',
       onPoolCreated,
     },

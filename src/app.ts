@@ -8,6 +8,7 @@ import { ApiModule } from './api.module.js';
 import { CommonModule } from './common/common.module.js';
 import { JsonBodyInterceptor } from './common/json-body.interceptor.js';
 import { ProblemFilter } from './common/problem.filter.js';
+import { Shutdown, ShutdownPhase } from './common/shutdown.js';
 import { createValidationPipe } from './common/validation.pipe.js';
 import { ConfigModule } from './config/config.module.js';
 import { type Config, parseTrustProxy, Role } from './config/env.js';
@@ -23,6 +24,9 @@ import { WorkerModule } from './worker.module.js';
 
 /** Headers that a page from another origin may read. */
 const EXPOSED_HEADERS = ['X-Request-Id', 'X-Event-Cursor', 'Location', 'Retry-After', 'Idempotency-Replayed'];
+
+/** How often a process that stops looks for connections that have become idle. */
+const IDLE_CHECK_INTERVAL_MS = 100;
 
 @Module({})
 class AppModule {
@@ -45,6 +49,18 @@ class AppModule {
 }
 
 /**
+ * Node closes idle connections once, when its server begins to close. Those whose last answer, or stream, ends
+ * after that would keep the process for the seconds of a keep-alive.
+ */
+function closeIdleConnectionsWhenStopping(app: NestExpressApplication): void {
+  const server = app.getHttpServer();
+  app.get(Shutdown, { strict: false }).register(ShutdownPhase.EndStreams, () => {
+    const timer = setInterval(() => server.closeIdleConnections(), IDLE_CHECK_INTERVAL_MS).unref();
+    server.once('close', () => clearInterval(timer));
+  });
+}
+
+/**
  * A process of a role, wired and not yet listening. Its database has a URL by now; that the database answers is
  * not required: it becomes ready when it does.
  */
@@ -60,6 +76,7 @@ export async function createApp(config: Config): Promise<NestExpressApplication>
   app.set('query parser', 'simple');
   app.use(assignRequestId);
   app.useGlobalFilters(new ProblemFilter());
+  closeIdleConnectionsWhenStopping(app);
   if (config.role === Role.Worker) return app;
 
   app.set('trust proxy', parseTrustProxy(config.TRUST_PROXY));

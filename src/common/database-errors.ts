@@ -9,7 +9,7 @@ const UNAVAILABLE = /^(08...|57P0[1-4]|53...|ECONNREFUSED|ECONNRESET|ENOTFOUND|E
 const PASSING = /^(40001|40P01|55P03|57014)$/;
 /** Messages of `pg` that carry no code. */
 const UNAVAILABLE_MESSAGE =
-  /Connection terminated|timeout exceeded when trying to connect|Client has encountered a connection error|Cannot use a pool after calling end|connection timeout/i;
+  /Connection terminated|Query read timeout|timeout exceeded when trying to connect|Client has encountered a connection error|Cannot use a pool after calling end|connection timeout/i;
 
 /** The error and its causes, bounded, as wrapped by the ORM. */
 function* chain(error: unknown): Generator<{ code?: unknown; message?: unknown }> {

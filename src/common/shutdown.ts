@@ -1,9 +1,9 @@
-import { Injectable, Logger, type OnModuleDestroy } from '@nestjs/common';
+import { Injectable, Logger, type OnApplicationShutdown, type OnModuleDestroy } from '@nestjs/common';
 
 /**
- * The order in which a process stops. Nest's own order follows imports, and its HTTP server waits for open
- * streams before it closes anything; so what has to happen in order is registered here, and done in
- * `onModuleDestroy`, which comes before all of that.
+ * The order in which a process stops. Nest's own order follows imports; so what has to happen in order is
+ * registered here. Between the phases Nest closes the HTTP server: after those that end what would keep it open
+ * (`onModuleDestroy`), and before those that close what the last requests still need (`onApplicationShutdown`).
  */
 export const ShutdownPhase = {
   /** Tell the load balancer; take no new jobs. */
@@ -12,7 +12,7 @@ export const ShutdownPhase = {
   EndStreams: 1,
   /** Finish what is running, within a bound, and hand the rest back. */
   Drain: 2,
-  /** Close the queue and the event stream, which the phases before needed. */
+  /** Close the queue and the event stream, which the phases before, and the last requests, needed. */
   Close: 3,
   /** Close the database, which all others needed. */
   Disconnect: 4,
@@ -20,10 +20,11 @@ export const ShutdownPhase = {
 export type ShutdownPhase = (typeof ShutdownPhase)[keyof typeof ShutdownPhase];
 
 @Injectable()
-export class Shutdown implements OnModuleDestroy {
+export class Shutdown implements OnModuleDestroy, OnApplicationShutdown {
   private readonly logger = new Logger(Shutdown.name);
   private readonly steps: { phase: ShutdownPhase; run: () => Promise<void> | void }[] = [];
-  private done: Promise<void> | null = null;
+  private ended: Promise<void> | null = null;
+  private closed: Promise<void> | null = null;
   private readonly controller = new AbortController();
 
   /** Aborted when the process begins to stop. */
@@ -36,13 +37,18 @@ export class Shutdown implements OnModuleDestroy {
   }
 
   onModuleDestroy(): Promise<void> {
-    this.done ??= this.run();
-    return this.done;
+    this.controller.abort();
+    this.ended ??= this.run(ShutdownPhase.StopTaking, ShutdownPhase.EndStreams, ShutdownPhase.Drain);
+    return this.ended;
   }
 
-  private async run(): Promise<void> {
-    this.controller.abort();
-    for (const phase of Object.values(ShutdownPhase)) {
+  onApplicationShutdown(): Promise<void> {
+    this.closed ??= this.run(ShutdownPhase.Close, ShutdownPhase.Disconnect);
+    return this.closed;
+  }
+
+  private async run(...phases: ShutdownPhase[]): Promise<void> {
+    for (const phase of phases) {
       await Promise.all(
         this.steps
           .filter((step) => step.phase === phase)

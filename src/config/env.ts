@@ -18,6 +18,7 @@ const blankToUndefined = (value: unknown): unknown =>
 /** A variable that is set to nothing counts as not set, as in a copied `.env.example`. */
 const optional = <T extends z.ZodType>(type: T) => z.preprocess(blankToUndefined, type.optional());
 const text = () => optional(z.string().trim());
+const modelName = () => z.string().trim().max(255, 'must be at most 255 characters long');
 const integer = (fallback: number, min: number, max: number) =>
   z.preprocess(
     blankToUndefined,
@@ -34,7 +35,7 @@ const url = (...protocols: string[]) =>
       .string()
       .trim()
       .refine((value) => URL.canParse(value) && protocols.includes(new URL(value).protocol), {
-        error: `must be a URL that starts with ${protocols.map((protocol) => `${protocol}//`).join(' or ')}`,
+        error: `must be a URL that starts with ${protocols.map((protocol) => `${protocol}//`).join(' or ')}, special characters in it percent-encoded`,
       }),
   );
 const list = () =>
@@ -100,11 +101,8 @@ const schema = z.object({
   ),
   OPENAI_API_KEY: text(),
   OPENAI_BASE_URL: url('http:', 'https:'),
-  OPENAI_MODEL: z.preprocess(
-    blankToUndefined,
-    z.string().trim().max(255, 'must be at most 255 characters long').default('gpt-5-mini'),
-  ),
-  OPENAI_FALLBACK_MODEL: text(),
+  OPENAI_MODEL: z.preprocess(blankToUndefined, modelName().default('gpt-5-mini')),
+  OPENAI_FALLBACK_MODEL: optional(modelName()),
   OPENAI_FALLBACK_BASE_URL: url('http:', 'https:'),
   OPENAI_FALLBACK_API_KEY: text(),
   REPLY_CONCURRENCY: integer(50, 1, 1000),

@@ -20,7 +20,7 @@ interface Connections {
 }
 
 /** Makes the pool without a connection: a process starts, and says that it is not ready, without a database. */
-function createConnections(config: Config, shutdown: Shutdown): Connections {
+function createConnections(config: Config): Connections {
   let pool: Pool | undefined;
   const orm = new MikroORM(
     ormOptions(config.DATABASE_URL, config.DATABASE_POOL_MAX, (created) => {
@@ -29,14 +29,13 @@ function createConnections(config: Config, shutdown: Shutdown): Connections {
   );
   orm.em.getConnection().getClient();
   if (!pool) throw new Error('the ORM has made no pool');
-  shutdown.register(ShutdownPhase.Disconnect, () => orm.close(true));
   return { orm, pool };
 }
 
 @Global()
 @Module({
   providers: [
-    { provide: CONNECTIONS, inject: [CONFIG, Shutdown], useFactory: createConnections },
+    { provide: CONNECTIONS, inject: [CONFIG], useFactory: createConnections },
     { provide: MikroORM, inject: [CONNECTIONS], useFactory: ({ orm }: Connections) => orm },
     { provide: POSTGRES_POOL, inject: [CONNECTIONS], useFactory: ({ pool }: Connections) => pool },
     Database,
@@ -45,7 +44,8 @@ function createConnections(config: Config, shutdown: Shutdown): Connections {
   exports: [Database, POSTGRES_POOL],
 })
 export class DatabaseModule {
-  constructor(database: Database, schema: SchemaCheck, readiness: Readiness) {
+  constructor(database: Database, schema: SchemaCheck, readiness: Readiness, shutdown: Shutdown) {
+    shutdown.register(ShutdownPhase.Disconnect, () => database.close());
     readiness.register('database', async () => {
       await database.run(sql`select 1`);
     });

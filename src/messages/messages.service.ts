@@ -43,8 +43,10 @@ export class MessagesService {
     const stored = await this.lifecycle.post(session.id, content, requestId, idempotent, cursor);
     const posted = { message: toMessageDto(stored.message), reply: toReplyDto(stored.reply) };
     if (!stored.isReplay) {
-      await this.announcer.announcePosted(posted.message, posted.reply);
-      if (stored.dispatch) await this.queue.ring(stored.dispatch);
+      await Promise.all([
+        this.announcer.announcePosted(posted.message, posted.reply),
+        stored.dispatch && this.queue.ring(stored.dispatch),
+      ]);
     }
     return { posted, cursor: stored.cursor, isReplay: stored.isReplay };
   }

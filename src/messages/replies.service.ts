@@ -97,8 +97,7 @@ export class RepliesService {
     } = await this.lifecycle.retry(sessionId, id, requestId, idempotent, before);
     const reply = toReplyDto(row);
     if (!isReplay) {
-      await this.announcer.announceQueued(reply);
-      if (dispatch) await this.queue.ring(dispatch);
+      await Promise.all([this.announcer.announceQueued(reply), dispatch && this.queue.ring(dispatch)]);
     }
     return { reply, cursor, isReplay };
   }

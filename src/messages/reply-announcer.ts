@@ -1,4 +1,5 @@
 import { Injectable, Logger } from '@nestjs/common';
+import { within } from '../common/within.js';
 import type { FactEntry, StreamEntry } from '../events/event-stream.js';
 import { EventStream, formatCursor, UNKNOWN_CURSOR } from '../events/event-stream.js';
 import {
@@ -17,6 +18,13 @@ import { ReplyStatus } from './reply-status.js';
 
 /** How often telling an end may find that the stream has changed meanwhile. */
 const MAX_ROUNDS = 5;
+/**
+ * How long a request waits for the stream: for the cursor, and then for its events beside the bell. Together that is
+ * less than a second, in which a post is answered also while the stream hangs. What comes later takes effect all the
+ * same.
+ */
+const CURSOR_PATIENCE_MS = 300;
+const ANNOUNCE_PATIENCE_MS = 500;
 
 /**
  * Tells the event stream what the rows say. Each event may be told by anyone and any number of times: a stream
@@ -31,10 +39,10 @@ export class ReplyAnnouncer {
     private readonly lifecycle: ReplyLifecycle,
   ) {}
 
-  /** Where the session's stream stands, as clients get it. A stream that does not answer fails no request. */
+  /** Where the session's stream stands, as clients get it. A stream that does not answer soon fails no request. */
   async cursor(sessionId: string): Promise<string> {
     try {
-      return formatCursor(await this.stream.head(sessionId));
+      return formatCursor(await within(CURSOR_PATIENCE_MS, this.stream.head(sessionId)));
     } catch (error) {
       this.logger.warn({ err: error, sessionId }, 'the event stream does not answer');
       return UNKNOWN_CURSOR;
@@ -43,11 +51,11 @@ export class ReplyAnnouncer {
 
   /** A message was posted, and a reply queued for it or joined. */
   async announcePosted(message: MessageDto, reply: ReplyDto): Promise<void> {
-    await this.attempt(message.chatSessionId, [messageCreated(message), replyQueued(reply)]);
+    await this.tellSoon(message.chatSessionId, [messageCreated(message), replyQueued(reply)]);
   }
 
   async announceQueued(reply: ReplyDto): Promise<void> {
-    await this.attempt(reply.chatSessionId, [replyQueued(reply)]);
+    await this.tellSoon(reply.chatSessionId, [replyQueued(reply)]);
   }
 
   /**
@@ -99,6 +107,11 @@ export class ReplyAnnouncer {
     } catch (error) {
       this.logger.warn({ err: error, replyId: reply.id }, 'the end of a reply is to be told later');
     }
+  }
+
+  /** For requests, which do not wait for a stream that hangs: whoever starts the reply tells it again. */
+  private async tellSoon(sessionId: string, entries: StreamEntry[]): Promise<void> {
+    await within(ANNOUNCE_PATIENCE_MS, this.attempt(sessionId, entries)).catch(() => undefined);
   }
 
   /** @returns false where the stream refused; true also where it is down, since then nothing is known */

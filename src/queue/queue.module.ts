@@ -4,6 +4,7 @@ import { setDefaultBackendFactory } from 'bullmq';
 import { CONFIG } from '../config/config.module.js';
 import type { Config } from '../config/env.js';
 import { Database } from '../database/database.js';
+import { EvictionPolicy } from './eviction-policy.js';
 import { createQueueBackend, type QueueBackend } from './queue-backend.js';
 import { QueueGate } from './queue-gate.js';
 
@@ -14,6 +15,7 @@ export const QUEUE_BACKEND = Symbol('QUEUE_BACKEND');
 @Global()
 @Module({
   providers: [
+    EvictionPolicy,
     { provide: QUEUE_BACKEND, inject: [CONFIG], useFactory: (config: Config) => createQueueBackend(config) },
     {
       provide: QueueGate,

@@ -7,6 +7,7 @@ import { within } from '../common/within.js';
 import { CONFIG } from '../config/config.module.js';
 import type { Config } from '../config/env.js';
 import { type GenerateJob, REPLIES_QUEUE } from '../messages/reply-queue.js';
+import { ReplyLifecycle } from '../messages/reply-lifecycle.js';
 import { QueueGate } from '../queue/queue-gate.js';
 import { type Outcome, ReplyGenerator } from './reply-generator.js';
 
@@ -25,9 +26,26 @@ const CLOSE_TIMEOUT_MS = 3_000;
 @Injectable()
 export class RepliesProcessor extends WorkerHost {
   private readonly logger = new Logger(RepliesProcessor.name);
+  private isStopping = false;
+  private closing: Promise<void> | null = null;
 
-  constructor(private readonly generator: ReplyGenerator) {
+  constructor(
+    private readonly generator: ReplyGenerator,
+    private readonly lifecycle: ReplyLifecycle,
+  ) {
     super();
+  }
+
+  /** From here on no reply is begun; those that run go on. */
+  stopTaking(): void {
+    this.isStopping = true;
+    // Unlike a pause it also wakes the worker where it waits for a job. It resolves when the running ones have ended.
+    this.closing ??= this.worker.close();
+  }
+
+  /** Closes the worker's connections, whose jobs have ended. */
+  async close(): Promise<void> {
+    if (this.closing) await within(CLOSE_TIMEOUT_MS, this.closing).catch(() => undefined);
   }
 
   /** Ids only in what is returned or thrown: BullMQ keeps both. */
@@ -35,6 +53,11 @@ export class RepliesProcessor extends WorkerHost {
     const { version, replyId, number } = job.data;
     if (version !== 1) {
       this.logger.warn({ jobId: job.id, version }, 'a job of an unknown version is left alone');
+      return { outcome: 'nothing_to_do' };
+    }
+    if (this.isStopping) {
+      // BullMQ may still take one that comes while it stops: to be rung again, for another worker.
+      await this.lifecycle.markUndispatched({ ...job.data, delayMs: 0 }).catch(() => undefined);
       return { outcome: 'nothing_to_do' };
     }
     let outcome: Outcome;
@@ -70,7 +93,7 @@ export class RepliesWorker implements OnApplicationBootstrap {
     });
     shutdown.register(ShutdownPhase.StopTaking, () => this.stopTaking());
     shutdown.register(ShutdownPhase.Drain, () => this.generator.drain());
-    shutdown.register(ShutdownPhase.Close, () => this.close());
+    shutdown.register(ShutdownPhase.Close, () => this.processor.close());
   }
 
   onApplicationBootstrap(): void {
@@ -87,19 +110,8 @@ export class RepliesWorker implements OnApplicationBootstrap {
     worker.run().catch((error: unknown) => this.logger.error({ err: error }, 'the worker has ended'));
   }
 
-  private async stopTaking(): Promise<void> {
+  private stopTaking(): void {
     this.isStopping = true;
-    // Without waiting for the jobs that run: those are the next phase.
-    if (this.isRunning)
-      await within(CLOSE_TIMEOUT_MS, this.processor.worker.pause(true)).catch(() => undefined);
-  }
-
-  private async close(): Promise<void> {
-    if (!this.isRunning) return;
-    try {
-      await within(CLOSE_TIMEOUT_MS, this.processor.worker.close());
-    } catch {
-      await within(CLOSE_TIMEOUT_MS, this.processor.worker.close(true)).catch(() => undefined);
-    }
+    if (this.isRunning) this.processor.stopTaking();
   }
 }

@@ -1,4 +1,6 @@
+import { setTimeout as sleep } from 'node:timers/promises';
 import { Inject, Injectable, Logger } from '@nestjs/common';
+import { isDatabaseUnavailable } from '../common/database-errors.js';
 import { CONFIG } from '../config/config.module.js';
 import type { Config } from '../config/env.js';
 import { EventStream, EventType } from '../events/event-stream.js';
@@ -26,6 +28,8 @@ import { Speaker } from './speaker.js';
 const LEASE_MARGIN_MS = 5_000;
 /** The text so far is kept about this often. */
 const CHECKPOINT_INTERVAL_MS = 1_000;
+/** Pause before a finish is tried again while the database is away. */
+const FINISH_RETRY_INTERVAL_MS = 500;
 /** Pause before the second attempt; doubled for each one after it, with jitter, up to the maximum. */
 const BACKOFF_MS = 1_000;
 const MAX_BACKOFF_MS = 30_000;
@@ -60,7 +64,7 @@ interface Answer {
 @Injectable()
 export class ReplyGenerator {
   private readonly logger = new Logger(ReplyGenerator.name);
-  private readonly runs = new Map<string, Run>();
+  private readonly runs = new Set<Run>();
 
   constructor(
     @Inject(CONFIG)
@@ -75,30 +79,33 @@ export class ReplyGenerator {
 
   /** Works on a reply, if there is work to do. Never throws for what a reply can go through. */
   async generate(replyId: string, dispatchNumber: number): Promise<Outcome> {
-    const claimed = await this.lifecycle.claim(replyId);
-    if (!claimed) {
-      const later = await this.lifecycle.postpone(replyId, dispatchNumber);
-      if (later) await this.queue.ring(later);
-      return 'nothing_to_do';
-    }
     const stop = new AbortController();
-    const done = this.run(claimed.claim, claimed.reply, stop);
-    this.runs.set(claimed.claim.leaseToken, { stop, done });
+    // Noted before the claim: one that is under way when the process stops is handed back too.
+    const run = { stop, done: this.work(replyId, dispatchNumber, stop) };
+    this.runs.add(run);
     try {
-      return await done;
+      return await run.done;
     } finally {
-      this.runs.delete(claimed.claim.leaseToken);
+      this.runs.delete(run);
     }
+  }
+
+  private async work(replyId: string, dispatchNumber: number, stop: AbortController): Promise<Outcome> {
+    const claimed = await this.lifecycle.claim(replyId);
+    if (claimed) return this.run(claimed.claim, claimed.reply, stop);
+    const later = await this.lifecycle.postpone(replyId, dispatchNumber);
+    if (later) await this.queue.ring(later);
+    return 'nothing_to_do';
   }
 
   /** Waits for what is running, within the bound, and hands the rest back. */
   async drain(): Promise<void> {
-    const all = (): Promise<unknown> => Promise.allSettled([...this.runs.values()].map(({ done }) => done));
+    const all = (): Promise<unknown> => Promise.allSettled([...this.runs].map(({ done }) => done));
     await Promise.race([
       all(),
       new Promise((resolve) => setTimeout(resolve, this.config.DRAIN_TIMEOUT_MS).unref()),
     ]);
-    for (const { stop } of this.runs.values()) stop.abort(Stop.HandBack);
+    for (const { stop } of this.runs) stop.abort(Stop.HandBack);
     await Promise.race([all(), new Promise((resolve) => setTimeout(resolve, LEASE_MARGIN_MS).unref())]);
   }
 
@@ -110,7 +117,7 @@ export class ReplyGenerator {
     let detail: object = {};
     try {
       const answer = await this.answer(claim, reply, stop);
-      const finished = await this.lifecycle.complete(claim, answer);
+      const finished = await this.complete(claim, answer, stop.signal);
       if (finished) await this.conclude(finished);
       outcome = finished ? 'completed' : 'lost';
       detail = { finishReason: answer.finishReason, ...answer.usage };
@@ -171,6 +178,7 @@ export class ReplyGenerator {
   }
 
   private async answer(claim: Claim, reply: ReplyRow, stop: AbortController): Promise<Answer> {
+    stop.signal.throwIfAborted();
     const conversation = await this.conversations.read(claim.sessionId, claim.replyId);
     if (!conversation) throw stopped(stop, Stop.Lost);
     if (!(await this.announcer.announceStarted(reply, conversation.question))) {
@@ -183,6 +191,19 @@ export class ReplyGenerator {
     } catch (error) {
       if (!(error instanceof LlmError && error.code === LlmErrorCode.ContextTooLong)) throw error;
       return await this.ask(claim, conversation, model, Math.floor(this.config.CONTEXT_MAX_TOKENS / 2), stop);
+    }
+  }
+
+  /** Tried for as long as the claim is ours: a database that restarts does not cost what the model has said. */
+  private async complete(claim: Claim, answer: Answer, signal: AbortSignal): Promise<Finished | null> {
+    for (;;) {
+      try {
+        return await this.lifecycle.complete(claim, answer);
+      } catch (error) {
+        if (!isDatabaseUnavailable(error)) throw error;
+        await sleep(FINISH_RETRY_INTERVAL_MS, undefined, { signal }).catch(() => undefined);
+        signal.throwIfAborted();
+      }
     }
   }
 

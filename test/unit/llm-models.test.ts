@@ -10,7 +10,7 @@ const second = new ExtractiveClient();
 const outage = new LlmError(LlmErrorCode.ProviderUnavailable, 'down', { isRetryable: true });
 const refusal = new LlmError(LlmErrorCode.ProviderRejected, 'no', { isRetryable: false });
 
-const failing = (error: unknown) => () => Promise.reject(error as Error);
+const failing = (error: unknown) => () => Promise.reject(error);
 
 describe('choosing a model', () => {
   beforeEach(() => {

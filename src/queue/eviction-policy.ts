@@ -1,0 +1,56 @@
+import { Inject, Injectable, Logger } from '@nestjs/common';
+import { Redis } from 'ioredis';
+import { Readiness } from '../common/readiness.js';
+import { CONFIG } from '../config/config.module.js';
+import type { Config } from '../config/env.js';
+
+const CONNECT_TIMEOUT_MS = 1_000;
+
+/**
+ * In production a process is not ready on a Redis that would throw jobs and events away when its memory is full:
+ * nothing would be lost, since the rows are rung for again, but replies would be late without a word.
+ */
+@Injectable()
+export class EvictionPolicy {
+  private readonly logger = new Logger(EvictionPolicy.name);
+  private isGood = false;
+  private hasSaid = false;
+
+  constructor(@Inject(CONFIG) config: Pick<Config, 'REDIS_URL' | 'isProduction'>, readiness: Readiness) {
+    const url = config.REDIS_URL;
+    if (url !== undefined && config.isProduction) {
+      readiness.register('queue (maxmemory-policy noeviction in Redis)', () => this.check(url));
+    }
+  }
+
+  private async check(url: string): Promise<void> {
+    if (this.isGood) return;
+    const policy = await readPolicy(url);
+    // A service that does not tell is believed to know what it does.
+    this.isGood = policy === null || policy === 'noeviction';
+    if (this.isGood) return;
+    if (!this.hasSaid) {
+      this.logger.error(
+        `Redis has the maxmemory-policy ${policy}, and would throw jobs away when its memory is full: set it to noeviction`,
+      );
+      this.hasSaid = true;
+    }
+    throw new Error(`the maxmemory-policy is ${policy}`);
+  }
+}
+
+async function readPolicy(url: string): Promise<string | null> {
+  const redis = new Redis(url, {
+    lazyConnect: true,
+    connectTimeout: CONNECT_TIMEOUT_MS,
+    commandTimeout: CONNECT_TIMEOUT_MS,
+    retryStrategy: () => null,
+  });
+  redis.on('error', () => undefined); // told by the call
+  try {
+    await redis.connect();
+    return /maxmemory_policy:(\S+)/.exec(await redis.info('memory'))?.[1] ?? null;
+  } finally {
+    redis.disconnect();
+  }
+}

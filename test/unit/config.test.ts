@@ -1,0 +1,250 @@
+import { describe, expect, it } from '@jest/globals';
+import { generateKeyPairSync } from 'node:crypto';
+import { readFileSync } from 'node:fs';
+import { fileURLToPath } from 'node:url';
+import {
+  ConfigError,
+  databaseUrlToMigrate,
+  loadConfig,
+  localTokensRefusal,
+  parseTrustProxy,
+  Role,
+  SETTINGS,
+} from '../../src/config/env.js';
+
+const DATABASE_URL = 'postgres://assistly:secret@db.example.com:5432/assistly';
+const PEM = generateKeyPairSync('rsa', {
+  modulusLength: 2048,
+  publicKeyEncoding: { type: 'spki', format: 'pem' },
+  privateKeyEncoding: { type: 'pkcs8', format: 'pem' },
+}).publicKey;
+const PRODUCTION = { NODE_ENV: 'production', DATABASE_URL, CLERK_JWT_KEY: PEM, OPENAI_API_KEY: 'sk-1' };
+
+/** What is wrong with an environment; empty where nothing is. */
+function problemsOf(env: Record<string, string>, role: Role = Role.All): readonly string[] {
+  try {
+    loadConfig(role, env);
+    return [];
+  } catch (error) {
+    if (error instanceof ConfigError) return error.problems;
+    throw error;
+  }
+}
+
+describe('the settings', () => {
+  it('have a default that serves, each', () => {
+    expect(loadConfig(Role.All, {})).toEqual({
+      role: 'all',
+      isProduction: false,
+      stateDir: '.assistly',
+      NODE_ENV: 'development',
+      HOST: '127.0.0.1',
+      PORT: 3000,
+      WORKER_HEALTH_PORT: 3001,
+      DATABASE_POOL_MAX: 10,
+      REDIS_PREFIX: 'assistly',
+      OPENAI_MODEL: 'gpt-5-mini',
+      REPLY_CONCURRENCY: 50,
+      REPLY_ATTEMPTS: 4,
+      REPLY_MAX_AGE_MS: 600_000,
+      REPLY_MAX_CHARS: 32_000,
+      LLM_CONNECT_TIMEOUT_MS: 5_000,
+      LLM_FIRST_TOKEN_TIMEOUT_MS: 30_000,
+      LLM_IDLE_TIMEOUT_MS: 20_000,
+      LLM_TOTAL_TIMEOUT_MS: 120_000,
+      CONTEXT_MAX_TOKENS: 16_000,
+      CLERK_AUTHORIZED_PARTIES: [],
+      CORS_ORIGINS: [],
+      LOG_LEVEL: 'info',
+      DRAIN_TIMEOUT_MS: 20_000,
+    });
+  });
+
+  it('count as not set when they are blank, as in a copied .env.example', () => {
+    const blank = Object.fromEntries(SETTINGS.map((name) => [name, ' ']));
+
+    expect(loadConfig(Role.All, blank)).toEqual(loadConfig(Role.All, {}));
+  });
+
+  it('are read as what they are', () => {
+    const config = loadConfig(Role.Api, {
+      ...PRODUCTION,
+      PORT: ' 8080 ',
+      REDIS_URL: 'rediss://:secret@cache.example.com:6380/1',
+      CORS_ORIGINS: 'https://a.example.com, http://localhost:5173,',
+      CLERK_AUTHORIZED_PARTIES: 'https://a.example.com',
+    });
+
+    expect(config).toMatchObject({
+      role: 'api',
+      isProduction: true,
+      DATABASE_URL,
+      PORT: 8080,
+      REDIS_URL: 'rediss://:secret@cache.example.com:6380/1',
+      CORS_ORIGINS: ['https://a.example.com', 'http://localhost:5173'],
+      CLERK_AUTHORIZED_PARTIES: ['https://a.example.com'],
+      CLERK_JWT_KEY: PEM,
+    });
+  });
+
+  it.each([
+    ['with line breaks written as \\n', PEM.replaceAll('\n', '\\n')],
+    ['on one line', PEM.replaceAll('\n', ' ')],
+    ['without its first and last line', PEM.split('\n').slice(1, -2).join('\n')],
+  ])('take Clerk’s key %s', (_, key) => {
+    expect(loadConfig(Role.Api, { ...PRODUCTION, CLERK_JWT_KEY: key }).CLERK_JWT_KEY).toBe(PEM);
+  });
+
+  it.each([
+    ['NODE_ENV', 'staging', 'must be development, production or test, not "staging"'],
+    ['PORT', 'eighty', 'must be a whole number, not "eighty"'],
+    ['PORT', '80.5', 'must be a whole number, not "80.5"'],
+    ['PORT', 'Infinity', 'must be a whole number, not "Infinity"'],
+    ['PORT', '65536', 'must be at most 65535, not "65536"'],
+    ['WORKER_HEALTH_PORT', '-1', 'must be at least 0, not "-1"'],
+    ['REPLY_CONCURRENCY', '0', 'must be at least 1, not "0"'],
+    ['LLM_TOTAL_TIMEOUT_MS', '99999999', 'must be at most 86400000, not "99999999"'],
+    ['DATABASE_URL', 'localhost:5432/db', 'must be a URL that starts with postgres:// or postgresql://'],
+    ['DATABASE_URL', 'postgres://user:pass/word@host/db', 'special characters in it percent-encoded'],
+    ['REDIS_PREFIX', 'a b', 'must be 1 to 64 letters, digits, dots, dashes or underscores, not "a b"'],
+    ['OPENAI_BASE_URL', 'ftp://models', 'must be a URL that starts with http:// or https://'],
+    ['OPENAI_MODEL', 'm'.repeat(256), 'must be at most 255 characters long'],
+    ['LOG_LEVEL', 'loud', 'must be fatal, error, warn, info, debug, trace or silent, not "loud"'],
+    ['CLERK_JWT_KEY', 'pk_test_abc', 'must be the PEM public key of the Clerk instance'],
+    ['CORS_ORIGINS', 'https://a.example.com/', 'holds "https://a.example.com/", which is no origin'],
+    ['TRUST_PROXY', 'true', 'must be the number of proxies in front'],
+    ['TRUST_PROXY', '10.0.0.1,proxy', 'must be the number of proxies in front'],
+    ['TRUST_PROXY', '10.0.0.0/33', 'must be the number of proxies in front'],
+  ])('%s is refused in words (%#)', (name, value, words) => {
+    const problems = problemsOf({ [name]: value });
+
+    expect(problems).toHaveLength(1);
+    expect(problems[0]).toMatch(new RegExp(`^${name} `));
+    expect(problems[0]).toContain(words);
+  });
+
+  it('are all named at once, wrong and missing ones, and a wrong one is not also missing', () => {
+    const problems = problemsOf({
+      ...PRODUCTION,
+      CLERK_JWT_KEY: 'x',
+      DATABASE_URL: 'x',
+      PORT: 'x',
+      OPENAI_API_KEY: '',
+    });
+
+    expect(problems.map((problem) => problem.split(' ')[0]).sort()).toEqual([
+      'CLERK_JWT_KEY',
+      'DATABASE_URL',
+      'OPENAI_API_KEY',
+      'PORT',
+    ]);
+  });
+
+  it('are named without the value of a secret', () => {
+    const secrets = SETTINGS.filter((name) => /KEY|PASSWORD|_URL/.test(name));
+    const env = Object.fromEntries(secrets.map((name) => [name, `canary:// of ${name}`]));
+
+    const problems = problemsOf(env);
+
+    expect(problems.length).toBeGreaterThan(0);
+    expect(problems.join()).not.toContain('canary');
+  });
+});
+
+describe('what a role needs', () => {
+  it.each([Role.Api, Role.Worker])('is a database, as %s', (role) => {
+    expect(problemsOf({}, role)).toEqual([expect.stringContaining(`DATABASE_URL is missing: the ${role} `)]);
+    expect(problemsOf({ DATABASE_URL }, role)).toEqual([]);
+  });
+
+  it('is in production a database, Clerk on the api, and a model on the worker', () => {
+    const env = { NODE_ENV: 'production' };
+    const names = (role: Role) => problemsOf(env, role).map((problem) => problem.split(' ')[0]);
+
+    expect(names(Role.Api)).toEqual(['DATABASE_URL', 'CLERK_JWT_KEY']);
+    expect(names(Role.Worker)).toEqual(['DATABASE_URL', 'OPENAI_API_KEY']);
+    expect(names(Role.All)).toEqual(['DATABASE_URL', 'CLERK_JWT_KEY', 'OPENAI_API_KEY']);
+    expect(problemsOf(PRODUCTION)).toEqual([]);
+  });
+
+  it('is met by either of two', () => {
+    const { CLERK_JWT_KEY: _, OPENAI_API_KEY: __, ...rest } = PRODUCTION;
+
+    expect(
+      problemsOf({ ...rest, CLERK_SECRET_KEY: 'sk_live_1', OPENAI_BASE_URL: 'http://localhost:11434/v1' }),
+    ).toEqual([]);
+  });
+
+  it.each([
+    [{ REDIS_URL: 'redis://localhost' }, 'REDIS_URL is set without DATABASE_URL'],
+    [{ BULL_BOARD_USER: 'a' }, 'BULL_BOARD_USER and BULL_BOARD_PASSWORD belong together'],
+    [{ BULL_BOARD_PASSWORD: 'a' }, 'BULL_BOARD_USER and BULL_BOARD_PASSWORD belong together'],
+    [{ OPENAI_FALLBACK_API_KEY: 'sk-2' }, 'OPENAI_FALLBACK_MODEL is missing'],
+  ])('is told where one setting needs another: %j', (env, words) => {
+    expect(problemsOf(env)).toEqual([expect.stringContaining(words)]);
+  });
+});
+
+describe('the proxies in front', () => {
+  it.each([
+    ['1', 1],
+    ['10.0.0.1', ['10.0.0.1']],
+    ['loopback, 10.0.0.0/8,fd00::/8', ['loopback', '10.0.0.0/8', 'fd00::/8']],
+  ])('may be %s', (value, parsed) => {
+    expect(problemsOf({ TRUST_PROXY: value })).toEqual([]);
+    expect(parseTrustProxy(value)).toEqual(parsed);
+  });
+});
+
+describe('the database to migrate', () => {
+  it('has to be named, and to be a PostgreSQL', () => {
+    expect(databaseUrlToMigrate({ DATABASE_URL })).toBe(DATABASE_URL);
+    expect(() => databaseUrlToMigrate({})).toThrow('DATABASE_URL is missing');
+    expect(() => databaseUrlToMigrate({ DATABASE_URL: 'mysql://x' })).toThrow('DATABASE_URL must be a URL');
+  });
+});
+
+describe('local owner tokens', () => {
+  it('are for where Clerk is not configured, and never for production', () => {
+    expect(localTokensRefusal({})).toBeNull();
+    expect(localTokensRefusal({ CLERK_JWT_KEY: ' ' })).toBeNull();
+    expect(localTokensRefusal({ CLERK_SECRET_KEY: 'sk_live_1' })).toContain('Clerk');
+    expect(localTokensRefusal({ NODE_ENV: 'production' })).toContain('production');
+  });
+});
+
+describe('the documents', () => {
+  const read = (name: string): string =>
+    readFileSync(fileURLToPath(new URL(`../../${name}`, import.meta.url)), 'utf8');
+  const defaults: Record<string, unknown> = loadConfig(Role.All, {});
+  /** A setting's default as it is written; undefined where it has none. */
+  const defaultOf = (name: string): string | undefined => {
+    const value = defaults[name];
+    return value === undefined || Array.isArray(value) ? undefined : String(value);
+  };
+
+  it('.env.example names exactly the settings, each with one line about it, and its default', () => {
+    const lines = read('.env.example').split('\n');
+    const settings = lines.flatMap((line, i) => {
+      const [, name, value] = /^#?([A-Z][A-Z_]*)=(.*)$/.exec(line) ?? [];
+      return name === undefined ? [] : [{ name, value, comment: lines[i - 1] }];
+    });
+
+    expect(settings.map(({ name }) => name).sort()).toEqual([...SETTINGS].sort());
+    for (const { name, value, comment } of settings) {
+      expect(comment).toMatch(/^# [^-]/);
+      if (defaultOf(name) !== undefined) expect(`${name}=${value}`).toBe(`${name}=${defaultOf(name)}`);
+    }
+  });
+
+  it('the table of the README names exactly the settings, with their defaults', () => {
+    const rows = [...read('README.md').matchAll(/^\| `([A-Z][A-Z_]*)` +\| (.*?) +\| (.+?) +\|$/gm)];
+
+    expect(rows.map(([, name]) => name).sort()).toEqual([...SETTINGS].sort());
+    for (const [, name = '', shown = '', meaning] of rows) {
+      expect(meaning).toMatch(/\w/);
+      const expected = defaultOf(name);
+      expect(`${name} ${shown}`).toBe(`${name} ${expected === undefined ? '–' : `\`${expected}\``}`);
+    }
+  });
+});
