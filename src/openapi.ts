@@ -29,7 +29,7 @@ export function createOpenApiDocument(app: INestApplication): OpenAPIObject {
     .addBearerAuth({ type: 'http', scheme: 'bearer', description: 'The token of one session.' }, 'guest')
     .addApiKey({ type: 'apiKey', in: 'query', name: 'token', description: 'An event token.' }, 'eventToken')
     .build();
-  return SwaggerModule.createDocument(app, config);
+  return SwaggerModule.createDocument(app, config, { autoTagControllers: false });
 }
 
 /** Serves `/openapi.json` and `/docs`. The document is made at the first request for it. */

@@ -38,7 +38,11 @@ export class ProblemFilter implements ExceptionFilter {
     const response = host.switchToHttp().getResponse<Response>();
     const request = host.switchToHttp().getRequest<Request>();
     const error = toAppError(thrown);
-    if (error.status >= 500) this.logger.error({ err: error.options.cause ?? error }, 'request failed');
+    // Not being ready has no cause of its own: it is an answer, not a failure.
+    const isAnswer = error.code === 'service_unavailable' && error.options.cause === undefined;
+    if (error.status >= 500 && !isAnswer) {
+      this.logger.error({ err: error.options.cause ?? error }, 'request failed');
+    }
     if (response.headersSent) {
       response.end(); // a stream that has begun cannot become a problem document
       return;

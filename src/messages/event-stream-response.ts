@@ -1,5 +1,6 @@
 import { once } from 'node:events';
 import type { Response } from 'express';
+import { clientGone } from '../common/client-gone.js';
 import type { Frame } from './session-events.service.js';
 
 /** How long a browser waits before it comes back, in milliseconds. */
@@ -19,16 +20,12 @@ const HEADERS = {
  * nothing is fetched for it, so a slow client costs no memory, and one that does not read at all is let go.
  */
 export class EventStreamResponse {
-  private readonly gone = new AbortController();
+  /** Aborted when the client has gone, whoever ended it. */
+  readonly signal: AbortSignal;
 
   constructor(private readonly response: Response) {
-    response.once('close', () => this.gone.abort());
-    response.once('error', () => this.gone.abort());
-  }
-
-  /** Aborted when the client has gone, whoever ended it. */
-  get signal(): AbortSignal {
-    return this.gone.signal;
+    response.on('error', () => undefined); // it closes next
+    this.signal = clientGone(response);
   }
 
   async begin(startsAt: Frame): Promise<void> {
@@ -53,10 +50,10 @@ export class EventStreamResponse {
   }
 
   private async write(text: string): Promise<void> {
-    if (this.gone.signal.aborted || this.response.writableEnded || this.response.write(text)) return;
+    if (this.signal.aborted || this.response.writableEnded || this.response.write(text)) return;
     try {
       await once(this.response, 'drain', {
-        signal: AbortSignal.any([this.gone.signal, AbortSignal.timeout(MAX_STALL_MS)]),
+        signal: AbortSignal.any([this.signal, AbortSignal.timeout(MAX_STALL_MS)]),
       });
     } catch {
       this.response.destroy(); // it does not read, or it has gone

@@ -6,6 +6,7 @@ import { Caller, type Principal } from '../auth/principal.js';
 import { AppError } from '../common/app-error.js';
 import { ApiIdParam, IdParam } from '../common/id-param.js';
 import { ApiProblems } from '../common/problem-api.js';
+import { clientGone } from '../common/client-gone.js';
 import { Idempotent, type IdempotentRequest, markReplay } from '../limits/idempotency.js';
 import { ApiIdempotent } from '../limits/idempotency-api.js';
 import { EVENT_CURSOR_HEADER, eventCursorHeader } from './event-cursor-header.js';
@@ -39,9 +40,7 @@ export class RepliesController {
     @Query('wait') wait: unknown,
     @Res({ passthrough: true }) response: Response,
   ): Promise<ReplyDto> {
-    const gone = new AbortController();
-    response.once('close', () => gone.abort());
-    return this.replies.wait(caller, id, toSeconds(wait), gone.signal);
+    return this.replies.wait(caller, id, toSeconds(wait), clientGone(response));
   }
 
   @Post(':id/cancel')

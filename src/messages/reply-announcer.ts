@@ -65,11 +65,7 @@ export class ReplyAnnouncer {
    * @returns false where a later attempt or an end is told already: the worker must stop
    */
   async announceStarted(reply: ReplyRow, messages: readonly MessageRow[]): Promise<boolean> {
-    return this.attempt(reply.chat_session_id, [
-      ...messages.map((message) => messageCreated(toMessageDto(message))),
-      replyQueued(asQueued(toReplyDto(reply))),
-      replyStarted({ replyId: reply.id, attempt: reply.attempt }),
-    ]);
+    return this.attempt(reply.chat_session_id, openingOf(reply, messages));
   }
 
   /**
@@ -80,8 +76,10 @@ export class ReplyAnnouncer {
     const reply = toReplyDto(row);
     const message = messageRow && toMessageDto(messageRow);
     const end = endOf(reply, message);
-    let entries: StreamEntry[] = [end];
     try {
+      // One that was never spoken for may have been stored while the stream was down, and nobody has told it since.
+      const isTold = row.status === ReplyStatus.Completed;
+      let entries: StreamEntry[] = [...(isTold ? [] : await this.postOf(row)), end];
       for (let round = 1; round <= MAX_ROUNDS; round++) {
         const result = await this.stream.append(reply.chatSessionId, entries);
         if (result.status !== 'behind') {
@@ -98,7 +96,9 @@ export class ReplyAnnouncer {
           continue;
         }
         entries = [
-          ...(isOther ? [replyStarted({ replyId: reply.id, attempt: reply.attempt })] : []),
+          ...(isOther
+            ? [...(await this.postOf(row)), replyStarted({ replyId: reply.id, attempt: reply.attempt })]
+            : []),
           replyDelta({ replyId: reply.id, attempt: reply.attempt, offset: heard, text: text.slice(heard) }),
           end,
         ];
@@ -107,6 +107,10 @@ export class ReplyAnnouncer {
     } catch (error) {
       this.logger.warn({ err: error, replyId: reply.id }, 'the end of a reply is to be told later');
     }
+  }
+
+  private async postOf(reply: ReplyRow): Promise<StreamEntry[]> {
+    return postOf(reply, await this.lifecycle.questionOf(reply.id));
   }
 
   /** For requests, which do not wait for a stream that hangs: whoever starts the reply tells it again. */
@@ -123,6 +127,19 @@ export class ReplyAnnouncer {
       return true;
     }
   }
+}
+
+/** What was told, or should have been, when the messages were stored. */
+function postOf(reply: ReplyRow, messages: readonly MessageRow[]): StreamEntry[] {
+  return [
+    ...messages.map((message) => messageCreated(toMessageDto(message))),
+    replyQueued(asQueued(toReplyDto(reply))),
+  ];
+}
+
+/** What comes before the text of an attempt, for a stream that may know nothing of its reply. */
+export function openingOf(reply: ReplyRow, messages: readonly MessageRow[]): StreamEntry[] {
+  return [...postOf(reply, messages), replyStarted({ replyId: reply.id, attempt: reply.attempt })];
 }
 
 function endOf(reply: ReplyDto, message: MessageDto | null): FactEntry {

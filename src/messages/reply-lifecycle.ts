@@ -29,7 +29,7 @@ import { type ReplyErrorCode, type ReplyFinishReason, ReplyStatus } from './repl
 export const LEASE_MS = 20_000;
 /** How often a worker renews its claim. */
 export const HEARTBEAT_INTERVAL_MS = 5_000;
-/** A due reply is rung for again when nobody claimed it for so long; doubled each time, up to a minute. */
+/** A due reply is rung for again when nobody claimed it for so long; doubled for each bell in vain, up to a minute. */
 const REDISPATCH_AFTER_MS = 8_000;
 /** A finished reply whose end nobody has told for so long is told by the sweeper. */
 const ANNOUNCE_AFTER_MS = 3_000;
@@ -524,6 +524,14 @@ export class ReplyLifecycle {
         and finished_at is null`);
   }
 
+  /** The messages that a reply answers, oldest first. */
+  async questionOf(replyId: string): Promise<MessageRow[]> {
+    return this.database.runSafely(
+      sql<MessageRow>`
+        select ${messageColumns} from messages where reply_id = ${replyId} and sender = 'user' order by sequence`,
+    );
+  }
+
   /** Notes that the end of these replies stands in the event stream. */
   async markAnnounced(replyId: string): Promise<void> {
     await this.database.runSafely(
@@ -568,7 +576,7 @@ export class ReplyLifecycle {
             where finished_at is null and lease_token is null and cancel_requested_at is null
               and available_at <= clock_timestamp() and not (${this.isSpent()})
               and (dispatched_at is null or dispatched_at < clock_timestamp()
-                - least(interval '1 minute', ${ms(REDISPATCH_AFTER_MS)} * power(2, least(dispatch_count, 10) - 1)))
+                - least(interval '1 minute', ${ms(REDISPATCH_AFTER_MS)} * power(2, least(greatest(dispatch_count - attempt, 1), 10) - 1)))
             order by available_at
             limit ${SWEEP_LIMIT} for update skip locked)
           returning ${replyColumns}`,

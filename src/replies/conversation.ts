@@ -42,12 +42,14 @@ export class Conversations {
         sql<MessageRow>`
           select ${messageColumns} from messages where reply_id = ${replyId} and sender = 'user' order by sequence`,
       ),
-      // Not what waits for a later reply, and not a cancelled text that was asked for again.
+      // Not what belongs to a later reply, which may have been cancelled before this one was tried again; and not a
+      // cancelled text that was asked for again.
       this.database.runSafely(
         sql<MessageRow>`
           select m.* from messages m left join replies r on r.id = m.reply_id
           where m.chat_session_id = ${sessionId}
-            and (r.id is null or (r.id <> ${replyId} and r.finished_at is not null))
+            and (r.id is null
+              or (r.created_at, r.id) < (select this.created_at, this.id from replies this where this.id = ${replyId}))
             and not (m.sender = 'ai' and exists (select 1 from replies again where again.retry_of_id = r.id))
           order by m.sequence desc limit ${HISTORY_LIMIT}`,
       ),

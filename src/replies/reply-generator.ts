@@ -3,11 +3,11 @@ import { Inject, Injectable, Logger } from '@nestjs/common';
 import { isDatabaseUnavailable } from '../common/database-errors.js';
 import { CONFIG } from '../config/config.module.js';
 import type { Config } from '../config/env.js';
-import { EventStream, EventType } from '../events/event-stream.js';
+import { EventStream, EventType, type StreamEntry } from '../events/event-stream.js';
 import { FinishReason, LlmError, LlmErrorCode } from '../llm/llm-client.js';
 import { type ChosenModel, LlmModels } from '../llm/llm-models.js';
 import { countTokens } from '../common/tokens.js';
-import { ReplyAnnouncer } from '../messages/reply-announcer.js';
+import { openingOf, ReplyAnnouncer } from '../messages/reply-announcer.js';
 import {
   type Claim,
   type Dispatch,
@@ -186,11 +186,19 @@ export class ReplyGenerator {
       throw new Error('the event stream refused the attempt');
     }
     const model = this.models.choose(conversation.model, reply.failures);
+    const opening = openingOf(reply, conversation.question);
     try {
-      return await this.ask(claim, conversation, model, this.config.CONTEXT_MAX_TOKENS, stop);
+      return await this.ask(claim, conversation, opening, model, this.config.CONTEXT_MAX_TOKENS, stop);
     } catch (error) {
       if (!(error instanceof LlmError && error.code === LlmErrorCode.ContextTooLong)) throw error;
-      return await this.ask(claim, conversation, model, Math.floor(this.config.CONTEXT_MAX_TOKENS / 2), stop);
+      return await this.ask(
+        claim,
+        conversation,
+        opening,
+        model,
+        Math.floor(this.config.CONTEXT_MAX_TOKENS / 2),
+        stop,
+      );
     }
   }
 
@@ -211,6 +219,7 @@ export class ReplyGenerator {
   private async ask(
     claim: Claim,
     conversation: Conversation,
+    opening: readonly StreamEntry[],
     model: ChosenModel,
     maxTokens: number,
     stop: AbortController,
@@ -218,7 +227,7 @@ export class ReplyGenerator {
     const prompt = buildPrompt({ ...conversation, maxTokens });
     if (!(await this.lifecycle.beginCall(claim, model.name, prompt.inputTokens)))
       throw stopped(stop, Stop.Lost);
-    const speaker = new Speaker(this.stream, claim, () => stop.abort(Stop.Lost));
+    const speaker = new Speaker(this.stream, claim, opening, () => stop.abort(Stop.Lost));
     try {
       const answer = await model.run(() => this.listen(claim, model, prompt, speaker, stop));
       await speaker.finish();

@@ -1,5 +1,5 @@
 import type { EventStream, StreamEntry } from '../events/event-stream.js';
-import { replyDelta, replyStarted } from '../events/entries.js';
+import { replyDelta } from '../events/entries.js';
 import type { Claim } from '../messages/reply-lifecycle.js';
 
 /** Deltas go out at most this often, the first one at once: a reader's eye is no faster. */
@@ -25,10 +25,14 @@ export class Speaker {
   private isRefused = false;
   private isStopped = false;
 
-  /** @param onRefused this attempt may not speak any more: a later one does, or the reply has ended */
+  /**
+   * @param opening what the stream has to know of the attempt before its text
+   * @param onRefused this attempt may not speak any more: a later one does, or the reply has ended
+   */
   constructor(
     private readonly stream: EventStream,
     private readonly claim: Claim,
+    private readonly opening: readonly StreamEntry[],
     private readonly onRefused: () => void,
   ) {}
 
@@ -86,7 +90,7 @@ export class Speaker {
     const { replyId, sessionId, attempt } = this.claim;
     const end = this.text.length;
     const entries: StreamEntry[] = [
-      ...(this.mustStart ? [replyStarted({ replyId, attempt })] : []),
+      ...(this.mustStart ? this.opening : []),
       replyDelta({ replyId, attempt, offset: this.heard, text: this.text.slice(this.heard, end) }),
     ];
     try {

@@ -1,0 +1,417 @@
+import {
+  createHmac,
+  createPrivateKey,
+  createPublicKey,
+  generateKeyPairSync,
+  randomUUID,
+  sign,
+} from 'node:crypto';
+import { readFileSync } from 'node:fs';
+import { join } from 'node:path';
+import { afterAll, beforeAll, describe, expect, it } from '@jest/globals';
+import { signLocalOwnerToken } from '../../src/auth/owner-tokens.js';
+import type { Json } from '../support/api-client.js';
+import { Stack } from '../support/stack.js';
+
+/** What an owner has, each made anew, since some routes use it up. */
+interface World {
+  chatbotId: string;
+  characteristicId: string;
+  sessionId: string;
+  guestId: string;
+  replyId: string;
+  tokens: Record<
+    'guest' | 'otherGuestOfChatbot' | 'guestOfOtherChatbot' | 'eventToken' | 'otherEventToken',
+    string
+  >;
+}
+
+type Kind = 'public' | 'owner' | 'guest' | 'watcher';
+
+interface RouteAccess {
+  kinds: Kind[];
+  /** The ids in the path, in their order; none: a collection of one's own, which nobody else has. */
+  ids: (world: World) => string[];
+  body?: object;
+}
+
+const chatbot = (world: World): string[] => [world.chatbotId];
+const characteristic = (world: World): string[] => [world.chatbotId, world.characteristicId];
+const session = (world: World): string[] => [world.sessionId];
+const reply = (world: World): string[] => [world.replyId];
+
+/** Who may call what. A route that is not in here fails the first test: decide, and write it down. */
+const ROUTES: Record<string, RouteAccess> = {
+  'POST /v1/chatbots': { kinds: ['owner'], ids: () => [], body: { name: 'New' } },
+  'GET /v1/chatbots': { kinds: ['owner'], ids: () => [] },
+  'GET /v1/chatbots/:id': { kinds: ['owner'], ids: chatbot },
+  'PATCH /v1/chatbots/:id': { kinds: ['owner'], ids: chatbot, body: { name: 'Renamed' } },
+  'DELETE /v1/chatbots/:id': { kinds: ['owner'], ids: chatbot },
+  'GET /v1/chatbots/:id/public': { kinds: ['public'], ids: chatbot },
+  'POST /v1/chatbots/:id/characteristics': { kinds: ['owner'], ids: chatbot, body: { content: 'x' } },
+  'GET /v1/chatbots/:id/characteristics': { kinds: ['owner'], ids: chatbot },
+  'PATCH /v1/chatbots/:id/characteristics/:characteristicId': {
+    kinds: ['owner'],
+    ids: characteristic,
+    body: { content: 'x' },
+  },
+  'DELETE /v1/chatbots/:id/characteristics/:characteristicId': { kinds: ['owner'], ids: characteristic },
+  'GET /v1/chatbots/:id/sessions': { kinds: ['owner'], ids: chatbot },
+  'POST /v1/chatbots/:id/sessions': { kinds: ['public'], ids: chatbot },
+  'GET /v1/sessions/:id': { kinds: ['owner', 'guest'], ids: session },
+  'DELETE /v1/sessions/:id': { kinds: ['owner'], ids: session },
+  'GET /v1/sessions/:id/messages': { kinds: ['owner', 'guest'], ids: session },
+  'POST /v1/sessions/:id/messages': { kinds: ['owner', 'guest'], ids: session, body: { content: 'Hello' } },
+  'GET /v1/sessions/:id/events': { kinds: ['owner', 'guest', 'watcher'], ids: session },
+  'HEAD /v1/sessions/:id/events': { kinds: ['owner', 'guest', 'watcher'], ids: session },
+  'POST /v1/sessions/:id/events/token': { kinds: ['owner', 'guest'], ids: session },
+  'GET /v1/replies/:id': { kinds: ['owner', 'guest'], ids: reply },
+  'POST /v1/replies/:id/cancel': { kinds: ['owner', 'guest'], ids: reply },
+  'POST /v1/replies/:id/retry': { kinds: ['owner', 'guest'], ids: reply },
+  'DELETE /v1/guests/:id': { kinds: ['owner'], ids: (world) => [world.guestId] },
+};
+
+let stack: Stack;
+/** For those who get nothing. */
+let world: World;
+beforeAll(async () => {
+  stack = await Stack.start({ workers: 0 });
+  world = await createWorld();
+});
+afterAll(() => stack.stop());
+
+async function createWorld(): Promise<World> {
+  const owner = stack.owner();
+  const { id: chatbotId, characteristics } = await owner.createChatbot({
+    name: 'Bakery',
+    characteristics: ['a'],
+  });
+  const other = await owner.createChatbot({ name: 'Another of the same owner' });
+  const mine = await stack.client().openSession(chatbotId, { guest: { name: 'Ada' } });
+  const neighbour = await stack.client().openSession(chatbotId, { guest: { name: 'Bob' } });
+  const elsewhere = await stack.client().openSession(other.id);
+  const { reply } = await mine.guest.postMessage(mine.session.id, 'Hello?');
+  // Ended, so that it can be retried; cancelling it again is allowed.
+  await mine.guest.post(`/v1/replies/${reply.id}/cancel`);
+  const eventTokenOf = async ({ guest, session }: typeof mine): Promise<string> =>
+    (await guest.post(`/v1/sessions/${session.id}/events/token`)).body.token;
+  return {
+    chatbotId,
+    characteristicId: characteristics[0].id,
+    sessionId: mine.session.id,
+    guestId: mine.session.guest.id,
+    replyId: reply.id,
+    tokens: {
+      guest: mine.token,
+      otherGuestOfChatbot: neighbour.token,
+      guestOfOtherChatbot: elsewhere.token,
+      eventToken: await eventTokenOf(mine),
+      otherEventToken: await eventTokenOf(neighbour),
+    },
+  };
+}
+
+interface Credential {
+  authorization?: string;
+  query?: string;
+}
+
+const bearer = (token: string): Credential => ({ authorization: `Bearer ${token}` });
+const base64 = (text: string): string => Buffer.from(text).toString('base64');
+
+interface Sent {
+  status: number;
+  headers: Headers;
+  body: Json;
+}
+
+async function send(
+  route: string,
+  ids: string[],
+  credential: Credential,
+  headers: Record<string, string> = {},
+): Promise<Sent> {
+  const [method = '', template = ''] = route.split(' ');
+  const rest = [...ids];
+  const path = template.replaceAll(/:\w+/g, () => rest.shift() ?? '');
+  const { body } = ROUTES[route]!;
+  const response = await fetch(`${stack.apis[0]!.url}${path}${credential.query ?? ''}`, {
+    method,
+    headers: {
+      ...(credential.authorization !== undefined && { authorization: credential.authorization }),
+      ...(body && { 'content-type': 'application/json' }),
+      ...headers,
+    },
+    ...(body && { body: JSON.stringify(body) }),
+  });
+  if (response.headers.get('content-type')?.startsWith('text/event-stream')) {
+    await response.body?.cancel();
+    return { status: response.status, headers: response.headers, body: null };
+  }
+  const text = await response.text();
+  return {
+    status: response.status,
+    headers: response.headers,
+    body: text === '' ? null : JSON.parse(text),
+  };
+}
+
+/** A JWT of whatever header and claims, signed by whatever means. */
+function jwt(header: object, claims: object, signer: (unsigned: string) => string): string {
+  const part = (value: object): string => Buffer.from(JSON.stringify(value)).toString('base64url');
+  const unsigned = `${part(header)}.${part(claims)}`;
+  return `${unsigned}.${signer(unsigned)}`;
+}
+
+const localPrivateKey = () => createPrivateKey(readFileSync(join(stack.stateDir, 'owner-token-key.pem')));
+const rs256 = (key: Parameters<typeof sign>[2]) => (unsigned: string) =>
+  sign('RSA-SHA256', Buffer.from(unsigned), key).toString('base64url');
+
+function claims(changes: object = {}): object {
+  const now = Math.floor(Date.now() / 1000);
+  return {
+    iss: 'https://assistly.local',
+    sub: 'user_owner',
+    iat: now - 60,
+    nbf: now - 60,
+    exp: now + 3600,
+    ...changes,
+  };
+}
+
+const RS256 = { alg: 'RS256', typ: 'JWT', kid: 'local' };
+
+/** Those whom no route may take for anybody: each is answered like a caller without a credential. */
+const NOBODIES: Record<string, () => Credential> = {
+  'no credential': () => ({}),
+  'a garbage bearer': () => bearer('garbage'),
+  'an empty bearer': () => ({ authorization: 'Bearer ' }),
+  'a session token that was never given': () => bearer(`ast_${'A'.repeat(43)}`),
+  'an event token as bearer': () => bearer(world.tokens.eventToken),
+  'an expired owner token': () =>
+    bearer(signLocalOwnerToken(stack.stateDir, 'user_owner', Date.now() - 31 * 86_400_000)),
+  'an owner token that expired ten seconds ago': () =>
+    bearer(jwt(RS256, claims({ exp: Math.floor(Date.now() / 1000) - 10 }), rs256(localPrivateKey()))),
+  'an owner token that is not valid yet': () =>
+    bearer(jwt(RS256, claims({ nbf: Math.floor(Date.now() / 1000) + 60 }), rs256(localPrivateKey()))),
+  'an owner token without a subject': () =>
+    bearer(jwt(RS256, claims({ sub: undefined }), rs256(localPrivateKey()))),
+  'an owner token with a changed subject': () => {
+    const [header, , signature] = stack.ownerToken().split('.');
+    return bearer(`${header}.${Buffer.from(JSON.stringify(claims())).toString('base64url')}.${signature}`);
+  },
+  'an owner token signed with another key': () =>
+    bearer(jwt(RS256, claims(), rs256(generateKeyPairSync('rsa', { modulusLength: 2048 }).privateKey))),
+  'an owner token of alg none': () => bearer(jwt({ alg: 'none', typ: 'JWT' }, claims(), () => '')),
+  'an owner token of HS256, keyed with the public key': () => {
+    const pem = createPublicKey(localPrivateKey()).export({ type: 'spki', format: 'pem' });
+    return bearer(
+      jwt({ ...RS256, alg: 'HS256' }, claims(), (unsigned) =>
+        createHmac('sha256', pem).update(unsigned).digest('base64url'),
+      ),
+    );
+  },
+  'an owner token of eight KB and more': () => bearer(`${stack.ownerToken()}${'A'.repeat(8_192)}`),
+  'an owner token in ?token=': () => ({ query: `?token=${stack.ownerToken()}` }),
+  'an owner token in ?access_token=': () => ({ query: `?access_token=${stack.ownerToken()}` }),
+  'a session token in ?token=': () => ({ query: `?token=${world.tokens.guest}` }),
+  'a session token as Basic password': () => ({
+    authorization: `Basic ${base64(`:${world.tokens.guest}`)}`,
+  }),
+  'a session token as Basic user': () => ({ authorization: `Basic ${base64(`${world.tokens.guest}:`)}` }),
+  'a session token after Basic': () => ({ authorization: `Basic ${world.tokens.guest}` }),
+  'a session token without a scheme': () => ({ authorization: world.tokens.guest }),
+  'two tokens in one header': () => ({
+    authorization: `Bearer ${world.tokens.guest}, Bearer ${stack.ownerToken()}`,
+  }),
+};
+
+/** Those who are somebody, but not the one whose thing it is. */
+const STRANGERS: Record<string, { kind: Kind; credential: () => Credential }> = {
+  'the guest of another session of the chatbot': {
+    kind: 'guest',
+    credential: () => bearer(world.tokens.otherGuestOfChatbot),
+  },
+  'the guest of another chatbot': {
+    kind: 'guest',
+    credential: () => bearer(world.tokens.guestOfOtherChatbot),
+  },
+  'the holder of another session’s event token': {
+    kind: 'watcher',
+    credential: () => ({ query: `?token=${world.tokens.otherEventToken}` }),
+  },
+  'another owner': { kind: 'owner', credential: () => bearer(stack.ownerToken('user_other')) },
+};
+
+/** Those whose thing it is. */
+const HOLDERS: Record<string, { kind: Kind; credential: (own: World) => Credential }> = {
+  'its owner': { kind: 'owner', credential: () => bearer(stack.ownerToken()) },
+  'its guest': { kind: 'guest', credential: (own) => bearer(own.tokens.guest) },
+  'the holder of its event token': {
+    kind: 'watcher',
+    credential: (own) => ({ query: `?token=${own.tokens.eventToken}` }),
+  },
+};
+
+function expectUnauthorized(answer: Sent, route: string): void {
+  expect(answer.status).toBe(401);
+  expect(answer.headers.get('www-authenticate')).toBe('Bearer realm="assistly"');
+  if (route.startsWith('HEAD')) return;
+  expect(answer.headers.get('content-type')).toMatch(/^application\/problem\+json/);
+  expect(answer.body).toMatchObject({ status: 401, code: 'unauthorized' });
+}
+
+it('has every route of the application in this file’s table, and no other', () => {
+  const router = stack.apis[0]!.app.getHttpAdapter().getInstance().router;
+  const routes = (router.stack as { route?: { path: string; methods: Record<string, boolean> } }[]).flatMap(
+    ({ route }) =>
+      route ? Object.keys(route.methods).map((method) => `${method.toUpperCase()} ${route.path}`) : [],
+  );
+  expect(routes.filter((route) => route.includes(' /v1')).sort()).toEqual(Object.keys(ROUTES).sort());
+});
+
+describe.each(Object.entries(ROUTES))('%s', (route, { kinds, ids }) => {
+  const isPublic = kinds.includes('public');
+
+  it(
+    isPublic ? 'asks nobody for a credential, nor minds a bad one' : 'is 401 without a good credential',
+    async () => {
+      for (const credential of Object.values(NOBODIES)) {
+        const answer = await send(route, ids(world), credential());
+
+        if (isPublic) expect(Math.floor(answer.status / 100)).toBe(2);
+        else expectUnauthorized(answer, route);
+      }
+    },
+  );
+
+  if (isPublic) return;
+
+  const isOf = (kind: Kind) => kinds.includes(kind);
+
+  it('is 401 for a credential of the wrong kind, be it the thing’s own', async () => {
+    const wrong = [...Object.values(HOLDERS), ...Object.values(STRANGERS)].filter(({ kind }) => !isOf(kind));
+    for (const { credential } of wrong) {
+      const answer = await send(route, ids(world), credential(world));
+
+      expectUnauthorized(answer, route);
+    }
+  });
+
+  const strangers = Object.entries(STRANGERS).filter(([, { kind }]) => isOf(kind));
+  if (ids({} as World).length > 0) {
+    it.each(strangers)('is for %s as if there were no such thing', async (_, { credential }) => {
+      const foreign = await send(route, ids(world), credential(), { 'x-request-id': 'same' });
+
+      const missing = await send(
+        route,
+        ids(world).map(() => randomUUID()),
+        credential(),
+        { 'x-request-id': 'same' },
+      );
+      expect(foreign.status).toBe(404);
+      expect(foreign.body).toEqual(missing.body);
+      const unlike = (headers: Headers): Json =>
+        Object.fromEntries([...headers].filter(([name]) => name !== 'date'));
+      expect(unlike(foreign.headers)).toEqual(unlike(missing.headers));
+      if (!route.startsWith('HEAD')) expect(foreign.body).toMatchObject({ code: 'not_found' });
+    });
+  }
+
+  it.each(Object.entries(HOLDERS).filter(([, { kind }]) => isOf(kind)))(
+    'is open to %s',
+    async (_, { credential }) => {
+      const own = await createWorld();
+
+      const answer = await send(route, ids(own), credential(own));
+
+      expect([answer.status, answer.body?.code]).toEqual([expect.any(Number), undefined]);
+      expect(Math.floor(answer.status / 100)).toBe(2);
+    },
+  );
+});
+
+describe('what a caller sees', () => {
+  it('is of its own chatbots only, when it lists them', async () => {
+    const mine = await stack.owner('user_lister').createChatbot();
+
+    const answer = await stack.owner('user_lister').get('/v1/chatbots');
+
+    expect(answer.body.data.map(({ id }: Json) => id)).toEqual([mine.id]);
+  });
+
+  it('is nothing of the characteristics of another chatbot, by way of its own', async () => {
+    const mine = await stack.owner('user_other').createChatbot();
+
+    const answers = [
+      await stack
+        .owner('user_other')
+        .patch(`/v1/chatbots/${mine.id}/characteristics/${world.characteristicId}`, { content: 'x' }),
+      await stack
+        .owner('user_other')
+        .delete(`/v1/chatbots/${mine.id}/characteristics/${world.characteristicId}`),
+    ];
+
+    expect(answers.map(({ status }) => status)).toEqual([404, 404]);
+  });
+});
+
+describe('a credential', () => {
+  it('is taken whatever the case of its scheme', async () => {
+    const answer = await send('GET /v1/sessions/:id', session(world), {
+      authorization: `bEARER ${world.tokens.guest}`,
+    });
+
+    expect(answer.status).toBe(200);
+  });
+
+  it('of an owner may be a few seconds ahead of this machine’s clock', async () => {
+    const now = Math.floor(Date.now() / 1000);
+    const token = jwt(RS256, claims({ nbf: now + 3, iat: now + 3 }), rs256(localPrivateKey()));
+
+    const answer = await stack.client().as(token).get('/v1/chatbots');
+
+    expect(answer.status).toBe(200);
+  });
+
+  it('in the header wins over an event token, also where it is a bad one', async () => {
+    const answer = await send('GET /v1/sessions/:id/events', session(world), {
+      authorization: 'Bearer garbage',
+      query: `?token=${world.tokens.eventToken}`,
+    });
+
+    expectUnauthorized(answer, 'GET');
+  });
+
+  it('for events is refused where it is given twice, or changed', async () => {
+    const { eventToken } = world.tokens;
+    const [, expiry = ''] = /\.(\d+)\./.exec(eventToken) ?? [];
+    const queries = [
+      `?token=${eventToken}&token=${eventToken}`,
+      `?token=${eventToken}x`,
+      `?token=${eventToken.replace(expiry, String(Number(expiry) + 60))}`,
+      `?token=${eventToken.replace(world.sessionId, randomUUID())}`,
+      '?token=',
+    ];
+    for (const query of queries) {
+      const answer = await send('GET /v1/sessions/:id/events', session(world), { query });
+
+      expectUnauthorized(answer, 'GET');
+    }
+  });
+
+  it('for events is good for sixty minutes', async () => {
+    const before = Date.now();
+
+    const { body, status } = await stack
+      .client()
+      .as(world.tokens.guest)
+      .post(`/v1/sessions/${world.sessionId}/events/token`);
+
+    expect(status).toBe(201);
+    expect(Object.keys(body).sort()).toEqual(['expiresAt', 'token']);
+    const lifetimeMs = Date.parse(body.expiresAt) - before;
+    expect(lifetimeMs).toBeGreaterThan(59 * 60_000);
+    expect(lifetimeMs).toBeLessThanOrEqual(60 * 60_000 + 1_000);
+  });
+});

@@ -1,0 +1,350 @@
+import { afterAll, beforeAll, describe, expect, it } from '@jest/globals';
+import type { Json } from '../support/api-client.js';
+import { Stack } from '../support/stack.js';
+
+const UUID_V7 = /^[0-9a-f]{8}-[0-9a-f]{4}-7[0-9a-f]{3}-[89ab][0-9a-f]{3}-[0-9a-f]{12}$/;
+const TIME = /^\d{4}-\d\d-\d\dT\d\d:\d\d:\d\d\.\d{3}Z$/;
+
+let stack: Stack;
+beforeAll(async () => {
+  stack = await Stack.start({ workers: 0 });
+});
+afterAll(() => stack.stop());
+
+/** Waits until the database's clock shows another millisecond. */
+async function nextMillisecond(): Promise<void> {
+  await stack.database.query('select pg_sleep(0.002)');
+}
+
+describe('creating a chatbot', () => {
+  it('takes a name, and gives everything else its default', async () => {
+    const answer = await stack.owner('user_ada').post('/v1/chatbots', { name: 'Bakery' });
+
+    expect(answer.status).toBe(201);
+    expect(answer.headers.get('location')).toBe(`/v1/chatbots/${answer.body.id}`);
+    expect(answer.body).toEqual({
+      id: expect.stringMatching(UUID_V7),
+      clerkUserId: 'user_ada',
+      name: 'Bakery',
+      greeting: null,
+      model: null,
+      createdAt: expect.stringMatching(TIME),
+      updatedAt: expect.stringMatching(TIME),
+      characteristicCount: 0,
+      characteristics: [],
+    });
+  });
+
+  it('takes all its fields: name and model are trimmed, contents are kept as sent', async () => {
+    const answer = await stack.owner().post('/v1/chatbots', {
+      name: '  Bakery \n',
+      greeting: '  Hello {name}!\n',
+      model: '\tgpt-5-mini ',
+      characteristics: [' Open from 7 to 18. '],
+    });
+
+    expect(answer.status).toBe(201);
+    expect(answer.body).toMatchObject({
+      name: 'Bakery',
+      greeting: '  Hello {name}!\n',
+      model: 'gpt-5-mini',
+      characteristicCount: 1,
+      characteristics: [
+        {
+          id: expect.stringMatching(UUID_V7),
+          chatbotId: answer.body.id,
+          content: ' Open from 7 to 18. ',
+          createdAt: expect.stringMatching(TIME),
+        },
+      ],
+    });
+    expect(Object.keys(answer.body.characteristics[0]).sort()).toEqual([
+      'chatbotId',
+      'content',
+      'createdAt',
+      'id',
+    ]);
+  });
+
+  it.each([[''], [' \n\t'], [null]])('takes the greeting and the model %j for none', async (nothing) => {
+    const chatbot = await stack.owner().createChatbot({ name: 'Quiet', greeting: nothing, model: nothing });
+
+    expect(chatbot).toMatchObject({ greeting: null, model: null });
+  });
+
+  it('keeps two hundred characteristics in the order in which they were given', async () => {
+    const characteristics = Array.from({ length: 200 }, (_, i) => `fact ${i}`);
+
+    const created = await stack.owner().createChatbot({ name: 'Expert', characteristics });
+
+    const contents = (list: Json[]): string[] => list.map(({ content }) => content);
+    expect(contents(created.characteristics)).toEqual(characteristics);
+    const read = await stack.owner().get(`/v1/chatbots/${created.id}`);
+    expect(contents(read.body.characteristics)).toEqual(characteristics);
+    const first = await stack.owner().get(`/v1/chatbots/${created.id}/characteristics?limit=100`);
+    const second = await stack
+      .owner()
+      .get(`/v1/chatbots/${created.id}/characteristics?limit=100&cursor=${first.body.nextCursor}`);
+    expect(contents([...first.body.data, ...second.body.data])).toEqual(characteristics);
+  });
+});
+
+describe('reading chatbots', () => {
+  it('gives a chatbot as it was answered when it was created', async () => {
+    const created = await stack
+      .owner()
+      .createChatbot({ name: 'Bakery', greeting: 'Hi', characteristics: ['a', 'b'] });
+
+    const answer = await stack.owner().get(`/v1/chatbots/${created.id}`);
+
+    expect(answer.status).toBe(200);
+    expect(answer.body).toEqual(created);
+  });
+
+  it('finds it by its id in capitals too', async () => {
+    const { id } = await stack.owner().createChatbot();
+
+    const answer = await stack.owner().get(`/v1/chatbots/${id.toUpperCase()}`);
+
+    expect(answer).toMatchObject({ status: 200, body: { id } });
+  });
+
+  it('lists one’s own, newest first, with the number of characteristics in place of them', async () => {
+    const owner = stack.owner('user_lister');
+    const made: Json[] = [];
+    for (const characteristics of [[], ['a'], ['a', 'b', 'c']]) {
+      made.unshift(await owner.createChatbot({ name: `has ${characteristics.length}`, characteristics }));
+    }
+    await stack.owner('user_other').createChatbot({ name: 'not the lister’s' });
+
+    const answer = await owner.get('/v1/chatbots');
+
+    expect(answer.status).toBe(200);
+    expect(answer.body).toEqual({
+      data: made.map((chatbot) => ({ ...chatbot, characteristics: undefined })),
+      nextCursor: null,
+    });
+    expect(answer.body.data.map((item: Json) => item.characteristicCount)).toEqual([3, 1, 0]);
+  });
+
+  it('shows the public exactly id, name and greeting', async () => {
+    const { id } = await stack
+      .owner()
+      .createChatbot({ name: 'Bakery', greeting: 'Hello', model: 'gpt-5', characteristics: ['a secret'] });
+
+    const answer = await stack.client().get(`/v1/chatbots/${id}/public`);
+
+    expect(answer.status).toBe(200);
+    expect(answer.body).toEqual({ id, name: 'Bakery', greeting: 'Hello' });
+  });
+
+  it('shows the public a greeting of null where there is none', async () => {
+    const { id } = await stack.owner().createChatbot();
+
+    const answer = await stack.client().get(`/v1/chatbots/${id}/public`);
+
+    expect(answer.body).toEqual({ id, name: 'Bakery', greeting: null });
+  });
+});
+
+describe('changing a chatbot', () => {
+  let chatbot: Json;
+  beforeAll(async () => {
+    chatbot = await stack.owner().createChatbot({
+      name: 'Bakery',
+      greeting: 'Hello',
+      model: 'gpt-5',
+      characteristics: ['Open from 7 to 18.'],
+    });
+  });
+  const patch = (body: unknown) => stack.owner().patch(`/v1/chatbots/${chatbot.id}`, body);
+
+  it('changes what is named, leaves the rest, and moves updatedAt alone of the times', async () => {
+    await nextMillisecond();
+
+    const answer = await patch({ name: '  Pastry shop ' });
+
+    expect(answer.status).toBe(200);
+    expect(answer.body).toEqual({ ...chatbot, name: 'Pastry shop', updatedAt: expect.stringMatching(TIME) });
+    expect(answer.body.updatedAt > chatbot.updatedAt).toBe(true);
+    expect((await stack.owner().get(`/v1/chatbots/${chatbot.id}`)).body).toEqual(answer.body);
+  });
+
+  it.each([[null], [''], [' \n ']])('clears the greeting and the model with %j', async (nothing) => {
+    await patch({ greeting: 'Hello', model: 'gpt-5' });
+
+    const answer = await patch({ greeting: nothing, model: nothing });
+
+    expect(answer).toMatchObject({ status: 200, body: { greeting: null, model: null } });
+  });
+
+  it.each([[null], [''], [' \n ']])('refuses the name %j', async (nothing) => {
+    const answer = await patch({ name: nothing, greeting: 'is not stored either' });
+
+    expect(answer).toMatchObject({
+      status: 400,
+      body: { code: 'invalid_request', errors: [{ pointer: '/name' }] },
+    });
+    const read = await stack.owner().get(`/v1/chatbots/${chatbot.id}`);
+    expect(read.body.greeting).not.toBe('is not stored either');
+  });
+
+  it('changes nothing with an empty body, not even updatedAt', async () => {
+    const before = (await stack.owner().get(`/v1/chatbots/${chatbot.id}`)).body;
+    await nextMillisecond();
+
+    const answers = [await patch({}), await stack.owner().request('PATCH', `/v1/chatbots/${chatbot.id}`)];
+
+    for (const answer of answers) expect(answer).toMatchObject({ status: 200, body: before });
+  });
+});
+
+describe('the characteristics of a chatbot', () => {
+  let chatbotId: string;
+  let path: string;
+  beforeAll(async () => {
+    ({ id: chatbotId } = await stack.owner().createChatbot({ name: 'Bakery', characteristics: ['first'] }));
+    path = `/v1/chatbots/${chatbotId}/characteristics`;
+  });
+
+  it('are added at the end, and counted', async () => {
+    const answer = await stack.owner().post(path, { content: ' second, kept as sent ' });
+
+    expect(answer.status).toBe(201);
+    expect(answer.body).toEqual({
+      id: expect.stringMatching(UUID_V7),
+      chatbotId,
+      content: ' second, kept as sent ',
+      createdAt: expect.stringMatching(TIME),
+    });
+    const list = await stack.owner().get(path);
+    expect(list.status).toBe(200);
+    expect(list.body.data.map(({ content }: Json) => content)).toEqual(['first', ' second, kept as sent ']);
+    expect(list.body.nextCursor).toBeNull();
+    const chatbot = await stack.owner().get(`/v1/chatbots/${chatbotId}`);
+    expect(chatbot.body.characteristicCount).toBe(2);
+  });
+
+  it('are changed in place', async () => {
+    const { body: added } = await stack.owner().post(path, { content: 'old' });
+
+    const answer = await stack.owner().patch(`${path}/${added.id}`, { content: 'new' });
+
+    expect(answer).toMatchObject({ status: 200, body: { ...added, content: 'new' } });
+    const list = await stack.owner().get(path);
+    expect(list.body.data.at(-1)).toEqual({ ...added, content: 'new' });
+  });
+
+  it('are deleted, and then gone', async () => {
+    const { body: added } = await stack.owner().post(path, { content: 'short-lived' });
+
+    const answer = await stack.owner().delete(`${path}/${added.id}`);
+
+    expect(answer).toMatchObject({ status: 204, body: null });
+    expect((await stack.owner().delete(`${path}/${added.id}`)).status).toBe(404);
+    expect((await stack.owner().patch(`${path}/${added.id}`, { content: 'x' })).status).toBe(404);
+    const list = await stack.owner().get(path);
+    expect(list.body.data.map(({ id }: Json) => id)).not.toContain(added.id);
+  });
+
+  it('are reached through their own chatbot only', async () => {
+    const { body: added } = await stack.owner().post(path, { content: 'mine' });
+    const another = await stack.owner().createChatbot();
+
+    const answers = [
+      await stack
+        .owner()
+        .patch(`/v1/chatbots/${another.id}/characteristics/${added.id}`, { content: 'moved' }),
+      await stack.owner().delete(`/v1/chatbots/${another.id}/characteristics/${added.id}`),
+    ];
+
+    expect(answers.map(({ status }) => status)).toEqual([404, 404]);
+    const list = await stack.owner().get(path);
+    expect(list.body.data).toContainEqual(added);
+  });
+
+  it('are at most two hundred: the one too many is refused, until there is room', async () => {
+    const characteristics = Array.from({ length: 200 }, (_, i) => `fact ${i}`);
+    const full = await stack.owner().createChatbot({ name: 'Full', characteristics });
+    const add = () => stack.owner().post(`/v1/chatbots/${full.id}/characteristics`, { content: 'one more' });
+
+    const refused = await add();
+
+    expect(refused).toMatchObject({ status: 409, body: { code: 'limit_reached' } });
+    await stack.owner().delete(`/v1/chatbots/${full.id}/characteristics/${full.characteristics[0].id}`);
+    expect((await add()).status).toBe(201);
+  });
+
+  it('are at most two hundred also when ten are added at once', async () => {
+    const characteristics = Array.from({ length: 195 }, (_, i) => `fact ${i}`);
+    const { id } = await stack.owner().createChatbot({ name: 'Nearly full', characteristics });
+
+    const answers = await Promise.all(
+      Array.from({ length: 10 }, (_, i) =>
+        stack.owner().post(`/v1/chatbots/${id}/characteristics`, { content: `late ${i}` }),
+      ),
+    );
+
+    expect(answers.filter(({ status }) => status === 201)).toHaveLength(5);
+    expect(answers.filter(({ status }) => status === 409)).toHaveLength(5);
+    expect((await stack.owner().get(`/v1/chatbots/${id}`)).body.characteristicCount).toBe(200);
+  });
+});
+
+describe('deleting a chatbot', () => {
+  it('takes everything below it, and nothing beside it', async () => {
+    const rowCounts = async (): Promise<Json> => {
+      const [counts] = await stack.database.query(
+        `select (select count(*)::int from chatbots) as chatbots,
+           (select count(*)::int from chatbot_characteristics) as characteristics,
+           (select count(*)::int from chat_sessions) as sessions, (select count(*)::int from guests) as guests,
+           (select count(*)::int from messages) as messages, (select count(*)::int from replies) as replies`,
+      );
+      return counts;
+    };
+    const withSessions = async (): Promise<string> => {
+      const { id } = await stack
+        .owner()
+        .createChatbot({ name: 'Bakery', greeting: 'Hi', characteristics: ['a'] });
+      for (const guest of [{ name: 'Ada' }, null]) {
+        const opened = await stack.client().openSession(id, { guest });
+        await opened.guest.postMessage(opened.session.id, 'When are you open?');
+      }
+      return id;
+    };
+    await withSessions();
+    const before = await rowCounts();
+    const id = await withSessions();
+    expect(await rowCounts()).toEqual({
+      chatbots: before.chatbots + 1,
+      characteristics: before.characteristics + 1,
+      sessions: before.sessions + 2,
+      guests: before.guests + 1,
+      messages: before.messages + 4,
+      replies: before.replies + 2,
+    });
+
+    const answer = await stack.owner().delete(`/v1/chatbots/${id}`);
+
+    expect(answer).toMatchObject({ status: 204, body: null });
+    expect(await rowCounts()).toEqual(before);
+  });
+
+  it('leaves nothing to be found', async () => {
+    const { id } = await stack.owner().createChatbot();
+    await stack.owner().delete(`/v1/chatbots/${id}`);
+
+    const answers = [
+      await stack.owner().get(`/v1/chatbots/${id}`),
+      await stack.owner().patch(`/v1/chatbots/${id}`, {}),
+      await stack.owner().delete(`/v1/chatbots/${id}`),
+      await stack.owner().get(`/v1/chatbots/${id}/sessions`),
+      await stack.owner().get(`/v1/chatbots/${id}/characteristics`),
+      await stack.owner().post(`/v1/chatbots/${id}/characteristics`, { content: 'x' }),
+      await stack.client().get(`/v1/chatbots/${id}/public`),
+      await stack.client().post(`/v1/chatbots/${id}/sessions`),
+    ];
+
+    expect(answers.map(({ status }) => status)).toEqual(answers.map(() => 404));
+  });
+});
