@@ -9,6 +9,8 @@ import { migrations } from './src/database/migrations/index.js';
 /** Longest that one statement may run, or wait for a lock, in milliseconds: nothing waits for ever. */
 const STATEMENT_TIMEOUT_MS = 10_000;
 const LOCK_TIMEOUT_MS = 5_000;
+/** Longest wait for a connection, and for a free one of the pool: a burst of posts has to get through it. */
+const CONNECTION_TIMEOUT_MS = 2_500;
 /** Longest that a server may be silent, which itself would have ended the statement before. */
 const SILENCE_TIMEOUT_MS = STATEMENT_TIMEOUT_MS + 2_000;
 
@@ -38,7 +40,7 @@ export function ormOptions(
     schemaGenerator: { skipTables: [/^event_stream/], ignoreSchema: ['bullmq'] },
     pool: { min: 0, max: poolMax, idleTimeoutMillis: 30_000 },
     driverOptions: {
-      connectionTimeoutMillis: 2_000, // also the longest wait for a free connection of the pool
+      connectionTimeoutMillis: CONNECTION_TIMEOUT_MS,
       statement_timeout: STATEMENT_TIMEOUT_MS,
       lock_timeout: LOCK_TIMEOUT_MS,
       idle_in_transaction_session_timeout: STATEMENT_TIMEOUT_MS,

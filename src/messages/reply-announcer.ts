@@ -77,9 +77,9 @@ export class ReplyAnnouncer {
     const message = messageRow && toMessageDto(messageRow);
     const end = endOf(reply, message);
     try {
-      // One that was never spoken for may have been stored while the stream was down, and nobody has told it since.
-      const isTold = row.status === ReplyStatus.Completed;
-      let entries: StreamEntry[] = [...(isTold ? [] : await this.postOf(row)), end];
+      // One that was cancelled or failed may have been stored while the stream was down, and nobody has told it since.
+      let entries: StreamEntry[] =
+        row.status === ReplyStatus.Completed ? [end] : [...(await this.beforeEndOf(row)), end];
       for (let round = 1; round <= MAX_ROUNDS; round++) {
         const result = await this.stream.append(reply.chatSessionId, entries);
         if (result.status !== 'behind') {
@@ -96,9 +96,7 @@ export class ReplyAnnouncer {
           continue;
         }
         entries = [
-          ...(isOther
-            ? [...(await this.postOf(row)), replyStarted({ replyId: reply.id, attempt: reply.attempt })]
-            : []),
+          ...(isOther ? await this.beforeEndOf(row) : []),
           replyDelta({ replyId: reply.id, attempt: reply.attempt, offset: heard, text: text.slice(heard) }),
           end,
         ];
@@ -109,8 +107,9 @@ export class ReplyAnnouncer {
     }
   }
 
-  private async postOf(reply: ReplyRow): Promise<StreamEntry[]> {
-    return postOf(reply, await this.lifecycle.questionOf(reply.id));
+  private async beforeEndOf(reply: ReplyRow): Promise<StreamEntry[]> {
+    const messages = await this.lifecycle.questionOf(reply.id);
+    return reply.attempt === 0 ? postOf(reply, messages) : openingOf(reply, messages);
   }
 
   /** For requests, which do not wait for a stream that hangs: whoever starts the reply tells it again. */

@@ -26,10 +26,12 @@ export class ReplyCancellation {
   async cancel(sessionId: string, replyId: string): Promise<void> {
     const reply = await this.lifecycle.requestCancel(replyId);
     if (!reply) return;
+    const sealed = await this.seal(reply);
     const finished = await this.lifecycle.cancel(
       sessionId,
       replyId,
-      textSoFar(reply, await this.seal(reply)),
+      textSoFar(reply, sealed?.shown ?? null),
+      sealed !== null,
     );
     if (!finished) return;
     await Promise.all([
@@ -38,9 +40,10 @@ export class ReplyCancellation {
     ]);
   }
 
-  private async seal(reply: ReplyRow): Promise<ShownText | null> {
+  /** What was shown, if anything; null where the stream does not answer. */
+  private async seal(reply: ReplyRow): Promise<{ shown: ShownText | null } | null> {
     try {
-      return await this.stream.seal(reply.chat_session_id, reply.id);
+      return { shown: await this.stream.seal(reply.chat_session_id, reply.id) };
     } catch (error) {
       this.logger.warn(
         { err: error, replyId: reply.id },

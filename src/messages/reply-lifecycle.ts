@@ -422,9 +422,16 @@ export class ReplyLifecycle {
    * Cancels a reply, whoever holds it.
    *
    * @param text becomes the AI message; null: there is none
+   * @param isSealed whether that is all that was and will be shown. Otherwise more may have been; the text counts as
+   *   an attempt of its own then, so that watchers drop what they hold and get it whole
    * @returns null where it is final already
    */
-  async cancel(sessionId: string, replyId: string, text: string | null): Promise<Finished | null> {
+  async cancel(
+    sessionId: string,
+    replyId: string,
+    text: string | null,
+    isSealed = true,
+  ): Promise<Finished | null> {
     return this.finish(
       sessionId,
       replyId,
@@ -433,6 +440,7 @@ export class ReplyLifecycle {
         sql<ReplyRow>`
         update replies
         set status = 'cancelled', finish_reason = 'cancelled', finished_at = clock_timestamp(),
+          attempt = attempt + case when attempt > 0 and ${!isSealed}::boolean then 1 else 0 end,
           lease_token = null, lease_until = null, partial_text = null, is_usage_estimated = input_tokens is not null,
           output_tokens = case when input_tokens is not null then ${text === null ? 0 : countTokens(text)}::int end
         where id = ${replyId} and finished_at is null
