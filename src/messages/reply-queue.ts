@@ -66,7 +66,7 @@ export class ReplyQueue implements OnModuleInit {
         defaultJobOptions: JOB_OPTIONS,
       },
       // Its types know only BullMQ's own backends in this place.
-      this.backend.factory as undefined,
+      this.backend.factory as never,
     );
     queue.on('error', (error) => this.logger.warn({ err: error }, 'the queue reports an error'));
     this.queue = queue;

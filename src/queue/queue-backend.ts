@@ -2,6 +2,7 @@ import {
   type BackendFactory,
   type ConnectionOptions,
   createPostgresBackend,
+  createRedisBackend,
   type QueueBaseOptions,
 } from 'bullmq';
 import type { Config } from '../config/env.js';
@@ -31,8 +32,8 @@ const createCappedPostgresBackend: BackendFactory = (name, opts, options) => {
 /** What BullMQ needs to know, the same for both stores. */
 export interface QueueBackend {
   kind: 'postgres' | 'redis';
-  /** Undefined: BullMQ's own, which is Redis. */
-  factory: BackendFactory | undefined;
+  /** Always given: BullMQ's default is one for the whole process, and could be another's. */
+  factory: BackendFactory;
   /** For adding jobs: gives up at once, since the rows are rung for again. */
   producerConnection: ConnectionOptions;
   /** For working: waits for its store to come back. */
@@ -46,7 +47,7 @@ export function createQueueBackend(config: Config): QueueBackend {
     const url = config.REDIS_URL;
     return {
       kind: 'redis',
-      factory: undefined,
+      factory: createRedisBackend,
       producerConnection: {
         url,
         enableOfflineQueue: false,

@@ -32,8 +32,7 @@ export class QueueModule {
       BullModule.forRootAsync({
         inject: [QUEUE_BACKEND],
         useFactory: (backend: QueueBackend) => {
-          // It takes no factory of its own yet. Without one it is BullMQ's own again, whoever has set another before.
-          setDefaultBackendFactory(backend.factory);
+          setDefaultBackendFactory(backend.factory); // it takes no factory of its own yet
           return { connection: backend.workerConnection, prefix: backend.prefix };
         },
         extraOptions: { manualRegistration: true }, // by the worker's service, once the gate is open

@@ -1,4 +1,4 @@
-import { afterAll, afterEach, beforeAll, beforeEach, describe, expect, it } from '@jest/globals';
+import { afterAll, afterEach, beforeAll, beforeEach, describe, expect, it, jest } from '@jest/globals';
 import { type ChildProcess, spawn } from 'node:child_process';
 import { createPublicKey, randomBytes } from 'node:crypto';
 import { once } from 'node:events';
@@ -21,6 +21,8 @@ import { waitFor } from '../support/wait.js';
  * The built product as what it is run as: processes with an environment, ports, signals and exit codes. Every
  * one of them runs as in production, except where the test is about something else.
  */
+
+jest.setTimeout(120_000); // a process takes two seconds to start, and many more on a busy machine
 
 const DIST = fileURLToPath(new URL('../../dist/src/', import.meta.url));
 const BACKENDS = globalThis.HAS_REDIS ? (['postgres', 'redis'] as const) : (['postgres'] as const);
@@ -262,7 +264,7 @@ describe.each(BACKENDS)('apis and workers on %s', (backend: Backend) => {
     await waitFor(
       `the ${role} to listen`,
       async () => !program.isRunning || (await fetch(`${url}/health/live`)).status === 200,
-      { timeoutMs: 30_000, intervalMs: 100 },
+      { timeoutMs: 60_000, intervalMs: 100 },
     );
     if (!program.isRunning) throw new Error(`the ${role} has ended: ${program.stderr}`);
     return { program, url };
@@ -280,7 +282,7 @@ describe.each(BACKENDS)('apis and workers on %s', (backend: Backend) => {
   }
 
   async function untilReady(role: Role): Promise<void> {
-    await waitFor('readiness', async () => (await readiness(role)).status === 200, { timeoutMs: 30_000 });
+    await waitFor('readiness', async () => (await readiness(role)).status === 200, { timeoutMs: 60_000 });
   }
 
   /** A session with a chatbot of a model, which says what the provider does. */

@@ -28,39 +28,43 @@ describe('Counting tokens', () => {
   });
 
   it.each([
-    ['letters', 'a'.repeat(32_000)],
-    ['spaces', ' '.repeat(32_000)],
-    ['line breaks', ' \n'.repeat(16_000)],
-    ['punctuation', '!?'.repeat(16_000)],
-    ['emoji', '😀'.repeat(8_000)],
-    ['joined emoji', '👩‍👩‍👧‍👦'.repeat(3_000)],
-    ['Chinese characters', '漢字假名'.repeat(8_000)],
-    ['special tokens', '<|endoftext|>'.repeat(2_500)],
-  ])('takes less than a second for the longest run of %s', (_, text) => {
-    const start = performance.now();
-    countTokens(text);
-
-    expect(performance.now() - start).toBeLessThan(1_000);
-  });
-
-  it('takes time linear in the length of a word', () => {
-    const timeFor = (chars: number) => {
-      const start = performance.now();
-      countTokens('ab'.repeat(chars / 2));
-      return performance.now() - start;
+    ['letters', 'a'],
+    ['spaces', ' '],
+    ['line breaks', ' \n'],
+    ['punctuation', '!?'],
+    ['emoji', '😀'],
+    ['joined emoji', '👩‍👩‍👧‍👦'],
+    ['Chinese characters', '漢字假名'],
+    ['special tokens', '<|endoftext|>'],
+  ])('takes time linear in the length of a run of %s', (_, unit) => {
+    const SHORT = 4_000;
+    const GROWTH = 16;
+    // Of several, since another process may have had the machine for one of them.
+    const bestTimeFor = (chars: number) => {
+      const text = unit.repeat(chars / unit.length);
+      const times = Array.from({ length: 3 }, () => {
+        const start = performance.now();
+        countTokens(text);
+        return performance.now() - start;
+      });
+      return Math.min(...times);
     };
-    timeFor(32_000);
+    bestTimeFor(SHORT);
 
-    expect(timeFor(512_000)).toBeLessThan(Math.max(timeFor(32_000), 5) * 16 * 4);
+    // Quadratic time would grow by the growth once more.
+    expect(bestTimeFor(SHORT * GROWTH)).toBeLessThan(Math.max(bestTimeFor(SHORT), 1) * GROWTH * 6);
   });
 
   it('ends early once the answer is known to be too many', () => {
-    const text = 'word '.repeat(1_000_000);
+    const text = 'word '.repeat(200_000);
+    const begun = performance.now();
+    countTokens(text);
+    const wholeMs = performance.now() - begun;
     const start = performance.now();
     const tokens = countTokens(text, 1_000);
 
     expect(tokens).toBeGreaterThanOrEqual(1_000);
     expect(tokens).toBeLessThan(2_000);
-    expect(performance.now() - start).toBeLessThan(200);
+    expect(performance.now() - start).toBeLessThan(wholeMs / 2);
   });
 });
