@@ -37,8 +37,8 @@ describe('Counting tokens', () => {
     ['Chinese characters', '漢字假名'],
     ['special tokens', '<|endoftext|>'],
   ])('takes time linear in the length of a run of %s', (_, unit) => {
-    const SHORT = 4_000;
-    const GROWTH = 16;
+    const SHORT = 2_000;
+    const GROWTH = 8;
     // Of several, since another process may have had the machine for one of them.
     const bestTimeFor = (chars: number) => {
       const text = unit.repeat(chars / unit.length);
