@@ -14,6 +14,9 @@ function hasRedis() {
   }
 }
 
+/** Tests that inject faults and wait for the recovery. */
+const FAULTS = '/faults-[^/]*\\.test\\.ts$';
+
 const withRedis = hasRedis();
 if (!withRedis) {
   const line = '!'.repeat(80);
@@ -61,7 +64,16 @@ export default {
   testTimeout: 60_000,
   projects: [
     { ...common, displayName: 'unit', testMatch: ['<rootDir>/test/unit/**/*.test.ts'] },
-    { ...onServices, displayName: 'integration', testMatch: ['<rootDir>/test/integration/**/*.test.ts'] },
+    {
+      ...onServices,
+      displayName: 'integration',
+      testMatch: ['<rootDir>/test/integration/**/*.test.ts'],
+      testPathIgnorePatterns: [FAULTS],
+    },
+    // Injected faults take minutes of waiting: `npm run test:faults`.
+    ...(process.env.FAULTS === '1'
+      ? [{ ...onServices, displayName: 'faults', testMatch: ['<rootDir>/test/integration/faults-*.test.ts'] }]
+      : []),
     endToEnd('postgres'),
     ...(withRedis ? [endToEnd('redis')] : []),
   ],
