@@ -112,7 +112,7 @@ export class ReplyGenerator {
   private async run(claim: Claim, reply: ReplyRow, stop: AbortController): Promise<Outcome> {
     const startedAt = performance.now();
     const stopHeartbeat = this.keepAlive(claim, stop);
-    const stopListening = this.listenForEnd(claim, stop);
+    const stopListening = await this.listenForEnd(claim, stop);
     let outcome: Outcome = 'lost';
     let detail: object = {};
     try {
@@ -166,15 +166,32 @@ export class ReplyGenerator {
   }
 
   /**
-   * Stops the run as soon as somebody else has ended its reply, or its session: the event is the doorbell. A bell
-   * that is lost is made up for by the heartbeat.
+   * Stops the run as soon as somebody else has ended its reply, or its session: the event is the doorbell. Resolves
+   * when it is heard, before the attempt is told: a reply that was ended earlier refuses that. A bell that rings
+   * without saying why is looked after in the rows; one that is lost is made up for by the heartbeat.
    */
-  private listenForEnd(claim: Claim, stop: AbortController): () => void {
-    const subscribed = this.stream.subscribe(claim.sessionId, (news) => {
-      if (news?.events.some(({ type, data }) => endsRun(type, data, claim.replyId))) stop.abort(Stop.Lost);
-    });
-    const isSubscribed = subscribed.catch(() => null);
-    return () => void isSubscribed.then((unsubscribe) => unsubscribe?.());
+  private async listenForEnd(claim: Claim, stop: AbortController): Promise<() => void> {
+    let isLooking = false;
+    const look = async (): Promise<void> => {
+      if (isLooking) return;
+      isLooking = true;
+      try {
+        if (!(await this.lifecycle.heartbeat(claim))) stop.abort(Stop.Lost);
+      } catch {
+        // the heartbeat decides
+      } finally {
+        isLooking = false;
+      }
+    };
+    try {
+      return await this.stream.subscribe(claim.sessionId, (news) => {
+        if (news === null) void look();
+        else if (news.events.some(({ type, data }) => endsRun(type, data, claim.replyId)))
+          stop.abort(Stop.Lost);
+      });
+    } catch {
+      return () => undefined; // the stream is down: the heartbeat alone tells
+    }
   }
 
   private async answer(claim: Claim, reply: ReplyRow, stop: AbortController): Promise<Answer> {

@@ -25,7 +25,12 @@ export class ApiClient {
     const headers = new Headers(init.headers);
     if (this.token !== undefined && !headers.has('authorization'))
       headers.set('authorization', `Bearer ${this.token}`);
-    const response = await fetch(this.baseUrl + path, { ...init, method, headers });
+    const send = (): Promise<Response> => fetch(this.baseUrl + path, { ...init, method, headers });
+    // As browsers do: a kept connection that the other side has closed meanwhile is replaced, where that is safe.
+    const response = await send().catch((error: unknown) => {
+      if (method === 'GET' && isClosedConnection(error)) return send();
+      throw error;
+    });
     const text = await response.text();
     return {
       status: response.status,
@@ -111,6 +116,11 @@ export class ApiClient {
 /** An answer's body, as JSON has it. */
 export type Json = any;
 export type { Recorded };
+
+function isClosedConnection(error: unknown): boolean {
+  const cause = typeof error === 'object' && error !== null && 'cause' in error ? error.cause : undefined;
+  return typeof cause === 'object' && cause !== null && 'code' in cause && cause.code === 'UND_ERR_SOCKET';
+}
 
 function parse(text: string): unknown {
   try {

@@ -1,0 +1,483 @@
+import { randomUUID } from 'node:crypto';
+import { mkdtempSync, rmSync } from 'node:fs';
+import { tmpdir } from 'node:os';
+import { join } from 'node:path';
+import { setTimeout as sleep } from 'node:timers/promises';
+import { afterAll, beforeAll, describe, expect, it, jest } from '@jest/globals';
+import type { INestApplicationContext } from '@nestjs/common';
+import pg from 'pg';
+import { migrate } from '../../src/database/migrate.js';
+import { startEmbeddedPostgres } from '../../src/database/embedded-postgres.js';
+import { Sweeper } from '../../src/messages/sweeper.js';
+import type { ApiClient } from '../support/api-client.js';
+import { createTestDatabase } from '../support/database.js';
+import {
+  type Backend,
+  BACKENDS,
+  callsAbout,
+  converse,
+  dialogue,
+  newQuestion,
+  spoken,
+  violations,
+} from '../support/fault-bench.js';
+import { answerTo, type RawProvider, startRawProvider } from '../support/raw-provider.js';
+import { Stack } from '../support/stack.js';
+import { startTcpProxy, type TcpProxy } from '../support/tcp-proxy.js';
+import { waitFor } from '../support/wait.js';
+
+/** Faults of the database, and of those who write to it: sections A and E of the fault plan. */
+
+let provider: RawProvider;
+let env: Record<string, string>;
+beforeAll(async () => {
+  provider = await startRawProvider();
+  env = { OPENAI_BASE_URL: provider.baseUrl, OPENAI_API_KEY: 'sk-test' };
+});
+afterAll(() => provider.close());
+
+/** A process that leaves what fell between to the others. */
+function stopSweeping(app: INestApplicationContext): void {
+  jest.spyOn(app.get(Sweeper, { strict: false }), 'sweep').mockResolvedValue();
+}
+
+async function connected<T>(url: string, work: (client: pg.Client) => Promise<T>): Promise<T> {
+  const client = new pg.Client({ connectionString: url });
+  client.on('error', () => undefined);
+  await client.connect();
+  try {
+    return await work(client);
+  } finally {
+    await client.end();
+  }
+}
+
+describe.each(BACKENDS)('the database, with the queue on %s,', (backend: Backend) => {
+  let stack: Stack;
+  /** Between the second api, and the only worker, and the database. */
+  let toApi: TcpProxy;
+  let toWorker: TcpProxy;
+  let farApi: string;
+  beforeAll(async () => {
+    stack = await Stack.start({ backend, workers: 0, env });
+    toApi = await startTcpProxy(stack.database.url);
+    toWorker = await startTcpProxy(stack.database.url);
+    const { app, url } = await stack.addApi({ DATABASE_URL: toApi.url });
+    stopSweeping(app);
+    farApi = url;
+    stopSweeping(await stack.addWorker({ DATABASE_URL: toWorker.url }));
+  });
+  afterAll(async () => {
+    await stack.stop();
+    await toApi.close();
+    await toWorker.close();
+  });
+
+  const post = (guest: ApiClient, sessionId: string, content: string, key: string) =>
+    guest.post(`/v1/sessions/${sessionId}/messages`, { content }, { 'idempotency-key': key });
+
+  // case 2
+  it.each([
+    ['lost after the commit, whose answer never comes', 'commit', 1],
+    ['lost before the commit', 'insert into messages', 0],
+  ])(
+    'that is %s is told as 503, and the repeated request finds or stores the message once',
+    async (_, statement, stored) => {
+      const { session, guest } = await converse(stack, 'ok');
+      const question = newQuestion();
+      const key = randomUUID();
+      const isCut = toApi.cutAfter(statement);
+
+      const first = await post(guest.at(farApi), session.id, question, key);
+
+      await isCut;
+      expect([first.status, first.body.code]).toEqual([503, 'service_unavailable']);
+      await waitFor(
+        'the transaction to be over',
+        async () =>
+          (await guest.messages(session.id)).filter(({ sender }) => sender === 'user').length === stored,
+      );
+      const again = await post(guest.at(farApi), session.id, question, key);
+      expect(again.status).toBe(202);
+      expect(again.headers.get('idempotency-replayed')).toBe(stored === 1 ? 'true' : null);
+      // The bell that was not rung is the sweeper's: as if it had been due for long.
+      await stack.database.query(
+        `update replies set dispatched_at = clock_timestamp() - interval '1 min' where id = $1 and lease_token is null`,
+        [again.body.reply.id],
+      );
+      expect(await guest.finalReply(again.body.reply.id)).toMatchObject({ status: 'completed' });
+      expect(spoken(await guest.messages(session.id))).toEqual(dialogue(question));
+    },
+  );
+
+  // case 14
+  it.each<[string, () => Promise<void>]>([
+    [
+      'is silent for some seconds',
+      async () => {
+        await toWorker.holdAt(`'completed', finished_at`);
+        await sleep(3_000);
+        toWorker.recover();
+      },
+    ],
+    [
+      'is away for some seconds',
+      async () => {
+        await toWorker.holdAt(`'completed', finished_at`);
+        toWorker.refuse(true);
+        toWorker.cut();
+        await sleep(3_000);
+        toWorker.refuse(false);
+        toWorker.recover();
+      },
+    ],
+    ['takes the commit and breaks the connection', () => toWorker.cutAfter('commit')],
+  ])(
+    'that %s exactly when a reply is finished costs no second call, and makes no second message',
+    async (_, fault) => {
+      const { session, guest, cursor } = await converse(stack, 'pace:20');
+      const stream = guest.follow(session.id, { after: cursor });
+      const question = newQuestion();
+      const { reply } = await guest.postMessage(session.id, question);
+      await provider.callAbout(question);
+
+      await fault();
+
+      expect(await guest.finalReply(reply.id)).toMatchObject({ status: 'completed', attempt: 1 });
+      expect(callsAbout(provider, question)).toHaveLength(1);
+      expect(spoken(await guest.messages(session.id))).toEqual(dialogue(question));
+      await stream.next('reply.completed', reply.id);
+      expect(stream.textOf(reply.id)).toBe(answerTo(question));
+      expect(stream.ofType('reply.completed')).toHaveLength(1);
+      await stream.close();
+    },
+  );
+
+  // cases 12 and 13
+  it('gives a reply whose lease ran out to another attempt, and the first one stops, writes nothing more and closes its call', async () => {
+    const { session, guest, cursor } = await converse(stack, 'stall-mid');
+    const stream = guest.follow(session.id, { after: cursor });
+    const question = newQuestion();
+    const { reply } = await guest.postMessage(session.id, question);
+    await stream.next('reply.delta', reply.id);
+    const chatbotId = (await guest.get(`/v1/sessions/${session.id}`)).body.chatbotId as string;
+    await stack.owner().patch(`/v1/chatbots/${chatbotId}`, { model: 'pace:20' });
+
+    await stack.database.query(
+      `update replies set lease_until = clock_timestamp() - interval '1 s' where id = $1`,
+      [reply.id],
+    );
+
+    expect(await guest.finalReply(reply.id)).toMatchObject({ status: 'completed', attempt: 2 });
+    const [first, second, ...more] = callsAbout(provider, question);
+    expect(more).toEqual([]);
+    expect([await first!.ended, await second!.ended]).toEqual(['client', 'provider']);
+    expect(spoken(await guest.messages(session.id))).toEqual(dialogue(question));
+    await stream.next('reply.completed', reply.id);
+    expect(stream.ofType('reply.started').map(({ data }) => data.attempt)).toEqual([1, 2]);
+    expect(stream.textOf(reply.id)).toBe(answerTo(question));
+    // No word of the first attempt after the second one began.
+    const attempts = stream.ofType('reply.delta').map(({ data }) => data.attempt as number);
+    expect(attempts).toEqual(attempts.toSorted((a, b) => a - b));
+    await stream.close();
+  });
+
+  // case 76
+  it('lets no reader miss a message: one that was numbered first and is committed last holds up those behind it', async () => {
+    const { session, guest } = await converse(stack, 'ok');
+    await connected(stack.database.url, async (slow) => {
+      await slow.query('begin');
+      await slow.query('update chat_sessions set message_count = message_count + 1 where id = $1', [
+        session.id,
+      ]);
+      await slow.query(
+        `insert into messages (id, chat_session_id, sequence, sender, content) values ($1, $2, 1, 'ai', 'slow')`,
+        [randomUUID(), session.id],
+      );
+      const question = newQuestion();
+      let isPosted = false;
+      const posting = guest.postMessage(session.id, question).then((posted) => {
+        isPosted = true;
+        return posted;
+      });
+      await waitFor('the post to wait', async () => {
+        const rows = await stack.database.query(
+          `select 1 from pg_stat_activity where datname = current_database() and wait_event_type = 'Lock'`,
+        );
+        return rows.length > 0;
+      });
+      expect(await guest.messages(session.id)).toEqual([]);
+      expect(isPosted).toBe(false);
+      await slow.query('commit');
+      const { message, reply } = await posting;
+      expect(message.sequence).toBe(2);
+      await guest.finalReply(reply.id);
+      const messages = await guest.messages(session.id);
+      expect(messages.map(({ sequence }) => sequence as number)).toEqual([1, 2, 3]);
+    });
+  });
+
+  // case 79
+  it('that ends every connection fails no read, and every message that was accepted is answered', async () => {
+    const conversations = await Promise.all(Array.from({ length: 5 }, () => converse(stack, 'pace:20')));
+    const questions = conversations.map(() => newQuestion());
+    const replies = await Promise.all(
+      conversations.map(({ guest, session }, i) => guest.postMessage(session.id, questions[i]!)),
+    );
+    let isOver = false;
+    const statuses: number[] = [];
+    const reading = conversations.map(async ({ guest, session }) => {
+      while (!isOver) {
+        statuses.push((await guest.get(`/v1/sessions/${session.id}/messages`)).status);
+        await sleep(20);
+      }
+    });
+    let count = 0;
+    for (let round = 0; round < 3; round++) {
+      await sleep(300);
+      const killed = await stack.database.query(
+        `select pg_terminate_backend(pid) from pg_stat_activity
+         where datname = current_database() and application_name like 'assistly%'`,
+      );
+      count += killed.length;
+    }
+    expect(count).toBeGreaterThan(0);
+    await sleep(300);
+    isOver = true;
+    await Promise.all(reading);
+
+    expect(statuses.filter((status) => status !== 200)).toEqual([]);
+    for (const [i, { guest, session }] of conversations.entries()) {
+      expect(await guest.finalReply(replies[i]!.reply.id)).toMatchObject({ status: 'completed' });
+      expect(spoken(await guest.messages(session.id))).toEqual(dialogue(questions[i]!));
+    }
+  });
+
+  it('holds nothing that must not be, after all of this', async () => {
+    await waitFor('nothing unfinished', async () => (await violations(stack)).length === 0);
+  });
+});
+
+describe('a small pool of connections', () => {
+  const POOL = 3;
+  let stack: Stack;
+  beforeAll(async () => {
+    stack = await Stack.start({ backend: 'postgres', env: { ...env, DATABASE_POOL_MAX: String(POOL) } });
+  });
+  afterAll(() => stack.stop());
+
+  // case 78
+  it('serves many streams and replies, none of which holds one', async () => {
+    const watched = await converse(stack, 'ok');
+    const watchers = await Promise.all(
+      Array.from({ length: 100 }, () => watched.guest.follow(watched.session.id).opened()),
+    );
+    const talks = await Promise.all(Array.from({ length: 20 }, () => converse(stack, 'pace:100')));
+    const questions = talks.map(() => newQuestion());
+    const replies = await Promise.all(
+      talks.map(({ guest, session }, i) => guest.postMessage(session.id, questions[i]!)),
+    );
+    await Promise.all(questions.map((question) => provider.callAbout(question)));
+
+    let most = 0;
+    const held: unknown[] = [];
+    let slowestMs = 0;
+    const statuses = new Set<number>();
+    const end = performance.now() + 2_000;
+    await Promise.all([
+      (async () => {
+        while (performance.now() < end) {
+          const rows = await stack.database.query<{ state: string; is_held: boolean }>(
+            `select state, state like 'idle in transaction%' and state_change < clock_timestamp() - interval '1 s' as is_held
+             from pg_stat_activity where datname = current_database() and application_name = 'assistly'`,
+          );
+          most = Math.max(most, rows.length);
+          held.push(...rows.filter(({ is_held }) => is_held));
+          await sleep(50);
+        }
+      })(),
+      ...Array.from({ length: 5 }, async () => {
+        while (performance.now() < end) {
+          const startedAt = performance.now();
+          statuses.add((await watched.guest.get(`/v1/sessions/${watched.session.id}`)).status);
+          slowestMs = Math.max(slowestMs, performance.now() - startedAt);
+        }
+      }),
+    ]);
+
+    expect(held).toEqual([]);
+    expect(most).toBeLessThanOrEqual(2 * POOL); // of an api and a worker
+    expect([...statuses]).toEqual([200]);
+    expect(slowestMs).toBeLessThan(2_000);
+    for (const [i, { guest }] of talks.entries()) {
+      expect(await guest.finalReply(replies[i]!.reply.id)).toMatchObject({ status: 'completed', attempt: 1 });
+    }
+    await Promise.all(watchers.map((watcher) => watcher.close()));
+  });
+
+  // case 78
+  it('that is all in use answers 503 within three seconds, and goes on when it is free', async () => {
+    const { guest, session } = await converse(stack, 'ok');
+    await connected(stack.database.url, async (blocker) => {
+      await blocker.query('begin');
+      await blocker.query('select 1 from chat_sessions where id = $1 for update', [session.id]);
+      const blocked = Array.from({ length: POOL }, () =>
+        guest.post(`/v1/sessions/${session.id}/messages`, { content: newQuestion() }),
+      );
+      await waitFor('the pool to be in use', async () => {
+        const rows = await stack.database.query(
+          `select 1 from pg_stat_activity where datname = current_database() and wait_event_type = 'Lock'`,
+        );
+        return rows.length >= POOL;
+      });
+
+      const startedAt = performance.now();
+      const { status, body, headers } = await guest.get(`/v1/sessions/${session.id}`);
+      const tookMs = performance.now() - startedAt;
+
+      expect([status, body.code, headers.get('retry-after')]).toEqual([503, 'service_unavailable', '1']);
+      expect(tookMs).toBeLessThan(3_000);
+      await blocker.query('rollback');
+      expect((await Promise.all(blocked)).map((answer) => answer.status)).toEqual([202, 202, 202]);
+    });
+    expect((await guest.get(`/v1/sessions/${session.id}`)).status).toBe(200);
+  });
+});
+
+describe('a PostgreSQL server', () => {
+  // case 79
+  it('may be restarted under running processes: what was accepted is answered, and errors end within three seconds', async () => {
+    const stateDir = mkdtempSync(join(tmpdir(), 'assistly-restart-'));
+    const settings = { fsync: 'off' };
+    let server = await startEmbeddedPostgres({ stateDir, settings });
+    const proxy = await startTcpProxy(server.url);
+    await migrate(server.url);
+    const stack = await Stack.start({ apis: 0, workers: 0, backend: 'postgres', env });
+    try {
+      await stack.addApi({ DATABASE_URL: proxy.url });
+      await stack.addWorker({ DATABASE_URL: proxy.url });
+      const { guest, session } = await converse(stack, 'pace:50');
+      const other = await converse(stack, 'ok');
+      const question = newQuestion();
+      const { reply } = await guest.postMessage(session.id, question);
+      await provider.callAbout(question);
+
+      await server.stop();
+      proxy.cut();
+      const whileDown = await other.guest.get(`/v1/sessions/${other.session.id}`);
+      server = await startEmbeddedPostgres({ stateDir, settings });
+      proxy.retarget(server.url);
+      const upAt = performance.now();
+      await waitFor(
+        'an answer',
+        async () => (await other.guest.get(`/v1/sessions/${other.session.id}`)).status === 200,
+        { timeoutMs: 3_000 },
+      );
+      expect(performance.now() - upAt).toBeLessThan(3_000);
+
+      expect([whileDown.status, whileDown.body.code]).toEqual([503, 'service_unavailable']);
+      expect(await guest.finalReply(reply.id)).toMatchObject({ status: 'completed' });
+      expect(spoken(await guest.messages(session.id))).toEqual(dialogue(question));
+      const next = newQuestion();
+      const posted = await other.guest.postMessage(other.session.id, next);
+      expect(await other.guest.finalReply(posted.reply.id)).toMatchObject({ status: 'completed' });
+    } finally {
+      await stack.stop();
+      await proxy.close();
+      await server.stop();
+      rmSync(stateDir, { recursive: true, force: true });
+    }
+  });
+
+  it('that falls silent for good fails requests in bounded time, and none of its connections is used again', async () => {
+    const stack = await Stack.start({ apis: 0, workers: 0, backend: 'postgres', env });
+    const proxy = await startTcpProxy(stack.database.url);
+    try {
+      const { app } = await stack.addApi({ DATABASE_URL: proxy.url });
+      stopSweeping(app);
+      const { guest, session } = await converse(stack, 'ok');
+      const path = `/v1/sessions/${session.id}`;
+      expect((await guest.get(path)).status).toBe(200);
+      proxy.abandon();
+
+      const startedAt = performance.now();
+      const answers = await Promise.all([1, 2, 3, 4].map(() => guest.get(path)));
+      const tookMs = performance.now() - startedAt;
+
+      expect(answers.map(({ status }) => status)).toContain(503);
+      expect(tookMs).toBeLessThan(15_000);
+      expect((await guest.get(path)).status).toBe(200);
+    } finally {
+      await stack.stop();
+      await proxy.close();
+    }
+  });
+});
+
+describe('a migration', () => {
+  // case 80
+  it('that meets a lock gets out of the way of twenty writers, and is done once the lock is gone', async () => {
+    const database = await createTestDatabase();
+    const { url } = database;
+    // The schema of the version before: its newest change of a table in use has not happened.
+    const last = 'Migration20261122154105_cancel_retry_idempotency';
+    const deleted = await database.query(
+      `delete from mikro_orm_migrations where name >= '${last}' returning name`,
+    );
+    await database.query('drop table idempotency_keys; alter table replies drop column cancel_requested_at');
+    const [chatbot, session] = [randomUUID(), randomUUID()];
+    await database.query(
+      `insert into chatbots (id, clerk_user_id, name) values ('${chatbot}', 'user', 'Bakery')`,
+    );
+    await database.query(
+      `insert into chat_sessions (id, chatbot_id, token_hash, event_token_key) values ($1, $2, 'hash', 'key')`,
+      [session, chatbot],
+    );
+    let isOver = false;
+    let slowestMs = 0;
+    let written = 0;
+    const writer = async (): Promise<void> => {
+      await connected(url, async (client) => {
+        while (!isOver) {
+          const startedAt = performance.now();
+          await client.query(
+            `insert into replies (id, chat_session_id, status, finished_at, error_code)
+             values ($1, $2, 'failed', clock_timestamp(), 'internal')`,
+            [randomUUID(), session],
+          );
+          slowestMs = Math.max(slowestMs, performance.now() - startedAt);
+          written++;
+          await sleep(5);
+        }
+      });
+    };
+    try {
+      await connected(url, async (reader) => {
+        await reader.query('begin');
+        await reader.query('select count(*) from replies');
+        const writers = Array.from({ length: 20 }, writer);
+        await waitFor('writers', () => written > 100);
+        let isMigrated = false;
+        const migrating = migrate(url).then((ran) => {
+          isMigrated = true;
+          return ran;
+        });
+        await sleep(4_000); // one try, its pause, and the beginning of the next
+
+        expect(isMigrated).toBe(false);
+        const before = written;
+        await reader.query('commit');
+        const ran = await migrating;
+        await waitFor('writers to go on', () => written > before + 100);
+        isOver = true;
+        await Promise.all(writers);
+        expect(ran).toHaveLength(deleted.length);
+        expect(slowestMs).toBeLessThan(3_000); // two of them behind the lock that the migration waits for
+        expect(await migrate(url)).toEqual([]);
+      });
+    } finally {
+      isOver = true;
+      await database.drop();
+    }
+  });
+});

@@ -1,0 +1,372 @@
+import { once } from 'node:events';
+import { connect, type Socket } from 'node:net';
+import { setTimeout as sleep } from 'node:timers/promises';
+import { setFlagsFromString } from 'node:v8';
+import { runInNewContext } from 'node:vm';
+import { readdirSync } from 'node:fs';
+import { afterAll, beforeAll, describe, expect, it, jest } from '@jest/globals';
+import { Redis } from 'ioredis';
+import { replyDelta, replyStarted } from '../../src/events/entries.js';
+import { EventStream } from '../../src/events/event-stream.js';
+import { type Backend, BACKENDS, converse, newQuestion } from '../support/fault-bench.js';
+import { answerTo, type RawProvider, startRawProvider } from '../support/raw-provider.js';
+import { type Recorded, SseRecorder, textOf } from '../support/sse-recorder.js';
+import { Stack } from '../support/stack.js';
+import { waitFor } from '../support/wait.js';
+
+/** Faults of the event stream, seen by those who watch: section C of the fault plan. */
+
+let provider: RawProvider;
+beforeAll(async () => {
+  provider = await startRawProvider();
+});
+afterAll(() => provider.close());
+
+setFlagsFromString('--expose-gc');
+const collect = runInNewContext('gc') as () => void;
+/** What the process holds after the garbage is gone. */
+async function heldBytes(): Promise<number> {
+  for (let i = 0; i < 3; i++) {
+    collect();
+    await sleep(20);
+  }
+  const { heapUsed, external } = process.memoryUsage();
+  return heapUsed + external;
+}
+
+const openFiles = (): number => readdirSync('/proc/self/fd').length;
+
+describe.each(BACKENDS)('watchers of events on %s', (backend: Backend) => {
+  let stack: Stack;
+  beforeAll(async () => {
+    stack = await Stack.start({
+      backend,
+      apis: 2,
+      env: { OPENAI_BASE_URL: provider.baseUrl, OPENAI_API_KEY: 'sk-test' },
+    });
+  });
+  afterAll(() => stack.stop());
+
+  // case 44
+  it('get every event once, two hundred of them, whenever they come and whatever api they come to', async () => {
+    const { session, guest, cursor } = await converse(stack, 'pace:60');
+    const reference = await guest.follow(session.id, { after: cursor }).opened();
+    const question = newQuestion();
+    const { reply } = await guest.postMessage(session.id, question);
+    const watchers: { isFromTheStart: boolean; recorder: SseRecorder }[] = [];
+    await Promise.all(
+      Array.from({ length: 200 }, async (_, index) => {
+        await sleep(Math.random() * 1_800); // the reply takes some 1.3 s
+        const isFromTheStart = index % 2 === 0;
+        const client = guest.at(stack.apis[index % 4 < 2 ? 0 : 1]!.url);
+        const recorder = client.follow(session.id, isFromTheStart ? { after: cursor } : {});
+        watchers.push({ isFromTheStart, recorder });
+        await recorder.opened();
+      }),
+    );
+    await guest.finalReply(reply.id);
+    await reference.next('reply.completed', reply.id);
+    const all = reference.events.map(({ id }) => id);
+    expect(new Set(all).size).toBe(all.length);
+    expect(reference.textOf(reply.id)).toBe(answerTo(question));
+
+    for (const { isFromTheStart, recorder } of watchers) {
+      const startsAt = recorder.bareIds[0]!;
+      const expected = isFromTheStart ? all : all.slice(all.indexOf(startsAt) + 1);
+      await waitFor('a watcher to have all', () => recorder.events.length >= expected.length);
+      expect(recorder.events.map(({ id }) => id)).toEqual(expected);
+      await recorder.close();
+    }
+    await reference.close();
+  });
+
+  async function killListeners(): Promise<number> {
+    if (backend === 'postgres') {
+      const killed = await stack.database.query(
+        `select pg_terminate_backend(pid) from pg_stat_activity
+         where datname = current_database() and application_name = 'assistly-event-stream'`,
+      );
+      return killed.length;
+    }
+    const redis = new Redis(process.env['ASSISTLY_TEST_REDIS_URL'] ?? '');
+    const killed = (await redis.call('CLIENT', 'KILL', 'TYPE', 'pubsub')) as number;
+    redis.disconnect();
+    return killed;
+  }
+
+  // case 46
+  it('catch up within two seconds when every connection that carries the news is killed, again and again', async () => {
+    const { session, guest, cursor } = await converse(stack, 'pace:100');
+    const stream = guest.follow(session.id, { after: cursor });
+    const question = newQuestion();
+    const { reply } = await guest.postMessage(session.id, question);
+    await stream.next('reply.delta', reply.id);
+
+    let killed = 0;
+    for (let round = 0; round < 4; round++) {
+      killed += await killListeners();
+      await sleep(400);
+    }
+    const { finishedAt } = await guest.finalReply(reply.id);
+    await stream.next('reply.completed', reply.id);
+
+    expect(killed).toBeGreaterThan(0);
+    expect(Date.now() - Date.parse(finishedAt)).toBeLessThan(2_000);
+    expect(stream.textOf(reply.id)).toBe(answerTo(question));
+    const ids = stream.events.map(({ id }) => id);
+    expect(new Set(ids).size).toBe(ids.length);
+    await stream.close();
+  });
+
+  /** Everything said so far expires. */
+  async function expireLog(sessionId: string): Promise<void> {
+    if (backend === 'postgres') {
+      await stack.database.query('delete from event_stream_entries where session_id = $1', [sessionId]);
+      return;
+    }
+    const redis = new Redis(process.env['ASSISTLY_TEST_REDIS_URL'] ?? '');
+    await redis.xtrim(`${stack.redisPrefix}:{${sessionId}}:log`, 'MAXLEN', 0);
+    redis.disconnect();
+  }
+
+  // case 48
+  it('that come back after the log has expired get a snapshot with the text so far, and go on from it', async () => {
+    const { session, guest, cursor, chatbotId } = await converse(stack, 'ok');
+    const first = await guest.postMessage(session.id, newQuestion());
+    await guest.finalReply(first.reply.id);
+    await expireLog(session.id);
+    await stack.owner().patch(`/v1/chatbots/${chatbotId}`, { model: 'pace:60' });
+    const question = newQuestion();
+    const live = await guest.follow(session.id).opened();
+    const { reply } = await guest.postMessage(session.id, question);
+    await live.next('reply.delta', reply.id);
+
+    const stream = guest.follow(session.id, { lastEventId: cursor });
+    await guest.finalReply(reply.id);
+    await stream.next('reply.completed', reply.id);
+
+    const [snapshot, ...rest] = stream.events as [Recorded, ...Recorded[]];
+    expect(snapshot.event).toBe('session.snapshot');
+    const shown = snapshot.data.replies.find(({ id }: { id: string }) => id === reply.id);
+    expect(shown).toMatchObject({ status: 'in_progress', attempt: 1 });
+    expect(shown.text.length).toBeGreaterThan(0);
+    const said = rest
+      .filter(({ event, data }) => event === 'reply.delta' && data.offset >= shown.text.length)
+      .map(({ data }) => data.text as string);
+    expect(shown.text + said.join('')).toBe(answerTo(question));
+    expect(snapshot.data.messages).toHaveLength(3);
+    await stream.close();
+    await live.close();
+  });
+
+  // case 49
+  it('that were away while a reply was begun anew are told so, and drop what they had', async () => {
+    const { session, guest, cursor, chatbotId } = await converse(stack, 'trunc-clean');
+    const before = guest.follow(session.id, { after: cursor });
+    const question = newQuestion();
+    const { reply } = await guest.postMessage(session.id, question);
+    await before.next('reply.delta', reply.id);
+    await before.close();
+    await stack.owner().patch(`/v1/chatbots/${chatbotId}`, { model: 'ok' });
+    await guest.finalReply(reply.id);
+
+    const after = guest.at(stack.apis[1]!.url).follow(session.id, { lastEventId: before.lastEventId });
+    await after.next('reply.completed', reply.id);
+
+    const events = [...before.events, ...after.events];
+    expect(new Set(events.map(({ id }) => id)).size).toBe(events.length);
+    expect(
+      events.filter(({ event }) => event === 'reply.started').map(({ data }) => data.attempt as number),
+    ).toEqual([1, 2]);
+    const attempts = events
+      .filter(({ event }) => event === 'reply.delta')
+      .map(({ data }) => data.attempt as number);
+    expect(attempts).toEqual(attempts.toSorted((a, b) => a - b));
+    expect(textOf(events, reply.id)).toBe(answerTo(question));
+    await after.close();
+  });
+
+  // case 51
+  it('get errors before the first event as problem documents, and after it the end of the stream, without a word of the cause', async () => {
+    const { session, guest } = await converse(stack, 'ok');
+    const path = `/v1/sessions/${session.id}/events`;
+    const nobody = await stack.client().get(path);
+    const stranger = await stack.owner('user_stranger').get(path);
+    expect([nobody, stranger].map(({ status, body }) => [status, body.code])).toEqual([
+      [401, 'unauthorized'],
+      [404, 'not_found'],
+    ]);
+
+    await stack.database.query('alter table messages rename to messages_elsewhere');
+    let text: string;
+    let status: number;
+    try {
+      const response = await fetch(`${stack.apis[0]!.url}${path}?after=unknown`, {
+        headers: { authorization: `Bearer ${guest.token}` },
+      });
+      status = response.status;
+      text = await response.text(); // which ends
+    } finally {
+      await stack.database.query('alter table messages_elsewhere rename to messages');
+    }
+    expect(status).toBe(200);
+    expect(text.split('\n').filter((line) => line !== '' && !/^(retry: \d+|id: \S+)$/.test(line))).toEqual(
+      [],
+    );
+  });
+
+  /** A client at the socket, which reads nothing until it is told to. */
+  async function openUnread(token: string, sessionId: string) {
+    const url = new URL(stack.apis[0]!.url);
+    const socket = connect(Number(url.port), url.hostname);
+    socket.on('error', () => undefined);
+    socket.pause();
+    await once(socket, 'connect');
+    socket.write(
+      `GET /v1/sessions/${sessionId}/events HTTP/1.1\r\nHost: a\r\nAuthorization: Bearer ${token}\r\n\r\n`,
+    );
+    return socket;
+  }
+
+  // case 53
+  it('that do not read cost no memory, hold up nobody, and are let go', async () => {
+    const original = AbortSignal.timeout.bind(AbortSignal);
+    const timeouts = jest
+      .spyOn(AbortSignal, 'timeout')
+      .mockImplementation((ms) => original(ms === 30_000 ? 3_000 : ms)); // the patience, shortened
+    const { session, guest } = await converse(stack, 'ok');
+    const reader = await guest.follow(session.id).opened();
+    const letGo = new Set<number>();
+    const server = stack.apis[0]!.app.getHttpServer();
+    server.on('connection', (socket: Socket) => {
+      const port = socket.remotePort ?? 0;
+      socket.once('close', () => letGo.add(port));
+    });
+    const deaf = await Promise.all(Array.from({ length: 10 }, () => openUnread(guest.token!, session.id)));
+    await sleep(500); // they are listening by then
+    const before = await heldBytes();
+    const stream = stack.workers[0]!.get<EventStream>(EventStream, { strict: false });
+    const replyId = '00000000-0000-7000-8000-000000000001';
+    await stream.append(session.id, [replyStarted({ replyId, attempt: 1 })]);
+    const piece = 'x'.repeat(10_000);
+    const PIECES = 1_200;
+    let slowestMs = 0;
+    for (let i = 0; i < PIECES; i++) {
+      const startedAt = performance.now();
+      await stream.append(session.id, [
+        replyDelta({ replyId, attempt: 1, offset: i * piece.length, text: piece }),
+      ]);
+      if (i % 50 !== 49) continue;
+      await waitFor('the reader to have it', () => reader.events.at(-1)?.data.offset === i * piece.length);
+      slowestMs = Math.max(slowestMs, performance.now() - startedAt);
+      reader.events.length = 0; // the test's own memory
+    }
+
+    expect(slowestMs).toBeLessThan(2_000);
+    // Twelve megabytes to each of ten: hardly more than that for all of them.
+    expect((await heldBytes()) - before).toBeLessThan(20 * 1024 * 1024);
+    const question = newQuestion();
+    const other = await converse(stack, 'ok');
+    const { reply } = await other.guest.postMessage(other.session.id, question);
+    expect(await other.guest.finalReply(reply.id)).toMatchObject({ status: 'completed' });
+    for (const socket of deaf) {
+      await waitFor('one to be let go', () => letGo.has(socket.localPort ?? 0));
+    }
+    for (const socket of deaf) socket.destroy();
+    timeouts.mockRestore();
+    await reader.close();
+  });
+
+  // case 54
+  it('leave nothing behind when they go: after two thousand of them everything is as before', async () => {
+    const { session, guest } = await converse(stack, 'ok');
+    const path = `/v1/sessions/${session.id}/events`;
+    const headers = { authorization: `Bearer ${guest.token}` };
+    const subscriptions = stack.apis.map(({ app }) =>
+      countSubscriptions(app.get<EventStream>(EventStream, { strict: false })),
+    );
+    const visit = async (
+      index: number,
+      whileIn: () => Promise<unknown> = async () => undefined,
+    ): Promise<void> => {
+      const abort = new AbortController();
+      const opening = fetch(`${stack.apis[index % 2]!.url}${path}`, { headers, signal: abort.signal });
+      if (index % 5 === 0) {
+        abort.abort(); // while it is being authorized
+        await opening.catch(() => undefined);
+        return;
+      }
+      const response = await opening;
+      await response.body!.getReader().read();
+      await whileIn();
+      abort.abort();
+    };
+    const cycle = async (count: number): Promise<void> => {
+      let next = 0;
+      await Promise.all(
+        Array.from({ length: 20 }, async () => {
+          while (next < count) await visit(next++);
+        }),
+      );
+    };
+    await cycle(200); // what is made once
+    await waitFor('the first to be gone', () => subscriptions.every(({ open }) => open === 0));
+    const filesBefore = openFiles();
+    const heldBefore = await heldBytes();
+
+    await cycle(2_000);
+    let arrived = 0;
+    const { promise: all, resolve } = Promise.withResolvers<void>();
+    await Promise.all(
+      Array.from({ length: 300 }, (_, index) =>
+        visit(index % 5 === 0 ? index + 1 : index, async () => {
+          if (++arrived === 300) resolve();
+          await all;
+          expect(subscriptions.reduce((sum, { open }) => sum + open, 0)).toBeGreaterThan(0);
+        }),
+      ),
+    );
+
+    await waitFor('everything to be released', () => subscriptions.every(({ open }) => open === 0), {
+      timeoutMs: 10_000,
+    });
+    expect(Math.max(...subscriptions.map(({ most }) => most))).toBeGreaterThan(50);
+    await waitFor('the connections to be closed', () => openFiles() <= filesBefore + 20, {
+      timeoutMs: 10_000,
+    });
+    if (backend === 'redis') {
+      const redis = new Redis(process.env['ASSISTLY_TEST_REDIS_URL'] ?? '');
+      const left = async (): Promise<unknown[]> => redis.pubsub('CHANNELS', `${stack.redisPrefix}:{*`);
+      await waitFor('no channel', async () => (await left()).length === 0);
+      redis.disconnect();
+    }
+    await sleep(500);
+    expect((await heldBytes()) - heldBefore).toBeLessThan(2_300 * 6_000); // a leak of a stream is more
+    for (const { restore } of subscriptions) restore();
+  }, 120_000);
+});
+
+function countSubscriptions(stream: EventStream) {
+  const counted = { open: 0, most: 0, restore: () => spy.mockRestore() };
+  const subscribe = stream.subscribe.bind(stream);
+  const spy = jest.spyOn(stream, 'subscribe').mockImplementation(async (sessionId, listener) => {
+    counted.open++;
+    counted.most = Math.max(counted.most, counted.open);
+    let isOpen = true;
+    const release = (): void => {
+      if (isOpen) counted.open--;
+      isOpen = false;
+    };
+    try {
+      const unsubscribe = await subscribe(sessionId, listener);
+      return () => {
+        release();
+        unsubscribe();
+      };
+    } catch (error) {
+      release();
+      throw error;
+    }
+  });
+  return counted;
+}
