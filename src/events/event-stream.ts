@@ -138,7 +138,8 @@ export abstract class EventStream {
   abstract seal(sessionId: string, replyId: string): Promise<ShownText | null>;
 
   /**
-   * Forgets everything said in the session but one last `session.deleted`, and refuses appends from then on.
+   * Forgets everything said in the session but one last `session.deleted`, kept for a minute at least, and refuses
+   * appends from then on, for {@link STREAM_RETENTION_MS}.
    */
   abstract erase(sessionId: string): Promise<void>;
 

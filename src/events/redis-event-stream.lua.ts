@@ -239,7 +239,10 @@ redis.call('PEXPIRE', REPLIES, ARGV[3])
 return { reply.attempt, reply.length, redis.call('GET', text_key(ARGV[1])) or '' }
 `;
 
-/** ARGV: a random generation, retention in ms, the most bytes of a payload, type and data of the last entry. */
+/**
+ * ARGV: a random generation, retention in ms of the refusal, of the last entry, the most bytes of a payload, type and
+ * data of the last entry. A log of one entry takes 5 kB, so it goes first; the refusal is a small hash.
+ */
 export const ERASE_LUA = /* Lua */ `${PRELUDE}
 local generation, head, erased = begin(ARGV[1], ARGV[2])
 if erased then return end
@@ -247,8 +250,8 @@ head = head + 1
 drop_replies()
 redis.call('DEL', LOG, KNOWN)
 redis.call('HSET', META, 'head', head, 'erased', 1)
-redis.call('XADD', LOG, head .. '-0', 'type', ARGV[4], 'data', ARGV[5])
+redis.call('XADD', LOG, head .. '-0', 'type', ARGV[5], 'data', ARGV[6])
 redis.call('PEXPIRE', META, ARGV[2])
-redis.call('PEXPIRE', LOG, ARGV[2])
-publish(generation, { line(head, ARGV[4], ARGV[5]) }, tonumber(ARGV[3]))
+redis.call('PEXPIRE', LOG, ARGV[3])
+publish(generation, { line(head, ARGV[5], ARGV[6]) }, tonumber(ARGV[4]))
 `;

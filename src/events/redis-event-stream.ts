@@ -24,6 +24,9 @@ const LOG_SLACK = 100;
 /** Larger news are told by a bare bell, in bytes: Redis would hold a copy for every process that listens. */
 const MAX_NEWS_BYTES = 65_536;
 
+/** How long the last word to a deleted session's watchers is kept; who comes later is told by the rows. */
+const FAREWELL_RETENTION_MS = 60_000;
+
 /** Channels that are named in one SUBSCRIBE after a reconnection. */
 const RESUBSCRIBE_BATCH = 1_000;
 
@@ -166,6 +169,7 @@ export class RedisEventStream extends EventStream {
         this.#base(sessionId),
         newGeneration(),
         STREAM_RETENTION_MS,
+        FAREWELL_RETENTION_MS,
         MAX_NEWS_BYTES,
         type,
         JSON.stringify(data),
