@@ -92,7 +92,8 @@ export interface ShownText {
  * `lost`: the cursor is of another generation, or entries after it have expired.
  * `erased` is not told apart here: the rows say so.
  */
-export type ReadResult = { status: 'events'; events: StreamEvent[]; cursor: Cursor } | { status: 'lost' };
+export type ReadResult =
+  { status: 'events'; events: StreamEvent[]; cursor: Cursor; hasMore: boolean } | { status: 'lost' };
 
 /** New entries in order, or null for "look at the log". */
 export type StreamNews = { generation: string; events: readonly StreamEvent[] } | null;
@@ -122,7 +123,10 @@ export abstract class EventStream {
    */
   abstract append(sessionId: string, entries: readonly StreamEntry[]): Promise<AppendResult>;
 
-  /** At most `limit` entries after the cursor, and the cursor behind the last of them. */
+  /**
+   * At most `limit` entries after the cursor, fewer where they exceed {@link MAX_READ_BYTES} together, and the cursor
+   * behind the last of them.
+   */
   abstract read(sessionId: string, after: Cursor, limit: number): Promise<ReadResult>;
 
   /** The head and, consistent with it, the text of each of these replies that the stream knows and that has not ended. */
@@ -160,6 +164,9 @@ export abstract class EventStream {
 
 /** The deadline of every call to the stream, in milliseconds: a watcher's patience, not a provider's. */
 export const STREAM_DEADLINE_MS = 2_000;
+
+/** A read ends with the entry that passes this size of data: it has to arrive within the deadline. */
+export const MAX_READ_BYTES = 262_144;
 
 /** Entries expire this long after they were appended, at the earliest: time enough to resume after a nap. */
 export const STREAM_RETENTION_MS = 3_600_000;

@@ -68,7 +68,7 @@ export async function* follow(
         }
         backoffMs = MIN_BACKOFF_MS;
         rereadAt = performance.now() + rereadIntervalMs;
-        if (result.events.length === PAGE) inbox.requestRead();
+        if (result.hasMore) inbox.requestRead();
         cursor = result.cursor;
         if (result.events.length > 0) yield { events: result.events, cursor };
         continue;

@@ -1,7 +1,7 @@
 import type pg from 'pg';
 import { withinDeadline } from './deadline.js';
 import { sessionDeleted } from './entries.js';
-import { EventStream, STREAM_DEADLINE_MS, STREAM_RETENTION_MS } from './event-stream.js';
+import { EventStream, MAX_READ_BYTES, STREAM_DEADLINE_MS, STREAM_RETENTION_MS } from './event-stream.js';
 import type {
   AppendResult,
   Cursor,
@@ -100,12 +100,15 @@ export class PostgresEventStream extends EventStream {
         `SELECT stream.head, entry.seq, entry.type, entry.data
          FROM event_streams stream
          LEFT JOIN LATERAL (
-           SELECT seq, type, data FROM event_stream_entries
-           WHERE session_id = stream.session_id AND seq > $3::bigint ORDER BY seq LIMIT $4::int
-         ) entry ON true
+           SELECT seq, type, data, sum(bytes) OVER (ORDER BY seq) - bytes AS bytes_before
+           FROM (
+             SELECT seq, type, data, octet_length(data) AS bytes FROM event_stream_entries
+             WHERE session_id = stream.session_id AND seq > $3::bigint ORDER BY seq LIMIT $4::int
+           ) page
+         ) entry ON entry.bytes_before < $5::int
          WHERE stream.session_id = $1::uuid AND stream.generation = $2::text
          ORDER BY entry.seq`,
-        [sessionId, after.generation, after.seq, limit],
+        [sessionId, after.generation, after.seq, limit, MAX_READ_BYTES],
       ),
     );
     const head = rows[0] ? { generation: after.generation, seq: rows[0].head } : null;

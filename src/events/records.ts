@@ -84,11 +84,8 @@ export function toReadResult(after: Cursor, head: Cursor | null, events: StreamE
   if (head?.generation !== after.generation) return { status: 'lost' };
   const isAll = events.length > 0 ? continues(events, after.seq) : after.seq === head.seq;
   if (!isAll) return { status: 'lost' };
-  return {
-    status: 'events',
-    events,
-    cursor: { generation: after.generation, seq: after.seq + events.length },
-  };
+  const cursor = { generation: after.generation, seq: after.seq + events.length };
+  return { status: 'events', events, cursor, hasMore: cursor.seq < head.seq };
 }
 
 /**

@@ -199,15 +199,18 @@ end
 return cjson.encode({ status = 'appended', cursor = { generation = generation, seq = head } })
 `;
 
-/** ARGV: seq, limit. Gives {} where there is no stream, else { generation, head, seq, type, data, seq, … }. */
+/** ARGV: seq, limit, the size at which to stop. Gives {} where there is no stream, else { generation, head, seq, type, data, seq, … }. */
 export const READ_LUA = /* Lua */ `${PRELUDE}
 local known = redis.call('HMGET', META, 'generation', 'head')
 if not known[1] then return {} end
 local result = { known[1], tonumber(known[2]) }
+local bytes = 0
 for _, entry in ipairs(redis.call('XRANGE', LOG, '(' .. ARGV[1] .. '-0', '+', 'COUNT', ARGV[2])) do
   result[#result + 1] = tonumber(string.match(entry[1], '^%d+'))
   result[#result + 1] = entry[2][2]
   result[#result + 1] = entry[2][4]
+  bytes = bytes + #entry[2][4]
+  if bytes >= tonumber(ARGV[3]) then break end
 end
 return result
 `;

@@ -2,7 +2,7 @@ import { randomBytes } from 'node:crypto';
 import { Redis } from 'ioredis';
 import { withinDeadline } from './deadline.js';
 import { sessionDeleted } from './entries.js';
-import { EventStream, STREAM_DEADLINE_MS, STREAM_RETENTION_MS } from './event-stream.js';
+import { EventStream, MAX_READ_BYTES, STREAM_DEADLINE_MS, STREAM_RETENTION_MS } from './event-stream.js';
 import type {
   AppendResult,
   Cursor,
@@ -126,7 +126,7 @@ export class RedisEventStream extends EventStream {
 
   override async read(sessionId: string, after: Cursor, limit: number): Promise<ReadResult> {
     const [generation, seq, ...fields] = await this.#run((redis) =>
-      redis.streamRead(this.#base(sessionId), after.seq, limit),
+      redis.streamRead(this.#base(sessionId), after.seq, limit, MAX_READ_BYTES),
     );
     if (generation === undefined || seq === undefined) return toReadResult(after, null, []);
     const events: StreamEvent[] = [];

@@ -64,6 +64,7 @@ export class ReplyQueue implements OnModuleInit {
         connection: this.backend.producerConnection,
         prefix: this.backend.prefix,
         defaultJobOptions: JOB_OPTIONS,
+        streams: { events: { maxLen: 1_000 } }, // BullMQ's own record, read by nobody here; 10,000 by default
       },
       // Its types know only BullMQ's own backends in this place.
       this.backend.factory as never,

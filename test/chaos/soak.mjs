@@ -1,3 +1,6 @@
+import { mkdtempSync, readFileSync, rmSync } from 'node:fs';
+import { tmpdir } from 'node:os';
+import { join } from 'node:path';
 import { parseArgs } from 'node:util';
 import { setTimeout as sleep } from 'node:timers/promises';
 import { Cluster, copyProduct, createChatbot } from './lib/cluster.mjs';
@@ -16,7 +19,8 @@ import { Random } from './lib/random.mjs';
 const { values: options } = parseArgs({
   options: {
     minutes: { type: 'string', default: '20' },
-    warmup: { type: 'string', default: '90' },
+    /** Seconds until what is kept for a while, and what V8 and autovacuum take, has found its level. */
+    warmup: { type: 'string', default: '300' },
     backend: { type: 'string', default: 'redis' },
     guests: { type: 'string', default: '12' },
   },
@@ -25,18 +29,28 @@ const { values: options } = parseArgs({
 /** Kept for a day, by contract. */
 const KEPT = /^idempotency_keys/;
 /** What may be more at the end. */
-const GROWTH = { rss: 1.25, files: 20, connections: 6, redis: 1.3 };
+const GROWTH = { heap: 1.2, rss: 1.25, files: 20, connections: 6, redis: 1.3 };
+/** What a process may open to PostgreSQL: its pool, and the connections of queue and event stream beside it. */
+const CONNECTIONS_A_PROCESS = 10 + 8;
+/** Resident memory goes up and down with the garbage: the lowest of so many minutes counts. */
+const RSS_WINDOW = 5;
+const HEAP_TIMEOUT_MS = 20_000;
 
 const forMs = Number(options.minutes) * 60_000;
 const random = new Random(7);
 const provider = new Provider(7);
 await provider.listen();
 provider.faults = { ...NO_FAULTS, ok: 97, cut: 1, status: 1, pacing: 1 };
+const heapReports = mkdtempSync(join(tmpdir(), 'assistly-heaps-'));
 const cluster = await Cluster.start({
   backend: options.backend,
   directory: await copyProduct(),
   providerUrl: (worker) => provider.baseUrl(worker),
-  env: { LOG_LEVEL: 'warn' },
+  env: {
+    LOG_LEVEL: 'warn',
+    NODE_OPTIONS: `--expose-gc --import=${new URL('lib/heap-report.mjs', import.meta.url).href}`,
+    HEAP_REPORTS: heapReports,
+  },
 });
 const owner = { authorization: `Bearer ${cluster.ownerToken()}` };
 const load = new Load({
@@ -60,6 +74,24 @@ const load = new Load({
     provider.calls.length = 0;
   },
 });
+
+/** What a process holds after its garbage is gone, in MB. */
+async function heapMb({ name, pid }) {
+  const askedAt = Date.now();
+  process.kill(pid, 'SIGUSR2');
+  while (Date.now() < askedAt + HEAP_TIMEOUT_MS) {
+    await sleep(100);
+    try {
+      const { at, bytes } = JSON.parse(readFileSync(join(heapReports, `${pid}.json`), 'utf8'));
+      if (at >= askedAt) return Math.round(bytes / 1024 / 1024);
+    } catch (error) {
+      if (error.code !== 'ENOENT') throw error;
+    }
+  }
+  throw new Error(`${name} did not report its heap`);
+}
+
+const heaps = () => Promise.all(cluster.processes.map(heapMb));
 
 async function measure() {
   const tables = await cluster.query(
@@ -90,11 +122,14 @@ async function measure() {
 load.start();
 await sleep(Number(options.warmup) * 1000);
 const start = await measure();
+const heapsAtStart = await heaps();
+const rss = cluster.processes.map(() => []);
 const startedAt = Date.now();
 const postsAtStart = load.counts.posts;
 while (Date.now() - startedAt < forMs) {
   await sleep(Math.min(60_000, startedAt + forMs - Date.now()));
   const now = await measure();
+  now.processes.forEach(({ rssMb }, i) => rss[i].push(rssMb));
   const minutes = ((Date.now() - startedAt) / 60_000).toFixed(1);
   console.log(
     `${minutes} min: ${now.processes.map(({ name, rssMb, files }) => `${name} ${rssMb} MB/${files}`).join(', ')}` +
@@ -105,6 +140,7 @@ while (Date.now() - startedAt < forMs) {
   );
 }
 const end = await measure();
+const heapsAtEnd = await heaps();
 const posts = load.counts.posts - postsAtStart;
 
 const grown = [];
@@ -115,16 +151,24 @@ const row = (name, from, to, isFlat) => {
   if (!isFlat) grown.push(name);
 };
 console.log(`\n== soak on ${options.backend}, ${options.minutes} minutes, ${posts} posts (start, end)`);
-end.processes.forEach(({ name, rssMb, files }, i) => {
+end.processes.forEach(({ name, files }, i) => {
   const before = start.processes[i];
-  row(`${name} memory, MB`, before.rssMb, rssMb, rssMb <= before.rssMb * GROWTH.rss + 20);
+  row(
+    `${name} heap without garbage, MB`,
+    heapsAtStart[i],
+    heapsAtEnd[i],
+    heapsAtEnd[i] <= heapsAtStart[i] * GROWTH.heap + 5,
+  );
+  const first = Math.min(...rss[i].slice(0, RSS_WINDOW));
+  const last = Math.min(...rss[i].slice(-RSS_WINDOW));
+  row(`${name} resident memory, MB`, first, last, last <= first * GROWTH.rss + 20);
   row(`${name} open files`, before.files, files, files <= before.files + GROWTH.files);
 });
 row(
   'connections to PostgreSQL',
   start.connections,
   end.connections,
-  end.connections <= start.connections + GROWTH.connections,
+  end.connections <= CONNECTIONS_A_PROCESS * cluster.processes.length,
 );
 if (options.backend === 'redis') {
   row(
@@ -164,5 +208,6 @@ await load.stopFollowing();
 for (const bad of await cluster.stopProcesses()) grown.push(bad);
 await cluster.close();
 await provider.close();
+rmSync(heapReports, { recursive: true });
 console.log(grown.length === 0 ? '  flat' : `  NOT FLAT: ${grown.join(', ')}`);
 process.exit(grown.length === 0 ? 0 : 1);

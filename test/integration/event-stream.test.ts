@@ -18,6 +18,7 @@ import {
 import {
   EventStreamUnavailableError,
   EventType,
+  MAX_READ_BYTES,
   STREAM_DEADLINE_MS,
   STREAM_RETENTION_MS,
 } from '../../src/events/event-stream.js';
@@ -214,9 +215,14 @@ function speech(replyId: string, attempt: number, ...pieces: string[]): StreamEn
 }
 
 async function readAll(stream: EventStream, sessionId: string, after: Cursor): Promise<StreamEvent[]> {
-  const result = await stream.read(sessionId, after, 100_000);
-  if (result.status === 'lost') throw new Error('lost');
-  return result.events;
+  const events: StreamEvent[] = [];
+  for (let cursor = after; ;) {
+    const result = await stream.read(sessionId, cursor, 100_000);
+    if (result.status === 'lost') throw new Error('lost');
+    events.push(...result.events);
+    if (!result.hasMore) return events;
+    cursor = result.cursor;
+  }
 }
 
 async function toArray<T>(items: AsyncIterable<T>): Promise<T[]> {
@@ -584,10 +590,25 @@ describe.each(STORES)('the event stream on %s', (_name, openStore, defaultPort) 
       );
       const first = await other.read(sessionId, start, 3);
       const rest = await other.read(sessionId, { ...start, seq: 3 }, 3);
-      expect(first).toMatchObject({ status: 'events', cursor: { ...start, seq: 3 } });
+      expect(first).toMatchObject({ status: 'events', cursor: { ...start, seq: 3 }, hasMore: true });
       expect(first.status === 'events' && seqsOf(first.events)).toEqual([1, 2, 3]);
-      expect(rest).toMatchObject({ status: 'events', cursor: { ...start, seq: 5 } });
+      expect(rest).toMatchObject({ status: 'events', cursor: { ...start, seq: 5 }, hasMore: false });
       expect(rest.status === 'events' && seqsOf(rest.events)).toEqual([4, 5]);
+    });
+
+    it('ends with the entry that passes the size of a read, be it the first', async () => {
+      const half = 'x'.repeat(MAX_READ_BYTES / 2);
+      for (const content of [half, half, half, half + half, 'the last']) {
+        await stream.append(sessionId, [messageCreated(message(content))]);
+      }
+      const pages: number[][] = [];
+      for (let cursor = start, hasMore = true; hasMore;) {
+        const page = await other.read(sessionId, cursor, 10);
+        if (page.status === 'lost') throw new Error('lost');
+        pages.push(seqsOf(page.events));
+        ({ cursor, hasMore } = page);
+      }
+      expect(pages).toEqual([[1, 2], [3, 4], [5]]);
     });
 
     it('gives nothing, and the same cursor, at the head', async () => {
@@ -595,6 +616,7 @@ describe.each(STORES)('the event stream on %s', (_name, openStore, defaultPort) 
         status: 'events',
         events: [],
         cursor: start,
+        hasMore: false,
       });
     });
 
