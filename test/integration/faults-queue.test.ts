@@ -299,6 +299,46 @@ describe.each(BACKENDS)('the queue on %s', (backend: Backend) => {
     expect(await guest.finalReply(next.reply.id)).toMatchObject({ status: 'completed' });
   });
 
+  // case 22, but for fairness among owners
+  it('may be longer than the workers can serve: what is not answered in time ends as expired, and is not answered late', async () => {
+    const MAX_AGE_MS = 4_000;
+    const small = await Stack.start({
+      backend,
+      workers: 2,
+      env: {
+        OPENAI_BASE_URL: provider.baseUrl,
+        OPENAI_API_KEY: 'sk-test',
+        REPLY_CONCURRENCY: '2',
+        REPLY_MAX_AGE_MS: String(MAX_AGE_MS),
+      },
+    });
+    try {
+      const posts = await Promise.all(
+        Array.from({ length: 80 }, async () => {
+          const { session, guest } = await converse(small, 'pace:60'); // some 1.3 s each
+          const question = newQuestion();
+          return { guest, question, reply: (await guest.postMessage(session.id, question)).reply };
+        }),
+      );
+      const replies = await Promise.all(posts.map(({ guest, reply }) => guest.finalReply(reply.id)));
+
+      const expired = replies.filter(({ error }) => error?.code === 'expired');
+      const completed = replies.filter(({ status }) => status === 'completed');
+      expect(completed.length + expired.length).toBe(80);
+      expect(completed.length).toBeGreaterThan(4);
+      expect(expired.length).toBeGreaterThan(20);
+      for (const reply of replies) {
+        // The sweeper's next look, and a second for a busy machine.
+        expect(Date.parse(reply.finishedAt) - Date.parse(reply.createdAt)).toBeLessThan(MAX_AGE_MS + 5_000);
+      }
+      const unasked = posts.filter(({ question }) => callsAbout(provider, question).length === 0);
+      expect(unasked.length).toBeGreaterThan(20); // nothing was spent on what was already too late
+      expect(await violations(small)).toEqual([]);
+    } finally {
+      await small.stop();
+    }
+  }, 60_000);
+
   it('leaves nothing behind that must not be, after all of this', async () => {
     await waitFor('nothing unfinished', async () => (await violations(stack)).length === 0);
   });

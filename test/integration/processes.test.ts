@@ -15,6 +15,7 @@ import { createTestDatabase, type TestDatabase } from '../support/database.js';
 import { answerTo, type RawProvider, startRawProvider } from '../support/raw-provider.js';
 import { freePort } from '../support/services.mjs';
 import { startTcpProxy, type TcpProxy } from '../support/tcp-proxy.js';
+import { textOf } from '../support/sse-recorder.js';
 import { waitFor } from '../support/wait.js';
 
 /**
@@ -493,6 +494,9 @@ describe.each(BACKENDS)('apis and workers on %s', (backend: Backend) => {
     const { reply, cursor } = await guest.postMessage(id, 'Follow me?');
     const stream = guest.follow(id, { after: cursor });
     const poll = guest.get(`/v1/replies/${reply.id}?wait=30`);
+    const others = await Promise.all(
+      Array.from({ length: 200 }, () => guest.follow(id, { after: cursor }).opened()),
+    );
     await stream.next('reply.delta', reply.id);
 
     const stoppedAt = performance.now();
@@ -508,6 +512,16 @@ describe.each(BACKENDS)('apis and workers on %s', (backend: Backend) => {
     const deltas = [...stream.events, ...resumed.events].filter(({ event }) => event === 'reply.delta');
     expect(deltas.map(({ data }) => data.text).join('')).toBe(finished.data.message.content);
     await resumed.close();
+    await Promise.all(
+      others.map(async (other) => {
+        await other.ended;
+        const rest = guest.at(otherApi.url).follow(id, { lastEventId: other.lastEventId });
+        await rest.next('reply.completed', reply.id);
+        await rest.close();
+        expect(other.error).toBeNull();
+        expect(textOf([...other.events, ...rest.events], reply.id)).toBe(finished.data.message.content);
+      }),
+    );
   });
 
   it('start on a database without tables, say that the migrations are missing, and work once they have run', async () => {
