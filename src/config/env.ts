@@ -179,6 +179,7 @@ function problemsAcrossVariables(config: Omit<Config, 'stateDir'>): string[] {
   const problems: string[] = [];
   const runsApi = config.role !== Role.Worker;
   const runsWorker = config.role !== Role.Api;
+  const hasModel = config.OPENAI_API_KEY !== undefined || config.OPENAI_BASE_URL !== undefined;
   if (config.DATABASE_URL === undefined) {
     if (config.role !== Role.All) {
       problems.push(
@@ -199,7 +200,7 @@ function problemsAcrossVariables(config: Omit<Config, 'stateDir'>): string[] {
         'CLERK_JWT_KEY or CLERK_SECRET_KEY is missing: in production owners sign in with Clerk; CLERK_JWT_KEY is the PEM public key of the Clerk instance',
       );
     }
-    if (runsWorker && config.OPENAI_API_KEY === undefined && config.OPENAI_BASE_URL === undefined) {
+    if (runsWorker && !hasModel) {
       problems.push(
         'OPENAI_API_KEY or OPENAI_BASE_URL is missing: in production a worker needs a model; a local OpenAI-compatible server needs only OPENAI_BASE_URL',
       );
@@ -210,6 +211,11 @@ function problemsAcrossVariables(config: Omit<Config, 'stateDir'>): string[] {
     (config.OPENAI_FALLBACK_BASE_URL !== undefined || config.OPENAI_FALLBACK_API_KEY !== undefined)
   ) {
     problems.push('OPENAI_FALLBACK_MODEL is missing: the other OPENAI_FALLBACK_ settings belong to it');
+  }
+  if (runsWorker && config.OPENAI_FALLBACK_MODEL !== undefined && !hasModel) {
+    problems.push(
+      'OPENAI_FALLBACK_MODEL is set without a first model: set OPENAI_API_KEY or OPENAI_BASE_URL, or make it OPENAI_MODEL',
+    );
   }
   if ((config.BULL_BOARD_USER === undefined) !== (config.BULL_BOARD_PASSWORD === undefined)) {
     problems.push('BULL_BOARD_USER and BULL_BOARD_PASSWORD belong together: set both or neither');

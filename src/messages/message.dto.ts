@@ -1,5 +1,5 @@
 import { ApiProperty } from '@nestjs/swagger';
-import { sql } from 'kysely';
+import { type RawBuilder, sql } from 'kysely';
 import { Text } from '../common/text.js';
 import { isoTime, type TimeText } from '../database/database.js';
 import { MessageSender } from './message.entity.js';
@@ -47,6 +47,10 @@ export interface MessageRow {
 }
 
 export const messageColumns = sql.raw('id, chat_session_id, sequence, sender, content, reply_id, created_at');
+
+/** What a session that has just counted a message says of its time: the message bears the same one. */
+export const timeOfNewest = (sessionId: string): RawBuilder<unknown> =>
+  sql`(select last_message_at from chat_sessions where id = ${sessionId})`;
 
 export function toMessageDto(row: MessageRow): MessageDto {
   return {

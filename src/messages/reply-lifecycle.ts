@@ -9,7 +9,7 @@ import { CONFIG } from '../config/config.module.js';
 import { attemptBudget, type Config } from '../config/env.js';
 import { Database, runOn } from '../database/database.js';
 import { type IdempotentRequest, once } from '../limits/idempotency.js';
-import { messageColumns, type MessageRow } from './message.dto.js';
+import { messageColumns, type MessageRow, timeOfNewest } from './message.dto.js';
 import { replyColumns, type ReplyRow } from './reply.dto.js';
 import { type ReplyErrorCode, type ReplyFinishReason, ReplyStatus } from './reply-status.js';
 
@@ -131,8 +131,8 @@ export class ReplyLifecycle {
         await runOn(
           em,
           sql`
-            insert into messages (id, chat_session_id, sequence, sender, content, reply_id)
-            values (${messageId}, ${sessionId}, ${sequence}, 'user', ${content}, ${replyId})`,
+            insert into messages (id, chat_session_id, sequence, sender, content, reply_id, created_at)
+            values (${messageId}, ${sessionId}, ${sequence}, 'user', ${content}, ${replyId}, ${timeOfNewest(sessionId)})`,
         );
         return { messageId, replyId, cursor };
       });
@@ -465,8 +465,8 @@ export class ReplyLifecycle {
         [message = null] = await runOn(
           em,
           sql<MessageRow>`
-            insert into messages (id, chat_session_id, sequence, sender, content, reply_id)
-            values (${newId()}, ${sessionId}, ${sequence}, 'ai', ${text}, ${replyId})
+            insert into messages (id, chat_session_id, sequence, sender, content, reply_id, created_at)
+            values (${newId()}, ${sessionId}, ${sequence}, 'ai', ${text}, ${replyId}, ${timeOfNewest(sessionId)})
             returning ${messageColumns}`,
         );
       }

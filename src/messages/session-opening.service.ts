@@ -11,7 +11,7 @@ import {
   toChatSessionDto,
 } from '../chat-sessions/chat-session.dto.js';
 import { Database, runOn } from '../database/database.js';
-import { messageColumns, type MessageRow, toMessageDto } from './message.dto.js';
+import { messageColumns, type MessageRow, timeOfNewest, toMessageDto } from './message.dto.js';
 import type { OpenedSessionDto } from './opened-session.dto.js';
 import { ReplyAnnouncer } from './reply-announcer.js';
 
@@ -56,8 +56,8 @@ export class SessionOpeningService {
           ...(await runOn(
             em,
             sql<MessageRow>`
-              insert into messages (id, chat_session_id, sequence, sender, content)
-              values (${newId()}, ${sessionId}, 1, 'ai', ${greeting})
+              insert into messages (id, chat_session_id, sequence, sender, content, created_at)
+              values (${newId()}, ${sessionId}, 1, 'ai', ${greeting}, ${timeOfNewest(sessionId)})
               returning ${messageColumns}`,
           )),
         );

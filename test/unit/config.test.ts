@@ -180,6 +180,7 @@ describe('what a role needs', () => {
     [{ BULL_BOARD_USER: 'a' }, 'BULL_BOARD_USER and BULL_BOARD_PASSWORD belong together'],
     [{ BULL_BOARD_PASSWORD: 'a' }, 'BULL_BOARD_USER and BULL_BOARD_PASSWORD belong together'],
     [{ OPENAI_FALLBACK_API_KEY: 'sk-2' }, 'OPENAI_FALLBACK_MODEL is missing'],
+    [{ OPENAI_FALLBACK_MODEL: 'small' }, 'OPENAI_FALLBACK_MODEL is set without a first model'],
   ])('is told where one setting needs another: %j', (env, words) => {
     expect(problemsOf(env)).toEqual([expect.stringContaining(words)]);
   });
