@@ -43,6 +43,8 @@ export class Process {
   /** @type {import('node:child_process').ChildProcess | null} */
   child = null;
   isPaused = false;
+  /** The copy of the product that it runs from its next start on; null: the cluster's. @type {string | null} */
+  directory = null;
   /** How it has ended, in order: what was done to it, and what it ended with. */
   ends = [];
 
@@ -68,7 +70,7 @@ export class Process {
     const log = openSync(join(this.cluster.logs, `${this.name}.log`), 'a');
     this.wanted = null;
     const child = spawn(process.execPath, ['dist/src/main.js', this.role], {
-      cwd: this.cluster.directory,
+      cwd: this.directory ?? this.cluster.directory,
       env: { PATH: process.env.PATH, HOME: this.cluster.directory, ...this.env },
       stdio: ['ignore', log, log],
     });
