@@ -41,7 +41,7 @@ function createConnections(config: Config): Connections {
     Database,
     SchemaCheck,
   ],
-  exports: [Database, POSTGRES_POOL],
+  exports: [Database, SchemaCheck, POSTGRES_POOL],
 })
 export class DatabaseModule {
   constructor(database: Database, schema: SchemaCheck, readiness: Readiness, shutdown: Shutdown) {

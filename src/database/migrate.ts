@@ -1,5 +1,5 @@
 import { setTimeout as sleep } from 'node:timers/promises';
-import { MikroORM } from '@mikro-orm/postgresql';
+import { MikroORM, type Options } from '@mikro-orm/postgresql';
 import { runMigrations } from 'bullmq';
 import pg from 'pg';
 import { ormOptions } from '../../mikro-orm.config.js';
@@ -7,52 +7,138 @@ import { isLockTimeout } from '../common/database-errors.js';
 
 /** `pg_advisory_lock` key of the migrations: the ASCII codes of "migr". */
 const MIGRATION_LOCK_KEY = 0x6d696772;
-/** Longest wait for another migration that is running, and for a table that is in use. */
-const WAIT_FOR_OTHERS_MS = 120_000;
-const LOCK_TIMEOUT_MS = 2_000;
-/** How often a migration that met a lock is tried, and the pause in which those behind it get through. */
-const TRIES = 10;
-const RETRY_INTERVAL_MS = 1_000;
+/** Longest wait for another migration of the same database, which may be building an index. */
+const WAIT_FOR_ANOTHER_MS = 10 * 60_000;
+const LOOK_INTERVAL_MS = 500;
+/**
+ * Longest that a migration waits for a table that is in use. Everybody else who needs the table queues up behind
+ * it meanwhile, and a request has to stay under two seconds.
+ */
+const LOCK_TIMEOUT_MS = 1_500;
+/** Pauses between the tries, in which those behind it get through: the first, doubled each time up to the last. */
+const FIRST_PAUSE_MS = 1_000;
+const LAST_PAUSE_MS = 5_000;
+/** How long a migration that meets a table in use is tried again. */
+const PATIENCE_MS = 60_000;
+const APPLICATION_NAME = 'assistly-migrate';
+
+/** What stands in the way of a migration; the message is for a person, no stack needed. */
+export class MigrationError extends Error {
+  override readonly name = 'MigrationError';
+}
+
+export interface MigrateOptions {
+  /** Receives a line for a person about everything that takes time. */
+  log?: (line: string) => void;
+  patienceMs?: number;
+  /** Instead of those of this version. */
+  migrations?: NonNullable<Options['migrations']>['migrationsList'];
+}
 
 /**
  * Brings a database to the schema of this version: the product's tables, then BullMQ's. Safe to run twice, and
- * from two places at once: the second one waits for the first and finds nothing to do.
+ * from several places at once: the others wait for the first and find nothing to do. Each migration is a
+ * transaction of its own, so that it holds its locks no longer than it needs them; one that cannot get them leaves
+ * nothing behind, and those before it stay.
  *
  * @returns the names of the migrations that ran
+ * @throws {@link MigrationError} where a table stays in use for `patienceMs`, naming who uses it
  */
-export async function migrate(databaseUrl: string): Promise<string[]> {
+export async function migrate(
+  databaseUrl: string,
+  { log = () => undefined, patienceMs = PATIENCE_MS, migrations }: MigrateOptions = {},
+): Promise<string[]> {
   const client = new pg.Client({
     connectionString: databaseUrl,
     connectionTimeoutMillis: 5_000,
-    application_name: 'assistly-migrate',
+    keepAlive: true, // it holds the lock, and says nothing while an index is built
+    application_name: APPLICATION_NAME,
+    lock_timeout: LOCK_TIMEOUT_MS,
   });
+  client.on('error', () => undefined); // what is asked of it next fails
   await client.connect();
+  const options = ormOptions(databaseUrl, 1);
   const orm = new MikroORM({
-    ...ormOptions(databaseUrl, 1),
-    // A migration that meets a lock gives up, rather than stop everybody behind it.
-    driverOptions: { lock_timeout: LOCK_TIMEOUT_MS, connectionTimeoutMillis: 5_000 },
+    ...options,
+    migrations: { ...options.migrations, ...(migrations && { migrationsList: migrations }) },
+    driverOptions: {
+      connectionTimeoutMillis: 5_000,
+      application_name: APPLICATION_NAME,
+      lock_timeout: LOCK_TIMEOUT_MS,
+    },
   });
+  const pastLocks = async (name: string, work: () => Promise<unknown>): Promise<void> => {
+    const startedAt = performance.now();
+    for (let tries = 1, pauseMs = FIRST_PAUSE_MS; ; tries++, pauseMs = Math.min(2 * pauseMs, LAST_PAUSE_MS)) {
+      try {
+        await work();
+        return;
+      } catch (error) {
+        if (!isLockTimeout(error)) throw error;
+        const passedMs = performance.now() - startedAt;
+        const users = await openTransactions(client);
+        if (passedMs + pauseMs > patienceMs) {
+          throw new MigrationError(
+            `${name} needs a table that has been in use for ${seconds(passedMs)}, and gave up after ${tries} tries. Nothing of it was done, and nothing waits for it. Run the migrations again when these transactions are over, or end them: ${users}.`,
+            { cause: error },
+          );
+        }
+        log(
+          `${name} waits for a table in use; next try in ${seconds(pauseMs)}. Open transactions: ${users}.`,
+        );
+        await sleep(pauseMs);
+      }
+    }
+  };
   try {
-    await client.query(`set statement_timeout = ${WAIT_FOR_OTHERS_MS}`);
-    await client.query('select pg_advisory_lock($1)', [MIGRATION_LOCK_KEY]);
-    const ran = await pastLocks(() => orm.migrator.up());
-    await client.query(`set lock_timeout = ${LOCK_TIMEOUT_MS}`);
-    await pastLocks(() => runMigrations(client));
-    return ran.map(({ name }) => name);
+    await waitForOthers(client, log);
+    const pending = (await orm.migrator.getPending()).map(({ name }) => name);
+    for (const name of pending) {
+      await pastLocks(name, () => orm.migrator.up({ migrations: [name] }));
+    }
+    await pastLocks('The migration of BullMQ', () => runMigrations(client));
+    return pending;
   } finally {
     await orm.close(true);
     await client.end(); // and with it the lock
   }
 }
 
-/** Each try is a transaction of its own, and leaves nothing when it meets a lock. */
-async function pastLocks<T>(work: () => Promise<T>): Promise<T> {
-  for (let attempt = 1; ; attempt++) {
-    try {
-      return await work();
-    } catch (error) {
-      if (attempt >= TRIES || !isLockTimeout(error)) throw error;
-      await sleep(RETRY_INTERVAL_MS);
+/**
+ * Looks now and then, rather than wait in a statement: a statement that waits would itself be one that
+ * `create index concurrently` waits for.
+ */
+async function waitForOthers(client: pg.Client, log: (line: string) => void): Promise<void> {
+  const end = performance.now() + WAIT_FOR_ANOTHER_MS;
+  for (let looks = 0; ; looks++) {
+    const { rows } = await client.query<{ is_ours: boolean }>('select pg_try_advisory_lock($1) as is_ours', [
+      MIGRATION_LOCK_KEY,
+    ]);
+    if (rows[0]?.is_ours) return;
+    if (performance.now() > end) {
+      throw new MigrationError(
+        `Another migration of this database has been running for ${seconds(WAIT_FOR_ANOTHER_MS)}: look at it, and run this one again.`,
+      );
     }
+    if (looks === 0) log('Another migration of this database is running: waiting for it.');
+    await sleep(LOOK_INTERVAL_MS);
   }
 }
+
+/** Who may be in the way, oldest first; their statements are nobody's business. */
+async function openTransactions(client: pg.Client): Promise<string> {
+  const { rows } = await client.query<{ transaction: string }>(
+    `select format('%s (%s, %s, open for %s s)', pid, coalesce(nullif(application_name, ''), 'unnamed'), coalesce(state, backend_type),
+       extract(epoch from clock_timestamp() - xact_start)::int) as transaction
+     from pg_stat_activity
+     where datname = current_database() and application_name <> $1
+       and xact_start < clock_timestamp() - make_interval(secs => $2)
+     order by xact_start limit 5`,
+    [APPLICATION_NAME, LOCK_TIMEOUT_MS / 1000],
+  );
+  return rows.length > 0
+    ? rows.map(({ transaction }) => transaction).join(', ')
+    : 'none that this user may see (pg_stat_activity)';
+}
+
+const seconds = (ms: number): string => `${Math.round(ms / 1000)} s`;

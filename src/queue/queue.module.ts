@@ -3,7 +3,6 @@ import { type DynamicModule, Global, Module } from '@nestjs/common';
 import { setDefaultBackendFactory } from 'bullmq';
 import { CONFIG } from '../config/config.module.js';
 import type { Config } from '../config/env.js';
-import { Database } from '../database/database.js';
 import { EvictionPolicy } from './eviction-policy.js';
 import { createQueueBackend, type QueueBackend } from './queue-backend.js';
 import { QueueGate } from './queue-gate.js';
@@ -17,11 +16,7 @@ export const QUEUE_BACKEND = Symbol('QUEUE_BACKEND');
   providers: [
     EvictionPolicy,
     { provide: QUEUE_BACKEND, inject: [CONFIG], useFactory: (config: Config) => createQueueBackend(config) },
-    {
-      provide: QueueGate,
-      inject: [Database, QUEUE_BACKEND],
-      useFactory: (database: Database, backend: QueueBackend) => new QueueGate(database, backend),
-    },
+    QueueGate,
   ],
   exports: [QUEUE_BACKEND, QueueGate],
 })

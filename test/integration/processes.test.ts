@@ -10,6 +10,7 @@ import { fileURLToPath } from 'node:url';
 import pg from 'pg';
 import { signLocalOwnerToken } from '../../src/auth/owner-tokens.js';
 import { removeEmbeddedPostgres } from '../../src/database/embedded-postgres.js';
+import { migrations } from '../../src/database/migrations/index.js';
 import { ApiClient, type Json } from '../support/api-client.js';
 import { createTestDatabase, type TestDatabase } from '../support/database.js';
 import { answerTo, type RawProvider, startRawProvider } from '../support/raw-provider.js';
@@ -542,14 +543,20 @@ describe.each(BACKENDS)('apis and workers on %s', (backend: Backend) => {
         expect(status).toBe(503);
         expect(detail).toContain('migrations');
         expect(detail).not.toContain('database');
+        const told = role.program.log.find(({ pending }) => pending !== undefined);
+        expect(told).toMatchObject({ msg: expect.stringContaining('npm run db:migrate') });
+        expect(told?.['pending']).toEqual([
+          ...migrations.map(({ name }) => name),
+          expect.stringMatching(/^BullMQ/),
+        ]);
       }
 
-      const migrations = [1, 2].map(() => run('cli/migrate.js', [], { DATABASE_URL })); // two at once
-      expect(await Promise.all(migrations.map(({ exited }) => exited))).toEqual([0, 0]);
+      const runs = [1, 2, 3, 4, 5].map(() => run('cli/migrate.js', [], { DATABASE_URL })); // at once
+      expect(await Promise.all(runs.map(({ exited }) => exited))).toEqual([0, 0, 0, 0, 0]);
 
-      expect(migrations.map(({ stdout }) => stdout).sort()).toEqual([
-        expect.stringMatching(/^Migrated: /),
-        'The schema is up to date.\n',
+      expect(runs.map(({ stdout }) => stdout).sort()).toEqual([
+        `Migrated: ${migrations.map(({ name }) => name).join(', ')}.\n`,
+        ...Array.from({ length: 4 }, () => 'The schema is up to date.\n'),
       ]);
       await Promise.all([untilReady(api), untilReady(worker)]);
       await isAnswered(api, 'Are you there now?');
