@@ -44,7 +44,10 @@ function isInstalled() {
   return findNode() !== undefined && isLockfileInstalled();
 }
 
-/** Installed by us, with the stamp of this lock file; or by hand, with every package in the wanted version. */
+/**
+ * Installed by us, with the stamp of this lock file; or by hand, with every package in the wanted version. Those
+ * that only build and test may be missing where all is built, as on a production host after `npm prune`.
+ */
 function isLockfileInstalled() {
   const stamp = readIfThere(stampFile());
   if (stamp !== undefined) return stamp === lockfileHash();
@@ -52,10 +55,12 @@ function isLockfileInstalled() {
   if (installed === undefined) return false;
   const { packages } = JSON.parse(installed);
   const wanted = Object.entries(JSON.parse(readFileSync(inRoot('package-lock.json'), 'utf8')).packages);
-  return wanted.every(
-    ([path, { version, optional }]) =>
-      path === '' || (packages[path] === undefined ? optional : packages[path].version === version),
-  );
+  const isProductionEnough = process.env.NODE_ENV === 'production' && isBuilt();
+  return wanted.every(([path, { version, optional, dev, devOptional }]) => {
+    if (path === '') return true;
+    if (packages[path] !== undefined) return packages[path].version === version;
+    return optional || ((dev || devOptional) && isProductionEnough);
+  });
 }
 
 function install() {
