@@ -283,6 +283,15 @@ export function databaseUrlToMigrate(env: NodeJS.ProcessEnv = process.env): stri
   return data;
 }
 
+/** Where a process of this machine with these settings answers health checks: as an api, else as a worker. */
+export function healthOrigins(env: NodeJS.ProcessEnv = process.env): string[] {
+  const { HOST, PORT, WORKER_HEALTH_PORT } = fieldByField(env) as z.infer<typeof schema>;
+  // An address to listen on that means "all" is none to connect to.
+  const host = HOST === '0.0.0.0' || HOST === '::' ? '127.0.0.1' : HOST;
+  const address = isIP(host) === 6 ? `[${host}]` : host;
+  return [PORT, WORKER_HEALTH_PORT].filter((port) => port !== 0).map((port) => `http://${address}:${port}`);
+}
+
 /** Takes over the variables of a `.env` file in the working directory, where there is one; set ones win. */
 export function loadEnvFile(): void {
   try {

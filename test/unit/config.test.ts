@@ -11,6 +11,7 @@ import {
   Role,
   SETTINGS,
 } from '../../src/config/env.js';
+import { composeVariables } from '../support/deploy-files.mjs';
 
 const DATABASE_URL = 'postgres://assistly:secret@db.example.com:5432/assistly';
 const PEM = generateKeyPairSync('rsa', {
@@ -224,14 +225,15 @@ describe('the documents', () => {
     return value === undefined || Array.isArray(value) ? undefined : String(value);
   };
 
-  it('.env.example names exactly the settings, each with one line about it, and its default', () => {
+  it('.env.example names exactly the settings and what docker-compose.yml needs, each with one line about it, and its default', () => {
     const lines = read('.env.example').split('\n');
     const settings = lines.flatMap((line, i) => {
       const [, name, value] = /^#?([A-Z][A-Z_]*)=(.*)$/.exec(line) ?? [];
       return name === undefined ? [] : [{ name, value, comment: lines[i - 1] }];
     });
 
-    expect(settings.map(({ name }) => name).sort()).toEqual([...SETTINGS].sort());
+    const wanted = new Set([...SETTINGS, ...composeVariables()]);
+    expect(settings.map(({ name }) => name).sort()).toEqual([...wanted].sort());
     for (const { name, value, comment } of settings) {
       expect(comment).toMatch(/^# [^-]/);
       if (defaultOf(name) !== undefined) expect(`${name}=${value}`).toBe(`${name}=${defaultOf(name)}`);
