@@ -1,4 +1,6 @@
 import { execFileSync } from 'node:child_process';
+import { accessSync, constants } from 'node:fs';
+import { delimiter, join } from 'node:path';
 
 /**
  * The end-to-end suite runs twice: on PostgreSQL alone, and on PostgreSQL and Redis. The second half needs a Redis:
@@ -14,15 +16,39 @@ function hasRedis() {
   }
 }
 
+/** The Chromium to look at pages with: the one of CHROMIUM_PATH, or one on the PATH. */
+function findChromium() {
+  if (process.env.CHROMIUM_PATH) return process.env.CHROMIUM_PATH;
+  const directories = (process.env.PATH ?? '').split(delimiter);
+  const names = ['chromium', 'chromium-browser', 'google-chrome'];
+  const candidates = names.flatMap((name) => directories.map((directory) => join(directory, name)));
+  return candidates.find(isExecutable) ?? null;
+}
+
+function isExecutable(path) {
+  try {
+    accessSync(path, constants.X_OK);
+    return true;
+  } catch {
+    return false;
+  }
+}
+
+function announceSkipped(what) {
+  const line = '!'.repeat(80);
+  console.warn(`${line}\nSKIPPED: ${what}\n${line}`);
+}
+
 /** Tests that inject faults and wait for the recovery. */
 const FAULTS = '/faults-[^/]*\\.test\\.ts$';
 
 const withRedis = hasRedis();
 if (!withRedis) {
-  const line = '!'.repeat(80);
-  console.warn(
-    `${line}\nSKIPPED: everything on Redis. There is no redis-server on the PATH and REDIS_URL is not set.\n${line}`,
-  );
+  announceSkipped('everything on Redis. There is no redis-server on the PATH and REDIS_URL is not set.');
+}
+const chromium = findChromium();
+if (chromium === null) {
+  announceSkipped('what needs a browser. There is no chromium on the PATH and CHROMIUM_PATH is not set.');
 }
 
 const common = {
@@ -45,7 +71,7 @@ const common = {
     ],
   },
   modulePathIgnorePatterns: ['<rootDir>/dist/'],
-  globals: { HAS_REDIS: withRedis },
+  globals: { HAS_REDIS: withRedis, CHROMIUM: chromium },
 };
 const onServices = {
   ...common,

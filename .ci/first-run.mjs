@@ -235,6 +235,7 @@ async function firstRun() {
   const again = npmStart();
   const later = await again.welcome();
   report('second npm start → ready', again.seconds);
+  check(later.board.password === board.password, 'the password of the queue board is another one');
   const owner = { authorization: `Bearer ${token}` }; // of the first start: its key was kept
   const chatbots = JSON.parse(await get(`${later.url}/v1/chatbots`, 200, owner));
   const sessions = await Promise.all(

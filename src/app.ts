@@ -2,6 +2,7 @@ import 'reflect-metadata';
 import { type DynamicModule, Module } from '@nestjs/common';
 import { NestFactory } from '@nestjs/core';
 import type { NestExpressApplication } from '@nestjs/platform-express';
+import type { Job } from 'bullmq';
 import helmet from 'helmet';
 import { Logger } from 'nestjs-pino';
 import { ApiModule } from './api.module.js';
@@ -16,7 +17,8 @@ import { DatabaseModule } from './database/database.module.js';
 import { EventsModule } from './events/events.module.js';
 import { HealthModule } from './health/health.module.js';
 import { assignRequestId, LoggingModule } from './logging/logging.module.js';
-import { ReplyQueue } from './messages/reply-queue.js';
+import { ReplyLifecycle } from './messages/reply-lifecycle.js';
+import { type GenerateJob, ReplyQueue } from './messages/reply-queue.js';
 import { setUpOpenApi } from './openapi.js';
 import { BULL_BOARD_PATH, createQueueBoard, operatorCredentials } from './queue/bull-board.js';
 import { QueueModule } from './queue/queue.module.js';
@@ -92,17 +94,23 @@ export async function createApp(config: Config): Promise<NestExpressApplication>
       crossOriginResourcePolicy: { policy: 'cross-origin' }, // who may read it is for CORS to say
     }),
   );
+  const credentials = operatorCredentials(config);
+  if (credentials) {
+    const queue = app.get(ReplyQueue, { strict: false });
+    const lifecycle = app.get(ReplyLifecycle, { strict: false });
+    const board = createQueueBoard({
+      credentials,
+      onQueue: (listener) => queue.onOpen(listener),
+      beforeRing: async (job: Job<GenerateJob>) => lifecycle.endPause(job.data.replyId),
+    });
+    app.use(BULL_BOARD_PATH, ...board); // before CORS: no page of another origin has business there
+  }
   if (config.CORS_ORIGINS.length > 0) {
     app.enableCors({
       origin: config.CORS_ORIGINS.includes('*') ? '*' : config.CORS_ORIGINS,
       exposedHeaders: EXPOSED_HEADERS,
       maxAge: 600,
     });
-  }
-  const credentials = operatorCredentials(config);
-  if (credentials) {
-    const queue = app.get(ReplyQueue, { strict: false });
-    app.use(BULL_BOARD_PATH, ...createQueueBoard(credentials, (listener) => queue.onOpen(listener)));
   }
   setUpOpenApi(app);
   return app;

@@ -308,6 +308,14 @@ export class ReplyLifecycle {
     return row ? toDispatch(row, Math.max(1, row.delay_ms)) : null;
   }
 
+  /** An operator wants the next attempt now: ends the pause before it, where there is one. */
+  async endPause(replyId: string): Promise<void> {
+    await this.database.runSafely(sql`
+      update replies set available_at = clock_timestamp(), dispatched_at = clock_timestamp()
+      where id = ${replyId} and finished_at is null and lease_token is null
+        and available_at > clock_timestamp()`);
+  }
+
   /** Extends the lease. @returns whether the claim still holds, and nobody wants the reply cancelled */
   async heartbeat(claim: Claim): Promise<boolean> {
     const rows = await this.database.runSafely(

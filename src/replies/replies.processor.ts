@@ -9,7 +9,7 @@ import type { Config } from '../config/env.js';
 import { type GenerateJob, REPLIES_QUEUE } from '../messages/reply-queue.js';
 import { ReplyLifecycle } from '../messages/reply-lifecycle.js';
 import { QueueGate } from '../queue/queue-gate.js';
-import { type Outcome, ReplyGenerator } from './reply-generator.js';
+import { type Result, ReplyGenerator } from './reply-generator.js';
 
 /** Longest that closing a worker may take, after its jobs have ended. */
 const CLOSE_TIMEOUT_MS = 3_000;
@@ -48,8 +48,8 @@ export class RepliesProcessor extends WorkerHost {
     if (this.closing) await within(CLOSE_TIMEOUT_MS, this.closing).catch(() => undefined);
   }
 
-  /** Ids only in what is returned or thrown: BullMQ keeps both. */
-  override async process(job: Job<GenerateJob>): Promise<{ outcome: Outcome }> {
+  /** Ids and codes only in what is returned or thrown: BullMQ keeps both. */
+  override async process(job: Job<GenerateJob>): Promise<Result> {
     const { version, replyId, number } = job.data;
     if (version !== 1) {
       this.logger.warn({ jobId: job.id, version }, 'a job of an unknown version is left alone');
@@ -60,15 +60,16 @@ export class RepliesProcessor extends WorkerHost {
       await this.lifecycle.markUndispatched({ ...job.data, delayMs: 0 }).catch(() => undefined);
       return { outcome: 'nothing_to_do' };
     }
-    let outcome: Outcome;
+    let result: Result;
     try {
-      outcome = await this.generator.generate(replyId, number);
+      result = await this.generator.generate(replyId, number);
     } catch (error) {
       this.logger.error({ err: error, replyId }, 'a job failed; its reply is rung for again');
       throw new Error('internal'); // BullMQ keeps the message: nothing of the cause may be in it
     }
-    if (outcome === 'failed') throw new Error('the reply failed'); // so that Bull Board shows it among the failed
-    return { outcome };
+    // So that Bull Board shows it among the failed.
+    if (result.outcome === 'failed') throw new Error(`the reply failed: ${result.errorCode ?? 'internal'}`);
+    return result;
   }
 }
 

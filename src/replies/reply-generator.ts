@@ -37,6 +37,18 @@ const MAX_BACKOFF_MS = 30_000;
 /** What became of one job. */
 export type Outcome = 'completed' | 'failed' | 'retrying' | 'handed_back' | 'lost' | 'nothing_to_do';
 
+/** With why an attempt failed, as the guest is told. For Bull Board to show: nothing else may be in it. */
+export interface Result {
+  outcome: Outcome;
+  errorCode?: ReplyErrorCode;
+}
+
+/** What the log tells of an attempt beside its outcome. */
+interface Detail {
+  code?: ReplyErrorCode;
+  [field: string]: unknown;
+}
+
 /** Why a run was ended from within this process. */
 const Stop = {
   /** The claim is somebody else's by now, or the reply is final: say and write nothing more. */
@@ -48,7 +60,7 @@ type Stop = (typeof Stop)[keyof typeof Stop];
 
 interface Run {
   stop: AbortController;
-  done: Promise<Outcome>;
+  done: Promise<Result>;
 }
 
 interface Answer {
@@ -78,7 +90,7 @@ export class ReplyGenerator {
   ) {}
 
   /** Works on a reply, if there is work to do. Never throws for what a reply can go through. */
-  async generate(replyId: string, dispatchNumber: number): Promise<Outcome> {
+  async generate(replyId: string, dispatchNumber: number): Promise<Result> {
     const stop = new AbortController();
     // Noted before the claim: one that is under way when the process stops is handed back too.
     const run = { stop, done: this.work(replyId, dispatchNumber, stop) };
@@ -90,12 +102,12 @@ export class ReplyGenerator {
     }
   }
 
-  private async work(replyId: string, dispatchNumber: number, stop: AbortController): Promise<Outcome> {
+  private async work(replyId: string, dispatchNumber: number, stop: AbortController): Promise<Result> {
     const claimed = await this.lifecycle.claim(replyId);
     if (claimed) return this.run(claimed.claim, claimed.reply, stop);
     const later = await this.lifecycle.postpone(replyId, dispatchNumber);
     if (later) await this.queue.ring(later);
-    return 'nothing_to_do';
+    return { outcome: 'nothing_to_do' };
   }
 
   /** Waits for what is running, within the bound, and hands the rest back. */
@@ -109,12 +121,12 @@ export class ReplyGenerator {
     await Promise.race([all(), new Promise((resolve) => setTimeout(resolve, LEASE_MARGIN_MS).unref())]);
   }
 
-  private async run(claim: Claim, reply: ReplyRow, stop: AbortController): Promise<Outcome> {
+  private async run(claim: Claim, reply: ReplyRow, stop: AbortController): Promise<Result> {
     const startedAt = performance.now();
     const stopHeartbeat = this.keepAlive(claim, stop);
     const stopListening = await this.listenForEnd(claim, stop);
     let outcome: Outcome = 'lost';
-    let detail: object = {};
+    let detail: Detail = {};
     try {
       const answer = await this.answer(claim, reply, stop);
       const finished = await this.complete(claim, answer, stop.signal);
@@ -139,7 +151,7 @@ export class ReplyGenerator {
       },
       'reply attempt ended',
     );
-    return outcome;
+    return { outcome, ...(detail.code !== undefined && { errorCode: detail.code }) };
   }
 
   /** Renews the lease until told to end; stops the run when it is lost, or may be soon. */
@@ -328,7 +340,7 @@ export class ReplyGenerator {
     reply: ReplyRow,
     signal: AbortSignal,
     error: unknown,
-  ): Promise<{ outcome: Outcome; detail: object }> {
+  ): Promise<{ outcome: Outcome; detail: Detail }> {
     const reason: unknown = signal.aborted ? signal.reason : null;
     if (reason === Stop.Lost) return { outcome: 'lost', detail: {} };
     try {

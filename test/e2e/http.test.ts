@@ -1,7 +1,6 @@
 import { type ChildProcess, spawn } from 'node:child_process';
 import { once } from 'node:events';
 import { mkdtemp, rm } from 'node:fs/promises';
-import { request as httpRequest } from 'node:http';
 import { tmpdir } from 'node:os';
 import { join, resolve } from 'node:path';
 import { afterAll, beforeAll, describe, expect, it } from '@jest/globals';
@@ -12,7 +11,6 @@ import { Stack } from '../support/stack.js';
 import { waitFor } from '../support/wait.js';
 
 const GOOD = 'https://good.com';
-const OPERATOR = { user: 'operator', password: 'a pass:word' };
 
 let stack: Stack;
 let url: string;
@@ -21,8 +19,6 @@ beforeAll(async () => {
     workers: 0,
     env: {
       CORS_ORIGINS: `${GOOD}, http://localhost:5173`,
-      BULL_BOARD_USER: OPERATOR.user,
-      BULL_BOARD_PASSWORD: OPERATOR.password,
     },
   });
   url = stack.apis[0]!.url;
@@ -315,131 +311,6 @@ describe('health', () => {
     });
 
     expect(answer.body).toEqual({ status: 'ok' });
-  });
-});
-
-describe('the queue board', () => {
-  const basic = (user: string, password: string): string =>
-    `Basic ${Buffer.from(`${user}:${password}`).toString('base64')}`;
-
-  /** As written: `fetch` would tidy the path up. */
-  async function rawStatus(path: string, method = 'GET', authorization?: string): Promise<number> {
-    const { hostname, port } = new URL(url);
-    const request = httpRequest({
-      hostname,
-      port,
-      path,
-      method,
-      headers: authorization === undefined ? {} : { authorization },
-    });
-    request.end();
-    const [response] = await once(request, 'response');
-    response.resume();
-    return response.statusCode;
-  }
-
-  it('is 401 with a challenge for whoever is no operator', async () => {
-    const { token } = await stack.client().openSession((await stack.owner().createChatbot()).id);
-    const credentials = [
-      undefined,
-      basic('operator', 'wrong'),
-      basic('wrong', OPERATOR.password),
-      basic('', ''),
-      basic('operator', ''),
-      basic('operator', `${OPERATOR.password}x`),
-      basic('operator:a pass', 'word '),
-      'Basic',
-      'Basic !!!',
-      `Bearer ${stack.ownerToken()}`,
-      `Bearer ${token}`,
-      basic(token, ''),
-    ];
-    for (const authorization of credentials) {
-      const response = await fetch(`${url}/admin/queues`, {
-        headers: authorization === undefined ? {} : { authorization },
-      });
-
-      expect([authorization, response.status]).toEqual([authorization, 401]);
-      expect(response.headers.get('www-authenticate')).toMatch(/^Basic realm="[^"]+"/);
-      expect(await response.text()).not.toMatch(/bull|queue/i);
-    }
-  });
-
-  it('is open to the operator: pages, their parts, and the queue', async () => {
-    const authorization = basic(OPERATOR.user, OPERATOR.password);
-    const page = await fetch(`${url}/admin/queues`, { headers: { authorization } });
-
-    expect(page.status).toBe(200);
-    expect(page.headers.get('content-type')).toMatch(/^text\/html/);
-    const html = await page.text();
-    expect(html).toContain('Assistly');
-    const script = /src="([^"]+\.js)"/.exec(html)?.[1];
-    const part = await fetch(new URL(script ?? 'missing', `${url}/admin/queues/`), {
-      headers: { authorization },
-    });
-    expect(part.status).toBe(200);
-    await part.body?.cancel();
-    await waitFor('the queue to be shown', async () => {
-      const queues = await fetch(`${url}/admin/queues/api/queues`, { headers: { authorization } });
-      const { queues: shown } = (await queues.json()) as Json;
-      return queues.status === 200 && shown.some(({ name }: Json) => name === 'replies');
-    });
-  });
-
-  it.each([
-    ['/admin/queues/'],
-    ['/admin/queues//'],
-    ['/admin/queues?x=1'],
-    ['/admin/queues/api/queues'],
-    ['/admin/queues/static/js/main.js'],
-    ['/admin/queues/queue/replies'],
-    ['/admin/queues/../queues/api/queues'],
-    ['/admin/queues/%2e%2e/queues'],
-    ['/ADMIN/QUEUES'],
-    ['/Admin/Queues/api/queues'],
-    ['/admin//queues'],
-    ['//admin/queues'],
-    ['/./admin/queues'],
-    ['/v1/../admin/queues'],
-    ['/docs/../admin/queues/api/queues'],
-    ['/admin/%71ueues'],
-    ['/%61dmin/queues/api/queues'],
-    ['/admin%2fqueues'],
-    ['/admin/queues%2fapi%2fqueues'],
-    ['/admin/queues;x=1'],
-    ['/admin/queues.json'],
-    ['/admin\\queues'],
-    ['http://127.0.0.1/admin/queues'],
-  ])('is not got around by writing its path as %s', async (path) => {
-    for (const method of ['GET', 'HEAD', 'POST', 'PUT', 'PATCH', 'DELETE']) {
-      expect([401, 404]).toContain(await rawStatus(path, method));
-    }
-  });
-
-  it('is not acted upon without its credential, nor with an owner’s', async () => {
-    for (const path of [
-      '/admin/queues/api/queues/replies/retry/failed',
-      '/admin/queues/api/queues/replies/clean/completed',
-      '/admin/queues/api/queues/replies/pause',
-    ]) {
-      expect(await rawStatus(path, 'PUT')).toBe(401);
-      expect(await rawStatus(path, 'PUT', `Bearer ${stack.ownerToken()}`)).toBe(401);
-    }
-  });
-
-  it('takes no credential from the path', async () => {
-    const { port } = new URL(url);
-    const path = `http://${OPERATOR.user}:${encodeURIComponent(OPERATOR.password)}@127.0.0.1:${port}/admin/queues`;
-
-    expect([401, 404]).toContain(await rawStatus(path));
-  });
-
-  it('takes no other credential for the API', async () => {
-    const answer = await fetch(`${url}/v1/chatbots`, {
-      headers: { authorization: basic(OPERATOR.user, OPERATOR.password) },
-    });
-
-    expect(answer.status).toBe(401);
   });
 });
 

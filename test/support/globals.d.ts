@@ -4,3 +4,5 @@ declare var assistlyTestServices: (() => Promise<void>)[];
 declare var BACKEND: 'postgres' | 'redis' | undefined;
 /** Whether there is a Redis to test with. */
 declare var HAS_REDIS: boolean | undefined;
+/** Path of a Chromium to test with, where there is one. */
+declare var CHROMIUM: string | null;

@@ -136,6 +136,11 @@ const MODES: Record<string, Mode> = {
   /** `429:2`: pacing, with that `Retry-After`. */
   '429': (exchange, ...retryAfter) =>
     exchange.fail(429, { code: 'rate_limit_exceeded' }, { 'retry-after': retryAfter.join(':') || '1' }),
+  /** `busy:300`: pacing once, with that `Retry-After`; then an answer. */
+  busy: (exchange, retryAfter = '1') =>
+    exchange.callsAboutTheSame === 1
+      ? exchange.fail(429, { code: 'rate_limit_exceeded' }, { 'retry-after': retryAfter })
+      : exchange.answer(),
   quota: (exchange) => exchange.fail(429, { code: 'insufficient_quota' }),
   ctx: (exchange) => exchange.fail(400, { code: 'context_length_exceeded' }),
   /** `ctx-above:4`: as above, but only for more than four turns. */
