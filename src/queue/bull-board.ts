@@ -57,7 +57,8 @@ const HIDING_STYLE = `
   main [aria-haspopup='menu'],
   [class^='jobActions-'] li:not(:has(.lucide-refresh-cw, .lucide-corner-up-left)),
   li[class^='waitingChildren-'],
-  li[class^='prioritized-'] { display: none !important; }`;
+  li[class^='prioritized-'],
+  li[class^='paused-'] { display: none !important; }`;
 
 function basicAuth(credentials: OperatorCredentials): RequestHandler {
   // Hashed first, so that the comparison tells nothing of the length either.

@@ -507,6 +507,39 @@ describe('a job that comes before its time', () => {
   });
 });
 
+describe('a pause that an operator ends', () => {
+  it('is over at once: the reply is due, and charged what it was', async () => {
+    const { replyId, claim } = await claimed();
+    await lifecycle.retryLater(claim, 'provider_rate_limited', 10_000);
+
+    await lifecycle.endPause(replyId);
+
+    expect((await lifecycle.claim(replyId))?.claim).toMatchObject({ attempt: 2 });
+    expect(await rowOf(replyId)).toMatchObject({ failures: 1 });
+  });
+
+  it.each([
+    ['is claimed', async () => (await claimed()).replyId],
+    ['is due', async () => (await post(await openSession())).reply.id],
+    ['waits for the one before it', async () => (await post((await claimed()).sessionId)).reply.id],
+    [
+      'has failed',
+      async () => {
+        const { replyId, claim } = await claimed();
+        await lifecycle.fail(claim, 'provider_rejected');
+        return replyId;
+      },
+    ],
+  ])('is none for a reply that %s, of which nothing changes', async (_, arrange) => {
+    const replyId = await arrange();
+    const before = await rowOf(replyId);
+
+    await lifecycle.endPause(replyId);
+
+    expect(await rowOf(replyId)).toEqual(before);
+  });
+});
+
 describe('a sweep', () => {
   it('finds nothing to do where all goes well', async () => {
     await post(await openSession());
