@@ -8,6 +8,7 @@ import { Logger } from 'nestjs-pino';
 import { ApiModule } from './api.module.js';
 import { CommonModule } from './common/common.module.js';
 import { JsonBodyInterceptor } from './common/json-body.interceptor.js';
+import { operatorCredentials } from './common/operator.js';
 import { ProblemFilter } from './common/problem.filter.js';
 import { Shutdown, ShutdownPhase } from './common/shutdown.js';
 import { createValidationPipe } from './common/validation.pipe.js';
@@ -20,7 +21,7 @@ import { assignRequestId, LoggingModule } from './logging/logging.module.js';
 import { ReplyLifecycle } from './messages/reply-lifecycle.js';
 import { type GenerateJob, ReplyQueue } from './messages/reply-queue.js';
 import { setUpOpenApi } from './openapi.js';
-import { BULL_BOARD_PATH, createQueueBoard, operatorCredentials } from './queue/bull-board.js';
+import { BULL_BOARD_PATH, createQueueBoard } from './queue/bull-board.js';
 import { QueueModule } from './queue/queue.module.js';
 import { WorkerModule } from './worker.module.js';
 

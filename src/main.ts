@@ -3,6 +3,7 @@ import type { NestExpressApplication } from '@nestjs/platform-express';
 import { createApp } from './app.js';
 import { signLocalOwnerToken } from './auth/owner-tokens.js';
 import { errorCode } from './common/error-code.js';
+import { operatorCredentials } from './common/operator.js';
 import { Readiness } from './common/readiness.js';
 import { type Config, ConfigError, loadConfig, loadEnvFile, localTokensRefusal, Role } from './config/env.js';
 import { migrate } from './database/migrate.js';
@@ -11,7 +12,7 @@ import {
   EmbeddedPostgresError,
   startEmbeddedPostgres,
 } from './database/embedded-postgres.js';
-import { BULL_BOARD_PATH, operatorCredentials } from './queue/bull-board.js';
+import { BULL_BOARD_PATH } from './queue/bull-board.js';
 import { welcome } from './welcome.js';
 
 /** What is left for closing, after the drain. */

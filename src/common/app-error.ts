@@ -1,3 +1,5 @@
+import type { PartHealth } from './readiness.js';
+
 /** What a client may be told went wrong. The codes are part of the contract: stable, and listed in OpenAPI. */
 const PROBLEMS = {
   invalid_request: { status: 400, title: 'The request is not valid' },
@@ -34,7 +36,12 @@ export class AppError extends Error {
     readonly code: ProblemCode,
     /** One sentence for this occurrence. Never a secret, a stack, SQL or a path of the machine. */
     readonly detail: string,
-    readonly options: { errors?: FieldError[]; cause?: unknown; retryAfterSeconds?: number } = {},
+    readonly options: {
+      errors?: FieldError[];
+      parts?: readonly PartHealth[];
+      cause?: unknown;
+      retryAfterSeconds?: number;
+    } = {},
   ) {
     super(detail, { cause: options.cause });
     this.name = 'AppError';

@@ -1,7 +1,12 @@
 import { Global, Module } from '@nestjs/common';
+import { TerminusModule } from '@nestjs/terminus';
 import { Readiness } from './readiness.js';
 import { Shutdown } from './shutdown.js';
 
 @Global()
-@Module({ providers: [Shutdown, Readiness], exports: [Shutdown, Readiness] })
+@Module({
+  imports: [TerminusModule],
+  providers: [Shutdown, Readiness],
+  exports: [Shutdown, Readiness],
+})
 export class CommonModule {}

@@ -3,12 +3,22 @@ import { ApiProperty } from '@nestjs/swagger';
 import type { Request, Response } from 'express';
 import { AppError, type FieldError, PROBLEM_CODES, type ProblemCode } from './app-error.js';
 import { isDatabaseUnavailable } from './database-errors.js';
+import type { PartHealth } from './readiness.js';
 
 export class FieldErrorDto {
   @ApiProperty({ description: 'JSON pointer into the body, or the name of the parameter.', example: '/name' })
   pointer!: string;
   @ApiProperty({ example: 'must be 1 to 255 characters long' })
   message!: string;
+}
+
+export class PartHealthDto {
+  @ApiProperty({ example: 'database' })
+  name!: string;
+  @ApiProperty({ enum: ['up', 'down'] })
+  status!: 'up' | 'down';
+  @ApiProperty({ required: false, description: 'Why it is down.', example: 'error ECONNREFUSED' })
+  reason?: string;
 }
 
 /** RFC 9457 problem document: the body of every error. */
@@ -27,6 +37,12 @@ export class ProblemDto {
   requestId!: string;
   @ApiProperty({ type: [FieldErrorDto], required: false, description: 'Only for validation errors.' })
   errors?: FieldError[];
+  @ApiProperty({
+    type: [PartHealthDto],
+    required: false,
+    description: 'Only for a process that is not ready, and only for operators.',
+  })
+  parts?: readonly PartHealth[];
 }
 
 /** The one place where an error becomes a response. */
@@ -59,6 +75,7 @@ export class ProblemFilter implements ExceptionFilter {
       code: error.code,
       requestId: String(request.id),
       ...(error.options.errors && { errors: error.options.errors }),
+      ...(error.options.parts && { parts: error.options.parts }),
     };
     response.status(error.status).type('application/problem+json').send(JSON.stringify(problem));
   }

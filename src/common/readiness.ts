@@ -1,31 +1,73 @@
 import { Injectable } from '@nestjs/common';
-import { within } from './within.js';
+import { HealthIndicatorService } from '@nestjs/terminus';
 
 /** Deadline of one check: a load balancer asks often, and must be answered while a store hangs. */
 const CHECK_TIMEOUT_MS = 1_500;
+
+/** What a check throws to say why its part is missing, in words that an operator may read. */
+export class MissingPartError extends Error {}
+
+export interface PartHealth {
+  name: string;
+  status: 'up' | 'down';
+  /** Why it is down, in no driver's words: those hold SQL and addresses. */
+  reason?: string;
+}
 
 /** What a process needs before it may be given work. Whoever provides a part registers its check here. */
 @Injectable()
 export class Readiness {
   private readonly checks = new Map<string, () => Promise<void>>();
+  private looking: Promise<PartHealth[]> | null = null;
+
+  constructor(private readonly indicators: HealthIndicatorService) {}
 
   /** @param check resolves when the part is there, and throws when it is not */
   register(name: string, check: () => Promise<void>): void {
     this.checks.set(name, check);
   }
 
+  /** All parts. Anybody may ask, so those who ask at the same time share one look at them. */
+  look(): Promise<PartHealth[]> {
+    this.looking ??= Promise.all([...this.checks].map(([name, check]) => this.lookAt(name, check))).finally(
+      () => {
+        this.looking = null;
+      },
+    );
+    return this.looking;
+  }
+
   /** The names of the parts that are missing. */
   async missing(): Promise<string[]> {
-    const results = await Promise.all(
-      [...this.checks].map(async ([name, check]) => {
-        try {
-          await within(CHECK_TIMEOUT_MS, check());
-          return null;
-        } catch {
-          return name;
-        }
-      }),
-    );
-    return results.filter((name) => name !== null);
+    return namesOfMissing(await this.look());
   }
+
+  private async lookAt(name: string, check: () => Promise<void>): Promise<PartHealth> {
+    const result = await this.indicators
+      .check(name)
+      .attempt(async () => {
+        try {
+          await check();
+        } catch (error) {
+          throw new Error(reasonOf(error));
+        }
+      })
+      .withTimeout(CHECK_TIMEOUT_MS);
+    const { status, message } = result[name]!;
+    return status === 'up' ? { name, status } : { name, status: 'down', reason: String(message) };
+  }
+}
+
+export const namesOfMissing = (parts: readonly PartHealth[]): string[] =>
+  parts.filter(({ status }) => status === 'down').map(({ name }) => name);
+
+/** The words of our own errors; of any other only its code, such as ECONNREFUSED or 57P03, where it has one. */
+function reasonOf(error: unknown): string {
+  let cause: unknown = error;
+  for (let depth = 0; depth < 5 && typeof cause === 'object' && cause !== null; depth++) {
+    if (cause instanceof MissingPartError) return cause.message;
+    if ('code' in cause && typeof cause.code === 'string') return `error ${cause.code}`;
+    cause = 'cause' in cause ? cause.cause : undefined;
+  }
+  return 'error';
 }

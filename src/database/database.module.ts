@@ -3,7 +3,7 @@ import { MikroORM } from '@mikro-orm/postgresql';
 import { sql } from 'kysely';
 import type { Pool } from 'pg';
 import { ormOptions } from '../../mikro-orm.config.js';
-import { Readiness } from '../common/readiness.js';
+import { MissingPartError, Readiness } from '../common/readiness.js';
 import { Shutdown, ShutdownPhase } from '../common/shutdown.js';
 import { CONFIG } from '../config/config.module.js';
 import type { Config } from '../config/env.js';
@@ -51,7 +51,7 @@ export class DatabaseModule {
     });
     readiness.register('migrations', async () => {
       const pending = await schema.pending();
-      if (pending.length > 0) throw new Error(`not run yet: ${pending.join(', ')}`);
+      if (pending.length > 0) throw new MissingPartError(`not run yet: ${pending.join(', ')}`);
     });
   }
 }

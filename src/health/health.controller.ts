@@ -1,14 +1,25 @@
-import { Controller, Get } from '@nestjs/common';
-import { ApiOkResponse, ApiOperation, ApiProperty, ApiTags } from '@nestjs/swagger';
+import { Controller, Get, Inject, Req } from '@nestjs/common';
+import { ApiOkResponse, ApiOperation, ApiProperty, ApiSecurity, ApiTags } from '@nestjs/swagger';
+import type { Request } from 'express';
 import { Access } from '../auth/access.js';
 import { AppError } from '../common/app-error.js';
+import { isOperator, type OperatorCredentials } from '../common/operator.js';
 import { ApiProblems } from '../common/problem-api.js';
-import { Readiness } from '../common/readiness.js';
+import { PartHealthDto } from '../common/problem.filter.js';
+import { namesOfMissing, Readiness } from '../common/readiness.js';
 import { Shutdown } from '../common/shutdown.js';
+
+/** Injection token of the {@link OperatorCredentials}; null where there is no operator. */
+export const OPERATOR = Symbol('OPERATOR');
 
 class HealthDto {
   @ApiProperty({ enum: ['ok'] })
   status!: 'ok';
+}
+
+class ReadinessDto extends HealthDto {
+  @ApiProperty({ type: [PartHealthDto], required: false, description: 'Only for operators.' })
+  parts?: PartHealthDto[];
 }
 
 @ApiTags('Operations')
@@ -17,6 +28,7 @@ export class HealthController {
   constructor(
     private readonly readiness: Readiness,
     private readonly shutdown: Shutdown,
+    @Inject(OPERATOR) private readonly operator: OperatorCredentials | null,
   ) {}
 
   @Get('live')
@@ -29,15 +41,24 @@ export class HealthController {
 
   @Get('ready')
   @Access('public')
-  @ApiOperation({ summary: 'Whether the process may be given work', operationId: 'getReadiness' })
-  @ApiOkResponse({ type: HealthDto })
+  @ApiOperation({
+    summary: 'Whether the process may be given work',
+    description:
+      'Names what is missing. With the operator’s credentials also each part and why it is down; without them, or with wrong ones, it answers all the same.',
+    operationId: 'getReadiness',
+  })
+  @ApiSecurity({})
+  @ApiSecurity('operator')
+  @ApiOkResponse({ type: ReadinessDto })
   @ApiProblems()
-  async ready(): Promise<HealthDto> {
+  async ready(@Req() { headers }: Request): Promise<ReadinessDto> {
     if (this.shutdown.signal.aborted) throw new AppError('service_unavailable', 'The process is stopping.');
-    const missing = await this.readiness.missing();
+    const parts = await this.readiness.look();
+    const details = this.operator && isOperator(this.operator, headers.authorization) ? { parts } : {};
+    const missing = namesOfMissing(parts);
     if (missing.length > 0) {
-      throw new AppError('service_unavailable', `Not ready. Missing: ${missing.join(', ')}.`);
+      throw new AppError('service_unavailable', `Not ready. Missing: ${missing.join(', ')}.`, details);
     }
-    return { status: 'ok' };
+    return { status: 'ok', ...details };
   }
 }

@@ -1,5 +1,10 @@
 import { Module } from '@nestjs/common';
-import { HealthController } from './health.controller.js';
+import { operatorCredentials } from '../common/operator.js';
+import { CONFIG } from '../config/config.module.js';
+import { HealthController, OPERATOR } from './health.controller.js';
 
-@Module({ controllers: [HealthController] })
+@Module({
+  controllers: [HealthController],
+  providers: [{ provide: OPERATOR, inject: [CONFIG], useFactory: operatorCredentials }],
+})
 export class HealthModule {}

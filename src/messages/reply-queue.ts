@@ -1,5 +1,6 @@
 import { Inject, Injectable, Logger, type OnModuleInit } from '@nestjs/common';
 import { type DefaultJobOptions, Queue } from 'bullmq';
+import { MissingPartError } from '../common/readiness.js';
 import { within } from '../common/within.js';
 import type { QueueBackend } from '../queue/queue-backend.js';
 import { QueueGate } from '../queue/queue-gate.js';
@@ -124,10 +125,10 @@ export class ReplyQueue implements OnModuleInit {
     return isGone;
   }
 
-  /** Resolves when the queue answers. */
+  /** Resolves when the queue answers; how long to wait is the caller's to know. */
   async ping(): Promise<void> {
-    if (!this.queue) throw new Error('the queue is not open');
-    await within(RING_TIMEOUT_MS * 2, this.queue.getJobCounts('waiting'));
+    if (!this.queue) throw new MissingPartError('it is not open yet');
+    await this.queue.getJobCounts('waiting');
   }
 
   async close(): Promise<void> {

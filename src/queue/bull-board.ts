@@ -1,5 +1,3 @@
-import { createHash, randomBytes, timingSafeEqual } from 'node:crypto';
-import { join } from 'node:path';
 import { createBullBoard } from '@bull-board/api';
 import { BullMQAdapter } from '@bull-board/api/bullMQAdapter';
 import { ExpressAdapter } from '@bull-board/express';
@@ -7,8 +5,7 @@ import { Logger } from '@nestjs/common';
 import type { Job, Queue } from 'bullmq';
 import type { Express, NextFunction, Request, RequestHandler, Response } from 'express';
 import helmet from 'helmet';
-import type { Config } from '../config/env.js';
-import { ownFile } from '../common/own-file.js';
+import { isOperator, type OperatorCredentials } from '../common/operator.js';
 
 /**
  * Bull Board, cut down to what an operator needs: to see the jobs, and to ring for a reply again. It is
@@ -18,28 +15,6 @@ import { ownFile } from '../common/own-file.js';
  */
 
 export const BULL_BOARD_PATH = '/admin/queues';
-
-export interface OperatorCredentials {
-  user: string;
-  password: string;
-}
-
-/**
- * Who may operate the queues. Without a configured password there is none in production, and the board is off;
- * elsewhere one is made once, and kept.
- */
-export function operatorCredentials(config: Config): OperatorCredentials | null {
-  if (config.BULL_BOARD_USER !== undefined && config.BULL_BOARD_PASSWORD !== undefined) {
-    return { user: config.BULL_BOARD_USER, password: config.BULL_BOARD_PASSWORD };
-  }
-  if (config.isProduction) return null;
-  return {
-    user: 'operator',
-    password: ownFile(join(config.stateDir, 'bull-board-password'), () =>
-      randomBytes(18).toString('base64url'),
-    ),
-  };
-}
 
 /** What the board may change. All else is for looking at. */
 const RING_ROUTES = new Set(['/api/queues/:queueName/:jobId/retry', '/api/queues/:queueName/:jobId/promote']);
@@ -61,12 +36,8 @@ const HIDING_STYLE = `
   li[class^='paused-'] { display: none !important; }`;
 
 function basicAuth(credentials: OperatorCredentials): RequestHandler {
-  // Hashed first, so that the comparison tells nothing of the length either.
-  const digest = (text: string): Buffer => createHash('sha256').update(text).digest();
-  const expected = digest(`${credentials.user}:${credentials.password}`);
   return (request: Request, response: Response, next: NextFunction) => {
-    const encoded = /^Basic +([A-Za-z0-9+/]+=*)$/i.exec(request.headers.authorization ?? '')?.[1] ?? '';
-    if (timingSafeEqual(digest(Buffer.from(encoded, 'base64').toString()), expected)) {
+    if (isOperator(credentials, request.headers.authorization)) {
       next();
       return;
     }

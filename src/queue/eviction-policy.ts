@@ -1,6 +1,6 @@
 import { Inject, Injectable, Logger } from '@nestjs/common';
 import { Redis } from 'ioredis';
-import { Readiness } from '../common/readiness.js';
+import { MissingPartError, Readiness } from '../common/readiness.js';
 import { CONFIG } from '../config/config.module.js';
 import type { Config } from '../config/env.js';
 
@@ -35,7 +35,7 @@ export class EvictionPolicy {
       );
       this.hasSaid = true;
     }
-    throw new Error(`the maxmemory-policy is ${policy}`);
+    throw new MissingPartError(`the maxmemory-policy is ${policy}`);
   }
 }
 

@@ -1,7 +1,7 @@
 import { BullRegistrar, Processor, WorkerHost } from '@nestjs/bullmq';
 import { Inject, Injectable, Logger, type OnApplicationBootstrap } from '@nestjs/common';
 import type { Job } from 'bullmq';
-import { Readiness } from '../common/readiness.js';
+import { MissingPartError, Readiness } from '../common/readiness.js';
 import { Shutdown, ShutdownPhase } from '../common/shutdown.js';
 import { within } from '../common/within.js';
 import { CONFIG } from '../config/config.module.js';
@@ -90,7 +90,7 @@ export class RepliesWorker implements OnApplicationBootstrap {
     readiness: Readiness,
   ) {
     readiness.register('worker', async () => {
-      if (!this.isRunning || this.isStopping) throw new Error('takes no jobs');
+      if (!this.isRunning || this.isStopping) throw new MissingPartError('it takes no jobs');
     });
     shutdown.register(ShutdownPhase.StopTaking, () => this.stopTaking());
     shutdown.register(ShutdownPhase.Drain, () => this.generator.drain());
