@@ -20,6 +20,7 @@ import { HealthModule } from './health/health.module.js';
 import { assignRequestId, LoggingModule } from './logging/logging.module.js';
 import { ReplyLifecycle } from './messages/reply-lifecycle.js';
 import { type GenerateJob, ReplyQueue } from './messages/reply-queue.js';
+import { MetricsModule } from './metrics/metrics.module.js';
 import { setUpOpenApi } from './openapi.js';
 import { BULL_BOARD_PATH, createQueueBoard } from './queue/bull-board.js';
 import { QueueModule } from './queue/queue.module.js';
@@ -44,6 +45,7 @@ class AppModule {
         EventsModule,
         QueueModule,
         HealthModule,
+        MetricsModule,
         ...(config.role === Role.Worker ? [] : [ApiModule]),
         ...(config.role === Role.Api ? [] : [WorkerModule]),
       ],

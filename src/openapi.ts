@@ -29,6 +29,7 @@ export function createOpenApiDocument(app: INestApplication): OpenAPIObject {
     .addBearerAuth({ type: 'http', scheme: 'bearer', description: 'The token of one session.' }, 'guest')
     .addApiKey({ type: 'apiKey', in: 'query', name: 'token', description: 'An event token.' }, 'eventToken')
     .addBasicAuth({ type: 'http', scheme: 'basic', description: 'The operator’s.' }, 'operator')
+    .addBearerAuth({ type: 'http', scheme: 'bearer', description: 'The METRICS_TOKEN.' }, 'metrics')
     .build();
   return SwaggerModule.createDocument(app, config, { autoTagControllers: false });
 }

@@ -119,6 +119,7 @@ const schema = z.object({
   CLERK_AUTHORIZED_PARTIES: list(),
   BULL_BOARD_USER: text(),
   BULL_BOARD_PASSWORD: text(),
+  METRICS_TOKEN: text(),
   CORS_ORIGINS: list(),
   TRUST_PROXY: text(),
   LOG_LEVEL: z.preprocess(
@@ -253,7 +254,7 @@ export function loadConfig(role: Role, env: NodeJS.ProcessEnv = process.env, sta
   const problems = (parsed.error?.issues ?? []).map((issue) => {
     const name = String(issue.path[0]);
     // The value of a key or a URL with a password never goes into a message.
-    const shown = /KEY|PASSWORD|URL/.test(name) ? '' : `, not "${String(env[name])}"`;
+    const shown = /KEY|PASSWORD|TOKEN|URL/.test(name) ? '' : `, not "${String(env[name])}"`;
     return `${name} ${issue.message}${shown}`;
   });
   // A variable that is wrong is not also missing: there its text stands in for the value.

@@ -1,4 +1,4 @@
-import { Global, Module } from '@nestjs/common';
+import { Global, Inject, Module } from '@nestjs/common';
 import { MikroORM } from '@mikro-orm/postgresql';
 import { sql } from 'kysely';
 import type { Pool } from 'pg';
@@ -7,6 +7,7 @@ import { MissingPartError, Readiness } from '../common/readiness.js';
 import { Shutdown, ShutdownPhase } from '../common/shutdown.js';
 import { CONFIG } from '../config/config.module.js';
 import type { Config } from '../config/env.js';
+import { Metrics } from '../metrics/metrics.js';
 import { Database } from './database.js';
 import { SchemaCheck } from './schema-check.js';
 
@@ -44,7 +45,20 @@ function createConnections(config: Config): Connections {
   exports: [Database, SchemaCheck, POSTGRES_POOL],
 })
 export class DatabaseModule {
-  constructor(database: Database, schema: SchemaCheck, readiness: Readiness, shutdown: Shutdown) {
+  constructor(
+    database: Database,
+    schema: SchemaCheck,
+    readiness: Readiness,
+    shutdown: Shutdown,
+    @Inject(POSTGRES_POOL) pool: Pool,
+    metrics: Metrics,
+  ) {
+    metrics.poolMax.set(pool.options.max);
+    metrics.beforeScrape(() => {
+      metrics.poolConnections.set({ state: 'busy' }, pool.totalCount - pool.idleCount);
+      metrics.poolConnections.set({ state: 'idle' }, pool.idleCount);
+      metrics.poolWaiting.set(pool.waitingCount);
+    });
     shutdown.register(ShutdownPhase.Disconnect, () => database.close());
     readiness.register('database', async () => {
       await database.run(sql`select 1`);

@@ -37,6 +37,11 @@ export interface StreamEvent {
   seq: number;
   type: EventType;
   data: string;
+  /**
+   * When it was appended, in this process's `performance.now()`, by the clock of the store: for measuring only. Known
+   * of news that are pushed, and not of what is read from the log.
+   */
+  appendedAt?: number;
 }
 
 /** A piece of a reply's text. `offset` is how many UTF-16 units of this attempt came before. */

@@ -41,6 +41,7 @@ interface NewsRow {
   seq: number | null;
   type: EventType;
   data: string;
+  ageMs: number;
 }
 
 /**
@@ -282,11 +283,12 @@ export class PostgresEventStream extends EventStream {
     const told = sessionIds.map((sessionId) => this.#channels.get(sessionId)?.told);
     return this.#query<NewsRow>(
       `SELECT stream.session_id::text AS "sessionId", stream.generation, stream.head,
-         entry.seq, entry.type, entry.data
+         entry.seq, entry.type, entry.data,
+         extract(epoch from clock_timestamp() - entry.created_at)::float8 * 1000 AS "ageMs"
        FROM unnest($1::uuid[], $2::text[], $3::int[]) AS told (session_id, generation, seq)
        JOIN event_streams stream USING (session_id)
        LEFT JOIN LATERAL (
-         SELECT seq, type, data FROM event_stream_entries
+         SELECT seq, type, data, created_at FROM event_stream_entries
          WHERE session_id = told.session_id AND stream.generation = told.generation AND seq > told.seq
          ORDER BY seq LIMIT $4::int
        ) entry ON true
@@ -306,7 +308,10 @@ export class PostgresEventStream extends EventStream {
     const told = channel.told;
     const [stream] = rows;
     channel.told = stream ? { generation: stream.generation, seq: stream.head } : null;
-    const events = toEvents(rows);
+    const now = performance.now();
+    const events = rows.flatMap(({ seq, type, data, ageMs }) =>
+      seq === null ? [] : [{ seq, type, data, appendedAt: now - ageMs }],
+    );
     // As many as numbers were given out since: none expired, none was cut off by the limit.
     const isAll =
       told !== null && stream?.generation === told.generation && told.seq + events.length === stream.head;

@@ -48,10 +48,11 @@ local function store_reply(id, reply)
     string.format('%d %d %s %d', reply.attempt, reply.length, reply.state, reply.last_seq))
 end
 
--- The payload: the generation, then a line "<seq> <type> <data>" for each entry (JSON text holds no raw line
--- break). Beyond the bound it is empty, a bare bell: go and look.
+-- The payload: the generation and Redis' time in microseconds, then a line "<seq> <type> <data>" for each entry (JSON
+-- text holds no raw line break). Beyond the bound it is empty, a bare bell: go and look.
 local function publish(generation, lines, max_bytes)
-  local payload = generation .. '\\n' .. table.concat(lines, '\\n')
+  local now = redis.call('TIME')
+  local payload = generation .. ' ' .. now[1] .. string.format('%06d', now[2]) .. '\\n' .. table.concat(lines, '\\n')
   if #payload > max_bytes then payload = '' end
   redis.call('PUBLISH', base .. ':news', payload)
 end

@@ -15,6 +15,7 @@ import type {
   StreamNews,
 } from './event-stream.js';
 import { APPEND_LUA, ERASE_LUA, HEAD_LUA, READ_LUA, SEAL_LUA, SHOWN_LUA } from './redis-event-stream.lua.js';
+import { StoreClock } from './store-clock.js';
 import { toReadResult, toRecords, toShownText } from './records.js';
 
 /** Entries a session's log keeps, and how many more before it is trimmed: hours of talk, about 2 MB of deltas. */
@@ -70,6 +71,10 @@ export class RedisEventStream extends EventStream {
   readonly #subscriber: Redis;
   readonly #connecting = new Map<Redis, Promise<void>>();
   readonly #channels = new Map<string, Channel>();
+  readonly #clock = new StoreClock(async () => {
+    const [seconds, microseconds] = await this.#run((redis) => redis.time());
+    return Number(seconds) * 1_000 + Number(microseconds) / 1_000;
+  });
 
   /**
    * @param options.prefix begins every key and channel
@@ -94,7 +99,7 @@ export class RedisEventStream extends EventStream {
     this.#subscriber = connection(options.url);
     this.#commands.on('error', (error) => this.#onError(error, 'the connection of event streams'));
     this.#subscriber.on('error', (error) => this.#onError(error, 'listening for event streams'));
-    this.#subscriber.on('message', (name, payload) => this.#tell(name, parseNews(payload)));
+    this.#subscriber.on('message', (name, payload) => this.#tell(name, parseNews(payload, this.#clock)));
     this.#subscriber.on('close', () => {
       for (const channel of this.#channels.values()) channel.inForce = null;
     });
@@ -308,9 +313,11 @@ function newGeneration(): string {
 }
 
 /** The inverse of the scripts' `publish`. */
-function parseNews(payload: string): StreamNews {
+function parseNews(payload: string, clock: StoreClock): StreamNews {
   if (payload === '') return null;
-  const [generation, ...lines] = payload.split('\n');
+  const [head = '', ...lines] = payload.split('\n');
+  const [generation, microseconds] = head.split(' ');
+  const appendedAt = clock.toLocal(Number(microseconds) / 1_000) ?? undefined;
   const events = lines.map((line) => {
     const typeAt = line.indexOf(' ') + 1;
     const dataAt = line.indexOf(' ', typeAt) + 1;
@@ -318,6 +325,7 @@ function parseNews(payload: string): StreamNews {
       seq: Number(line.slice(0, typeAt)),
       type: line.slice(typeAt, dataAt - 1) as EventType,
       data: line.slice(dataAt),
+      appendedAt,
     };
   });
   return { generation: generation!, events };

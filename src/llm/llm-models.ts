@@ -1,4 +1,5 @@
 import { BrokenCircuitError, circuitBreaker, CircuitState, ConsecutiveBreaker, handleWhen } from 'cockatiel';
+import { ExtractiveClient } from './extractive-client.js';
 import { LlmClient, LlmError, LlmErrorCode } from './llm-client.js';
 
 /** A model that failed this often in a row, whoever asked, is left alone for a while. */
@@ -13,6 +14,8 @@ export interface ChosenModel {
   client: LlmClient;
   /** What a request names; null: the client's default. */
   model: string | null;
+  /** Which of the models it is; names are without number. */
+  role: 'first' | 'fallback' | 'extractive';
   /** What the reply records. */
   name: string;
   /** Makes the call, unless the model is to be left alone just now: then it throws a retryable LlmError. */
@@ -43,9 +46,16 @@ export class LlmModels {
     if (this.second && (failures >= this.attemptsOfFirst || breaker.waitMs() > 0)) {
       const fallback = this.second.modelFor({ model: null });
       const fallbackBreaker = this.breakerOf(`second:${fallback}`);
-      return { client: this.second, model: null, name: fallback, run: (call) => fallbackBreaker.run(call) };
+      return {
+        client: this.second,
+        role: 'fallback',
+        model: null,
+        name: fallback,
+        run: (call) => fallbackBreaker.run(call),
+      };
     }
-    return { client: this.first, model, name, run: (call) => breaker.run(call) };
+    const role = this.first instanceof ExtractiveClient ? 'extractive' : 'first';
+    return { client: this.first, role, model, name, run: (call) => breaker.run(call) };
   }
 
   async close(): Promise<void> {

@@ -61,11 +61,12 @@ export class LoggingModule {
                 config.OPENAI_API_KEY,
                 config.CLERK_SECRET_KEY,
                 config.BULL_BOARD_PASSWORD,
+                config.METRICS_TOKEN,
               ]),
             },
             customLogLevel: (_request, response, error) =>
               error !== undefined || response.statusCode >= 500 ? 'error' : 'info',
-            autoLogging: { ignore: (request) => (request.url ?? '').startsWith('/health/') },
+            autoLogging: { ignore: (request) => /^\/(health\/|metrics$)/.test(request.url ?? '') },
             hooks: {
               logMethod(inputArgs, method) {
                 const [first] = inputArgs as unknown[];

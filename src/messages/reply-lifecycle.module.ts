@@ -1,6 +1,7 @@
 import { Module } from '@nestjs/common';
 import { Readiness } from '../common/readiness.js';
 import { Shutdown, ShutdownPhase } from '../common/shutdown.js';
+import { Backlog } from './backlog.js';
 import { ErasureService } from './erasure.service.js';
 import { ReplyAnnouncer } from './reply-announcer.js';
 import { ReplyCancellation } from './reply-cancellation.js';
@@ -10,7 +11,15 @@ import { Sweeper } from './sweeper.js';
 
 /** What both roles know of replies: their transitions, their bell, their events, and what puts them right. */
 @Module({
-  providers: [ReplyLifecycle, ReplyQueue, ReplyAnnouncer, ReplyCancellation, ErasureService, Sweeper],
+  providers: [
+    ReplyLifecycle,
+    ReplyQueue,
+    ReplyAnnouncer,
+    ReplyCancellation,
+    ErasureService,
+    Sweeper,
+    Backlog,
+  ],
   exports: [ReplyLifecycle, ReplyQueue, ReplyAnnouncer, ReplyCancellation, ErasureService],
 })
 export class ReplyLifecycleModule {

@@ -9,9 +9,10 @@ import { CONFIG } from '../config/config.module.js';
 import { attemptBudget, type Config } from '../config/env.js';
 import { Database, runOn } from '../database/database.js';
 import { type IdempotentRequest, once } from '../limits/idempotency.js';
+import { ReplyMetrics } from '../metrics/reply-metrics.js';
 import { messageColumns, type MessageRow, timeOfNewest } from './message.dto.js';
 import { replyColumns, type ReplyRow } from './reply.dto.js';
-import { type ReplyErrorCode, type ReplyFinishReason, ReplyStatus } from './reply-status.js';
+import { FINAL_STATUSES, ReplyErrorCode, type ReplyFinishReason, ReplyStatus } from './reply-status.js';
 
 /**
  * Every statement that changes a reply, and nothing else. The invariants:
@@ -94,7 +95,9 @@ export class ReplyLifecycle {
     private readonly database: Database,
     @Inject(CONFIG)
     private readonly config: Pick<Config, 'REPLY_ATTEMPTS' | 'OPENAI_FALLBACK_MODEL' | 'REPLY_MAX_AGE_MS'>,
+    private readonly metrics: ReplyMetrics,
   ) {
+    metrics.expect(FINAL_STATUSES, Object.values(ReplyErrorCode));
     this.attemptBudget = attemptBudget(config);
   }
 
@@ -463,7 +466,7 @@ export class ReplyLifecycle {
     text: string | null,
     transition: () => RawBuilder<ReplyRow>,
   ): Promise<Finished | null> {
-    return this.database.safeTransaction(async (em) => {
+    const finished = await this.database.safeTransaction<Finished | null>(async (em) => {
       await runOn(em, sql`select 1 from chat_sessions where id = ${sessionId} for update`);
       const [reply] = await runOn(em, transition());
       if (reply === undefined) return null;
@@ -493,6 +496,8 @@ export class ReplyLifecycle {
         next: successor ? toDispatch(successor, 0) : null,
       };
     });
+    if (finished) this.metrics.finished(finished.reply);
+    return finished;
   }
 
   /**

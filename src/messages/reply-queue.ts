@@ -36,6 +36,12 @@ const JOB_OPTIONS: DefaultJobOptions = {
 
 /** Longest that a caller waits for the queue; the row is rung for again if it does not answer. */
 const RING_TIMEOUT_MS = 500;
+export interface QueueDepth {
+  jobs: { waiting: number; active: number; delayed: number };
+  /** Null where the store does not tell who is connected. */
+  workers: number | null;
+}
+
 /** Longest that closing may take. */
 const CLOSE_TIMEOUT_MS = 2_000;
 const REMOVE_TIMEOUT_MS = 5_000;
@@ -129,6 +135,17 @@ export class ReplyQueue implements OnModuleInit {
   async ping(): Promise<void> {
     if (!this.queue) throw new MissingPartError('it is not open yet');
     await this.queue.getJobCounts('waiting');
+  }
+
+  /** What the queue holds, and who works on it. */
+  async depth(): Promise<QueueDepth> {
+    const queue = this.queue;
+    if (!queue) throw new Error('the queue is not open');
+    const [{ waiting = 0, active = 0, delayed = 0 }, workers] = await Promise.all([
+      queue.getJobCounts('waiting', 'active', 'delayed'),
+      queue.getWorkersCount().catch(() => null), // some Redis services forbid CLIENT LIST
+    ]);
+    return { jobs: { waiting, active, delayed }, workers };
   }
 
   async close(): Promise<void> {

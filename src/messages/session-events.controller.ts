@@ -15,6 +15,7 @@ import { Caller, type Principal } from '../auth/principal.js';
 import { ApiIdParam, IdParam } from '../common/id-param.js';
 import { ApiProblems } from '../common/problem-api.js';
 import { Shutdown } from '../common/shutdown.js';
+import { Metrics } from '../metrics/metrics.js';
 import { EventStreamResponse, RECONNECT_AFTER_MS } from './event-stream-response.js';
 import { EventTokenDto } from './opened-session.dto.js';
 import { SESSION_DELETED, SessionEventsService } from './session-events.service.js';
@@ -30,6 +31,7 @@ export class SessionEventsController {
   constructor(
     private readonly events: SessionEventsService,
     private readonly shutdown: Shutdown,
+    private readonly metrics: Metrics,
   ) {}
 
   @Post('token')
@@ -100,9 +102,15 @@ export class SessionEventsController {
         })
         .catch(() => undefined); // the next one asks again
     }, KEEPALIVE_INTERVAL_MS);
+    this.metrics.eventStreamsOpen.inc();
     try {
-      for await (const frame of frames) await out.send(frame);
+      for await (const frame of frames) {
+        await out.send(frame);
+        if (frame.appendedAt !== undefined)
+          this.metrics.eventLag.observe((performance.now() - frame.appendedAt) / 1_000);
+      }
     } finally {
+      this.metrics.eventStreamsOpen.dec();
       clearInterval(keepAlive);
       // Spread out, so that the clients of a process that stops do not all come back at once.
       out.end(

@@ -30,6 +30,8 @@ export interface Frame {
   id: string;
   event?: EventType;
   data?: string;
+  /** See {@link StreamEvent.appendedAt}. */
+  appendedAt?: number;
 }
 
 export const SESSION_DELETED: Frame = { id: UNKNOWN_CURSOR, event: EventType.SessionDeleted, data: '{}' };
@@ -94,8 +96,13 @@ export class SessionEventsService {
           cursor = null;
           break;
         }
-        for (const { seq, type, data } of step.events) {
-          yield { id: formatCursor({ generation: step.cursor.generation, seq }), event: type, data };
+        for (const { seq, type, data, appendedAt } of step.events) {
+          yield {
+            id: formatCursor({ generation: step.cursor.generation, seq }),
+            event: type,
+            data,
+            appendedAt,
+          };
           if (type === EventType.SessionDeleted) return;
         }
       }

@@ -20,6 +20,7 @@ import {
 import { ReplyQueue } from '../messages/reply-queue.js';
 import type { ReplyRow } from '../messages/reply.dto.js';
 import { ReplyErrorCode } from '../messages/reply-status.js';
+import { type ProviderCall, ReplyMetrics } from '../metrics/reply-metrics.js';
 import { type Conversation, Conversations } from './conversation.js';
 import { buildPrompt, type Prompt } from './prompt.js';
 import { Speaker } from './speaker.js';
@@ -87,6 +88,7 @@ export class ReplyGenerator {
     private readonly conversations: Conversations,
     private readonly stream: EventStream,
     private readonly models: LlmModels,
+    private readonly metrics: ReplyMetrics,
   ) {}
 
   /** Works on a reply, if there is work to do. Never throws for what a reply can go through. */
@@ -139,6 +141,7 @@ export class ReplyGenerator {
       stopHeartbeat();
       stopListening();
     }
+    this.metrics.attemptEnded(outcome);
     this.logger.log(
       {
         replyId: claim.replyId,
@@ -258,12 +261,32 @@ export class ReplyGenerator {
       throw stopped(stop, Stop.Lost);
     const speaker = new Speaker(this.stream, claim, opening, () => stop.abort(Stop.Lost));
     try {
-      const answer = await model.run(() => this.listen(claim, model, prompt, speaker, stop));
+      const answer = await model.run(() => this.call(claim, model, prompt, speaker, stop));
       await speaker.finish();
       stop.signal.throwIfAborted();
       return answer;
     } finally {
       speaker.stop();
+    }
+  }
+
+  /** Counts a call, however it ends. */
+  private async call(
+    claim: Claim,
+    model: ChosenModel,
+    prompt: Prompt,
+    speaker: Speaker,
+    stop: AbortController,
+  ): Promise<Answer> {
+    const call = this.metrics.beginCall(model.role);
+    try {
+      const answer = await this.listen(claim, model, prompt, speaker, stop, call);
+      call.answered(answer.usage);
+      return answer;
+    } catch (error) {
+      if (stop.signal.aborted) call.ended('aborted');
+      else call.ended(error instanceof LlmError ? error.code : ReplyErrorCode.Internal);
+      throw error;
     }
   }
 
@@ -273,6 +296,7 @@ export class ReplyGenerator {
     prompt: Prompt,
     speaker: Speaker,
     stop: AbortController,
+    call: ProviderCall,
   ): Promise<Answer> {
     let text = '';
     let finish: { reason: FinishReason; isRefusal: boolean } | null = null;
@@ -300,6 +324,7 @@ export class ReplyGenerator {
         const piece = chunk.text.length > room ? cutAt(chunk.text, room) : chunk.text;
         text += piece;
         if (piece !== '') {
+          call.spoke();
           speaker.say(piece);
           keep();
         }

@@ -6,6 +6,8 @@ import { ormOptions } from '../../mikro-orm.config.js';
 import { newId } from '../../src/common/columns.js';
 import { Database, runOn } from '../../src/database/database.js';
 import { type Claim, type Dispatch, LEASE_MS, ReplyLifecycle } from '../../src/messages/reply-lifecycle.js';
+import { Metrics } from '../../src/metrics/metrics.js';
+import { ReplyMetrics } from '../../src/metrics/reply-metrics.js';
 import type { ReplyRow } from '../../src/messages/reply.dto.js';
 import { createTestDatabase, type TestDatabase } from '../support/database.js';
 
@@ -22,11 +24,15 @@ let lifecycle: ReplyLifecycle;
 beforeAll(async () => {
   testDatabase = await createTestDatabase();
   database = new Database(new MikroORM(ormOptions(testDatabase.url, 5)));
-  lifecycle = new ReplyLifecycle(database, {
-    REPLY_ATTEMPTS,
-    REPLY_MAX_AGE_MS,
-    OPENAI_FALLBACK_MODEL: undefined,
-  });
+  lifecycle = new ReplyLifecycle(
+    database,
+    {
+      REPLY_ATTEMPTS,
+      REPLY_MAX_AGE_MS,
+      OPENAI_FALLBACK_MODEL: undefined,
+    },
+    new ReplyMetrics(new Metrics()),
+  );
 });
 afterAll(async () => {
   await database.close();

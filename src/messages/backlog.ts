@@ -1,0 +1,77 @@
+import { Injectable } from '@nestjs/common';
+import { sql } from 'kysely';
+import { Database } from '../database/database.js';
+import { Metrics } from '../metrics/metrics.js';
+import { ScrapeSource } from '../metrics/scrape-source.js';
+import { type QueueDepth, ReplyQueue } from './reply-queue.js';
+
+interface Unfinished {
+  due: number;
+  held: number;
+  delayed: number;
+  behind: number;
+  oldest_due_seconds: number;
+}
+
+/**
+ * Measures what waits: in the rows, which are the truth, and in the queue. It tells of the whole installation, so
+ * every process that is scraped tells the same.
+ */
+@Injectable()
+export class Backlog {
+  constructor(
+    private readonly database: Database,
+    private readonly queue: ReplyQueue,
+    private readonly metrics: Metrics,
+  ) {
+    metrics.addSource(
+      'rows',
+      new ScrapeSource(
+        () => this.unfinished(),
+        (rows) => this.showRows(rows),
+      ),
+    );
+    metrics.addSource(
+      'queue',
+      new ScrapeSource(
+        () => this.queue.depth(),
+        (depth) => this.showQueue(depth),
+      ),
+    );
+  }
+
+  /** By `replies_unfinished_index`, which holds few rows whatever the table has grown to. */
+  private async unfinished(): Promise<Unfinished> {
+    const [row] = await this.database.run(sql<Unfinished>`
+      select
+        count(*) filter (where is_due)::int as due,
+        count(*) filter (where lease_token is not null)::int as held,
+        count(*) filter (where lease_token is null and available_at > now)::int as delayed,
+        count(*) filter (where available_at is null)::int as behind,
+        coalesce(extract(epoch from max(now - available_at) filter (where is_due)), 0)::float8 as oldest_due_seconds
+      from replies, (select clock_timestamp() as now) as clock,
+        lateral (select lease_token is null and available_at <= now as is_due) as reply
+      where finished_at is null`);
+    return row!;
+  }
+
+  private showRows(rows: Unfinished | null): void {
+    const { repliesUnfinished, oldestDueAge } = this.metrics;
+    if (!rows) {
+      repliesUnfinished.reset();
+      oldestDueAge.remove();
+      return;
+    }
+    for (const state of ['due', 'held', 'delayed', 'behind'] as const)
+      repliesUnfinished.set({ state }, rows[state]);
+    oldestDueAge.set(rows.oldest_due_seconds);
+  }
+
+  private showQueue(depth: QueueDepth | null): void {
+    const { queueJobs, workers } = this.metrics;
+    if (!depth) queueJobs.reset();
+    for (const [state, count] of Object.entries(depth?.jobs ?? {})) queueJobs.set({ state }, count);
+    if (depth?.workers == null) workers.remove();
+    else workers.set(depth.workers);
+  }
+}
