@@ -24,6 +24,8 @@ import { MetricsModule } from './metrics/metrics.module.js';
 import { setUpOpenApi } from './openapi.js';
 import { BULL_BOARD_PATH, createQueueBoard } from './queue/bull-board.js';
 import { QueueModule } from './queue/queue.module.js';
+import { traceRequest } from './tracing/request-span.js';
+import { isTracing, startTracing } from './tracing/tracing.js';
 import { WorkerModule } from './worker.module.js';
 
 /** Headers that a page from another origin may read. */
@@ -70,6 +72,7 @@ function closeIdleConnectionsWhenStopping(app: NestExpressApplication): void {
  * not required: it becomes ready when it does.
  */
 export async function createApp(config: Config): Promise<NestExpressApplication> {
+  const stopTracing = await startTracing(config); // before anything that might begin a span
   const app = await NestFactory.create<NestExpressApplication>(AppModule.forRole(config), {
     bodyParser: false, // the interceptor reads bodies, after the guard
     bufferLogs: true,
@@ -82,6 +85,7 @@ export async function createApp(config: Config): Promise<NestExpressApplication>
   app.use(assignRequestId);
   app.useGlobalFilters(new ProblemFilter());
   closeIdleConnectionsWhenStopping(app);
+  app.get(Shutdown, { strict: false }).register(ShutdownPhase.Disconnect, stopTracing);
   if (config.role === Role.Worker) return app;
 
   app.set('trust proxy', parseTrustProxy(config.TRUST_PROXY));
@@ -115,6 +119,7 @@ export async function createApp(config: Config): Promise<NestExpressApplication>
       maxAge: 600,
     });
   }
+  if (isTracing(config)) app.use('/v1', traceRequest);
   setUpOpenApi(app);
   return app;
 }

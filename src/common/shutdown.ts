@@ -14,7 +14,7 @@ export const ShutdownPhase = {
   Drain: 2,
   /** Close the queue and the event stream, which the phases before, and the last requests, needed. */
   Close: 3,
-  /** Close the database, which all others needed. */
+  /** Close the database, which all others needed, and send the last spans. */
   Disconnect: 4,
 } as const;
 export type ShutdownPhase = (typeof ShutdownPhase)[keyof typeof ShutdownPhase];

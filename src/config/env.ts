@@ -74,6 +74,31 @@ const publicKey = () =>
     }),
   );
 
+/** `name=value`, separated by commas, each percent-encoded, as OpenTelemetry wants it. */
+const headers = () =>
+  optional(
+    z.string().transform((value, context) => {
+      try {
+        return Object.fromEntries(
+          value
+            .split(',')
+            .filter((pair) => pair.trim() !== '')
+            .map((pair) => {
+              const [, name = '', text = ''] = /^\s*([\w.-]+)\s*=(.*)$/.exec(pair) ?? [];
+              if (name === '') throw new Error('no header');
+              return [name, decodeURIComponent(text.trim())];
+            }),
+        );
+      } catch {
+        context.addIssue({
+          code: 'custom',
+          message: 'must be pairs such as "api-key=secret,tenant=one", special characters percent-encoded',
+        });
+        return z.NEVER;
+      }
+    }),
+  );
+
 /** Longest setting in milliseconds that a Node.js timer can hold is 2^31 - 1; a day is ample. */
 const DAY_MS = 86_400_000;
 
@@ -131,6 +156,17 @@ const schema = z.object({
       .default('info'),
   ),
   DRAIN_TIMEOUT_MS: integer(20_000, 0, 600_000),
+  OTEL_EXPORTER_OTLP_ENDPOINT: url('http:', 'https:'),
+  OTEL_EXPORTER_OTLP_HEADERS: headers(),
+  OTEL_SERVICE_NAME: text(),
+  OTEL_TRACES_SAMPLER_ARG: z.preprocess(
+    blankToUndefined,
+    z.coerce
+      .number({ error: 'must be a number' })
+      .min(0, 'must be at least 0')
+      .max(1, 'must be at most 1')
+      .default(1),
+  ),
 });
 
 /** The names of all settings, for the documents that list them. */
@@ -254,7 +290,7 @@ export function loadConfig(role: Role, env: NodeJS.ProcessEnv = process.env, sta
   const problems = (parsed.error?.issues ?? []).map((issue) => {
     const name = String(issue.path[0]);
     // The value of a key or a URL with a password never goes into a message.
-    const shown = /KEY|PASSWORD|TOKEN|URL/.test(name) ? '' : `, not "${String(env[name])}"`;
+    const shown = /KEY|PASSWORD|TOKEN|URL|ENDPOINT|HEADERS/.test(name) ? '' : `, not "${String(env[name])}"`;
     return `${name} ${issue.message}${shown}`;
   });
   // A variable that is wrong is not also missing: there its text stands in for the value.

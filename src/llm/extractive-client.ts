@@ -1,6 +1,7 @@
 import { setTimeout as sleep } from 'node:timers/promises';
 import MiniSearch from 'minisearch';
 import { type ChatTurn, FinishReason, LlmClient, type LlmChunk, type LlmRequest } from './llm-client.js';
+import { tracedChat } from './traced-chat.js';
 
 const MODEL = 'extractive';
 
@@ -59,7 +60,11 @@ export class ExtractiveClient extends LlmClient {
     return MODEL;
   }
 
-  override async *stream(request: LlmRequest): AsyncGenerator<LlmChunk, void, undefined> {
+  override stream(request: LlmRequest): AsyncGenerator<LlmChunk, void, undefined> {
+    return tracedChat({ provider: 'extractive', model: MODEL }, this.search(request));
+  }
+
+  private async *search(request: LlmRequest): AsyncGenerator<LlmChunk, void, undefined> {
     request.signal.throwIfAborted();
     const answer = answerTo(questionOf(request.turns), request.characteristics);
     for (const [word] of answer.matchAll(/\s*\S+/gu)) {

@@ -21,7 +21,13 @@ export type FinishReason = (typeof FinishReason)[keyof typeof FinishReason];
 /** One step of an answer. The finish and the usage come once, after the last text, in either order. */
 export type LlmChunk =
   | { type: 'text'; text: string }
-  | { type: 'finish'; reason: FinishReason; isRefusal: boolean }
+  | {
+      type: 'finish';
+      reason: FinishReason;
+      isRefusal: boolean;
+      /** The model that answered, where the provider says so. */
+      model?: string;
+    }
   | { type: 'usage'; inputTokens: number; outputTokens: number };
 
 /**

@@ -6,6 +6,7 @@ import type {
 import { Agent, fetch } from 'undici';
 import { FinishReason, LlmClient, type LlmChunk, type LlmRequest } from './llm-client.js';
 import { notAStreamError, timeoutError, tooLargeError, toLlmError } from './llm-errors.js';
+import { tracedChat } from './traced-chat.js';
 import { WellFormedText } from './well-formed.js';
 
 const OPENAI_URL = 'https://api.openai.com/v1';
@@ -14,6 +15,8 @@ const OPENAI_URL = 'https://api.openai.com/v1';
 const MAX_EVENT_BYTES = 8 * 1024 * 1024;
 /** A bound on traffic, not on text: an event of about 300 bytes for each token, a model's hidden thoughts included. */
 const MAX_RESPONSE_BYTES = 128 * 1024 * 1024;
+/** What a server calls its model is its own affair, and goes into logs and traces. */
+const MAX_MODEL_NAME_CHARS = 255;
 /** The usage follows the finish at once. The guest's answer is complete and does not wait longer for it. */
 const USAGE_TIMEOUT_MS = 2_000;
 
@@ -76,7 +79,12 @@ export class OpenAiClient extends LlmClient {
     return request.model ?? this.options.model;
   }
 
-  override async *stream(request: LlmRequest): AsyncGenerator<LlmChunk, void, undefined> {
+  override stream(request: LlmRequest): AsyncGenerator<LlmChunk, void, undefined> {
+    const server = new URL(this.options.baseUrl ?? OPENAI_URL);
+    return tracedChat({ provider: 'openai', model: this.modelFor(request), server }, this.call(request));
+  }
+
+  private async *call(request: LlmRequest): AsyncGenerator<LlmChunk, void, undefined> {
     request.signal.throwIfAborted();
     const { firstTokenTimeoutMs, idleTimeoutMs, totalTimeoutMs } = this.options;
     const watchdog = new Watchdog(totalTimeoutMs);
@@ -89,7 +97,7 @@ export class OpenAiClient extends LlmClient {
     try {
       watchdog.expect('first token', firstTokenTimeoutMs);
       for await (const chunk of await this.complete(request, signal)) {
-        const { content, refusal, finishReason, ...rest } = read(chunk);
+        const { content, refusal, finishReason, model, ...rest } = read(chunk);
         usage = rest.usage ?? usage; // some servers count along with every chunk
         if (!isFinished) {
           isRefusal ||= refusal !== '';
@@ -100,7 +108,7 @@ export class OpenAiClient extends LlmClient {
           if (ready !== '') yield { type: 'text', text: ready };
           if (finishReason !== undefined) {
             isFinished = true;
-            yield { type: 'finish', reason: finishReason, isRefusal };
+            yield { type: 'finish', reason: finishReason, isRefusal, model };
           }
         }
         if (isFinished) watchdog.expect('usage', Math.min(USAGE_TIMEOUT_MS, idleTimeoutMs));
@@ -211,6 +219,7 @@ function read(chunk: ChatCompletionChunk | null): {
   content: string;
   refusal: string;
   finishReason: FinishReason | undefined;
+  model: string | undefined;
   usage: LlmChunk | undefined;
 } {
   const choice = chunk?.choices?.[0];
@@ -221,6 +230,7 @@ function read(chunk: ChatCompletionChunk | null): {
     refusal: typeof refusal === 'string' ? refusal : '',
     // Some servers send an empty reason with every chunk.
     finishReason: choice?.finish_reason ? toFinishReason(choice.finish_reason) : undefined,
+    model: typeof chunk?.model === 'string' ? chunk.model.slice(0, MAX_MODEL_NAME_CHARS) : undefined,
     usage:
       typeof inputTokens === 'number' && typeof outputTokens === 'number'
         ? { type: 'usage', inputTokens, outputTokens }

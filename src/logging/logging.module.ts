@@ -3,6 +3,8 @@ import type { IncomingMessage, ServerResponse } from 'node:http';
 import { type DynamicModule, Module } from '@nestjs/common';
 import { LoggerModule } from 'nestjs-pino';
 import type { Config } from '../config/env.js';
+import { idsOf } from '../common/request-ids.js';
+import { activeTraceId } from '../tracing/spans.js';
 import { createErrorSerializer } from './error-serializer.js';
 
 const REQUEST_ID = /^[\x21-\x7e]{1,128}$/;
@@ -51,6 +53,15 @@ export class LoggingModule {
             genReqId: (request) => request.id, // assignRequestId's
             quietReqLogger: true,
             customAttributeKeys: { reqId: 'requestId' },
+            mixin: () => {
+              const traceId = activeTraceId();
+              return traceId === null ? {} : { traceId };
+            },
+            customSuccessObject: (_request, response, line: object) => ({ ...line, ...idsOf(response) }),
+            customErrorObject: (_request, response, _error, line: object) => ({
+              ...line,
+              ...idsOf(response),
+            }),
             serializers: {
               req: (request: { method: string; url: string }) => ({
                 method: request.method,
@@ -59,9 +70,11 @@ export class LoggingModule {
               res: (response: { statusCode: number }) => ({ status: response.statusCode }),
               err: createErrorSerializer([
                 config.OPENAI_API_KEY,
+                config.OPENAI_FALLBACK_API_KEY,
                 config.CLERK_SECRET_KEY,
                 config.BULL_BOARD_PASSWORD,
                 config.METRICS_TOKEN,
+                ...Object.values(config.OTEL_EXPORTER_OTLP_HEADERS ?? {}),
               ]),
             },
             customLogLevel: (_request, response, error) =>

@@ -1,6 +1,7 @@
 import { once } from 'node:events';
 import type { Response } from 'express';
 import { clientGone } from '../common/client-gone.js';
+import { endRequestSpan } from '../tracing/request-span.js';
 import type { Frame } from './session-events.service.js';
 
 /** How long a browser waits before it comes back, in milliseconds. */
@@ -30,6 +31,7 @@ export class EventStreamResponse {
 
   async begin(startsAt: Frame): Promise<void> {
     this.response.writeHead(200, HEADERS);
+    endRequestSpan(this.response);
     await this.write(`retry: ${RECONNECT_AFTER_MS}\n\n${toText(startsAt)}`);
   }
 

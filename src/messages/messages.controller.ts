@@ -6,6 +6,7 @@ import { Caller, type Principal } from '../auth/principal.js';
 import { OpenSessionDto } from '../chat-sessions/chat-session.dto.js';
 import { AppError } from '../common/app-error.js';
 import { ApiIdParam, IdParam } from '../common/id-param.js';
+import { markIds } from '../common/request-ids.js';
 import { ApiPage } from '../common/page-api.js';
 import { type Page, PageQuery, type PageRequest } from '../common/page.js';
 import { ApiProblems, BODY_PROBLEMS } from '../common/problem-api.js';
@@ -42,6 +43,7 @@ export class MessagesController {
   ): Promise<OpenedSessionDto> {
     const { opened, cursor } = await this.opening.open(id, body);
     response.setHeader(EVENT_CURSOR_HEADER, cursor);
+    markIds(response, { sessionId: opened.session.id });
     return opened;
   }
 
@@ -80,6 +82,7 @@ export class MessagesController {
       idempotent,
     );
     markReplay(response, isReplay);
+    markIds(response, { sessionId: id, replyId: posted.reply.id });
     response.setHeader(EVENT_CURSOR_HEADER, cursor);
     response.location(`/v1/replies/${posted.reply.id}`);
     return posted;

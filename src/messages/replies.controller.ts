@@ -6,6 +6,7 @@ import { Caller, type Principal } from '../auth/principal.js';
 import { AppError } from '../common/app-error.js';
 import { ApiIdParam, IdParam } from '../common/id-param.js';
 import { ApiProblems } from '../common/problem-api.js';
+import { markIds } from '../common/request-ids.js';
 import { clientGone } from '../common/client-gone.js';
 import { Idempotent, type IdempotentRequest, markReplay } from '../limits/idempotency.js';
 import { ApiIdempotent } from '../limits/idempotency-api.js';
@@ -87,6 +88,7 @@ export class RepliesController {
   ): Promise<ReplyDto> {
     const { reply, cursor, isReplay } = await this.replies.retry(caller, id, String(request.id), idempotent);
     markReplay(response, isReplay);
+    markIds(response, { sessionId: reply.chatSessionId, replyId: reply.id });
     response.setHeader(EVENT_CURSOR_HEADER, cursor);
     response.location(`/v1/replies/${reply.id}`);
     return reply;

@@ -36,7 +36,7 @@ export class ReplyCancellation {
     if (!finished) return;
     await Promise.all([
       this.announcer.announceFinished(finished.reply, finished.message),
-      finished.next && this.queue.ring(finished.next),
+      this.queue.ringNext(finished.next),
     ]);
   }
 

@@ -5,6 +5,7 @@ import { within } from '../common/within.js';
 import type { QueueBackend } from '../queue/queue-backend.js';
 import { QueueGate } from '../queue/queue-gate.js';
 import { QUEUE_BACKEND } from '../queue/queue.module.js';
+import { inOwnTrace, SpanAttribute } from '../tracing/spans.js';
 import { type Dispatch, ReplyLifecycle } from './reply-lifecycle.js';
 
 /**
@@ -72,6 +73,7 @@ export class ReplyQueue implements OnModuleInit {
         prefix: this.backend.prefix,
         defaultJobOptions: JOB_OPTIONS,
         streams: { events: { maxLen: 1_000 } }, // BullMQ's own record, read by nobody here; 10,000 by default
+        telemetry: this.backend.telemetry,
       },
       // Its types know only BullMQ's own backends in this place.
       this.backend.factory as never,
@@ -112,6 +114,20 @@ export class ReplyQueue implements OnModuleInit {
         .markUndispatched(dispatch)
         .catch((cause: unknown) => this.logger.warn({ err: cause }, 'could not note that'));
     }
+  }
+
+  /**
+   * Rings for the reply that waited behind another one, which has ended; null: none did. A request of its own caused
+   * it, so its trace is not the one that it is rung from.
+   */
+  async ringNext(next: Dispatch | null): Promise<void> {
+    if (!next) return;
+    const attributes = {
+      [SpanAttribute.ReplyId]: next.replyId,
+      [SpanAttribute.SessionId]: next.sessionId,
+      ...(next.requestId !== null && { [SpanAttribute.RequestId]: next.requestId }),
+    };
+    await inOwnTrace('next reply', { attributes }, () => this.ring(next));
   }
 
   /**

@@ -68,7 +68,7 @@ export class Sweeper implements OnApplicationBootstrap {
       for (const { reply, message, next } of swept?.finished ?? []) {
         this.logger.warn({ replyId: reply.id, code: reply.error_code }, 'a reply was given up');
         await this.announcer.announceFinished(reply, message);
-        if (next) await this.queue.ring(next);
+        await this.queue.ringNext(next);
       }
       for (const { sessionId, replyId } of swept?.cancels ?? [])
         await this.cancellation.cancel(sessionId, replyId);

@@ -4,8 +4,11 @@ import {
   createPostgresBackend,
   createRedisBackend,
   type QueueBaseOptions,
+  type Telemetry,
 } from 'bullmq';
 import type { Config } from '../config/env.js';
+import { createQueueTelemetry } from '../tracing/queue-telemetry.js';
+import { isTracing } from '../tracing/tracing.js';
 
 /** Longest that an idle worker waits for a bell before it looks for itself, in seconds. */
 const MAX_BLOCK_SECONDS = 5;
@@ -40,9 +43,12 @@ export interface QueueBackend {
   workerConnection: ConnectionOptions;
   /** Namespace of the keys in Redis; PostgreSQL has a schema instead. */
   prefix: string;
+  /** Undefined without tracing: BullMQ then does nothing for it. */
+  telemetry: Telemetry | undefined;
 }
 
 export function createQueueBackend(config: Config): QueueBackend {
+  const telemetry = isTracing(config) ? createQueueTelemetry() : undefined;
   if (config.REDIS_URL !== undefined) {
     const url = config.REDIS_URL;
     return {
@@ -61,6 +67,7 @@ export function createQueueBackend(config: Config): QueueBackend {
         retryStrategy: (times) => Math.min(times * 200, 2_000),
       },
       prefix: `${config.REDIS_PREFIX}:bull`,
+      telemetry,
     };
   }
   const connectionString = config.DATABASE_URL;
@@ -78,5 +85,6 @@ export function createQueueBackend(config: Config): QueueBackend {
     producerConnection: pool(PRODUCER_POOL_MAX),
     workerConnection: pool(WORKER_POOL_MAX),
     prefix: config.REDIS_PREFIX,
+    telemetry,
   };
 }

@@ -28,7 +28,11 @@ export class QueueModule {
         inject: [QUEUE_BACKEND],
         useFactory: (backend: QueueBackend) => {
           setDefaultBackendFactory(backend.factory); // it takes no factory of its own yet
-          return { connection: backend.workerConnection, prefix: backend.prefix };
+          return {
+            connection: backend.workerConnection,
+            prefix: backend.prefix,
+            telemetry: backend.telemetry,
+          };
         },
         extraOptions: { manualRegistration: true }, // by the worker's service, once the gate is open
       }),

@@ -10,7 +10,6 @@ import { countTokens } from '../common/tokens.js';
 import { openingOf, ReplyAnnouncer } from '../messages/reply-announcer.js';
 import {
   type Claim,
-  type Dispatch,
   type Finished,
   HEARTBEAT_INTERVAL_MS,
   LEASE_MS,
@@ -21,6 +20,7 @@ import { ReplyQueue } from '../messages/reply-queue.js';
 import type { ReplyRow } from '../messages/reply.dto.js';
 import { ReplyErrorCode } from '../messages/reply-status.js';
 import { type ProviderCall, ReplyMetrics } from '../metrics/reply-metrics.js';
+import { inSpan, markAttempt, SpanAttribute } from '../tracing/spans.js';
 import { type Conversation, Conversations } from './conversation.js';
 import { buildPrompt, type Prompt } from './prompt.js';
 import { Speaker } from './speaker.js';
@@ -44,12 +44,6 @@ export interface Result {
   errorCode?: ReplyErrorCode;
 }
 
-/** What the log tells of an attempt beside its outcome. */
-interface Detail {
-  code?: ReplyErrorCode;
-  [field: string]: unknown;
-}
-
 /** Why a run was ended from within this process. */
 const Stop = {
   /** The claim is somebody else's by now, or the reply is final: say and write nothing more. */
@@ -62,6 +56,16 @@ type Stop = (typeof Stop)[keyof typeof Stop];
 interface Run {
   stop: AbortController;
   done: Promise<Result>;
+}
+
+/** What the log says of an attempt beside its ids, outcome and duration. */
+interface AttemptDetail extends Partial<Usage> {
+  finishReason?: FinishReason;
+  /** Why it failed, as the guest is told, and in the provider's words. */
+  code?: ReplyErrorCode;
+  err?: unknown;
+  /** Pause before the next attempt. */
+  delayMs?: number;
 }
 
 interface Answer {
@@ -106,7 +110,16 @@ export class ReplyGenerator {
 
   private async work(replyId: string, dispatchNumber: number, stop: AbortController): Promise<Result> {
     const claimed = await this.lifecycle.claim(replyId);
-    if (claimed) return this.run(claimed.claim, claimed.reply, stop);
+    if (claimed) {
+      const { claim, reply } = claimed;
+      const attributes = {
+        [SpanAttribute.ReplyId]: claim.replyId,
+        [SpanAttribute.SessionId]: claim.sessionId,
+        [SpanAttribute.Attempt]: claim.attempt,
+        ...(reply.request_id !== null && { [SpanAttribute.RequestId]: reply.request_id }),
+      };
+      return inSpan('reply attempt', { attributes }, () => this.run(claim, reply, stop));
+    }
     const later = await this.lifecycle.postpone(replyId, dispatchNumber);
     if (later) await this.queue.ring(later);
     return { outcome: 'nothing_to_do' };
@@ -128,7 +141,7 @@ export class ReplyGenerator {
     const stopHeartbeat = this.keepAlive(claim, stop);
     const stopListening = await this.listenForEnd(claim, stop);
     let outcome: Outcome = 'lost';
-    let detail: Detail = {};
+    let detail: AttemptDetail = {};
     try {
       const answer = await this.answer(claim, reply, stop);
       const finished = await this.complete(claim, answer, stop.signal);
@@ -142,6 +155,7 @@ export class ReplyGenerator {
       stopListening();
     }
     this.metrics.attemptEnded(outcome);
+    markAttempt(outcome, detail.code);
     this.logger.log(
       {
         replyId: claim.replyId,
@@ -365,7 +379,7 @@ export class ReplyGenerator {
     reply: ReplyRow,
     signal: AbortSignal,
     error: unknown,
-  ): Promise<{ outcome: Outcome; detail: Detail }> {
+  ): Promise<{ outcome: Outcome; detail: AttemptDetail }> {
     const reason: unknown = signal.aborted ? signal.reason : null;
     if (reason === Stop.Lost) return { outcome: 'lost', detail: {} };
     try {
@@ -402,11 +416,7 @@ export class ReplyGenerator {
 
   /** A reply is final: tell it, and let the next one of the session go. */
   private async conclude({ reply, message, next }: Finished): Promise<void> {
-    await Promise.all([this.announcer.announceFinished(reply, message), this.ring(next)]);
-  }
-
-  private async ring(dispatch: Dispatch | null): Promise<void> {
-    if (dispatch) await this.queue.ring(dispatch);
+    await Promise.all([this.announcer.announceFinished(reply, message), this.queue.ringNext(next)]);
   }
 }
 

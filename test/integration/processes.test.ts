@@ -1,20 +1,24 @@
 import { afterAll, afterEach, beforeAll, beforeEach, describe, expect, it, jest } from '@jest/globals';
-import { type ChildProcess, spawn } from 'node:child_process';
-import { createPublicKey, randomBytes } from 'node:crypto';
+import { randomBytes } from 'node:crypto';
 import { once } from 'node:events';
-import { existsSync, mkdtempSync, readFileSync, rmSync } from 'node:fs';
+import { existsSync, mkdtempSync, rmSync } from 'node:fs';
 import { createServer } from 'node:net';
 import { tmpdir } from 'node:os';
 import { join } from 'node:path';
-import { fileURLToPath } from 'node:url';
 import pg from 'pg';
-import { signLocalOwnerToken } from '../../src/auth/owner-tokens.js';
 import { removeEmbeddedPostgres } from '../../src/database/embedded-postgres.js';
 import { migrations } from '../../src/database/migrations/index.js';
 import { ApiClient, type Json } from '../support/api-client.js';
 import { createTestDatabase, type TestDatabase } from '../support/database.js';
+import {
+  createInstallation,
+  type Installation,
+  launch as launchRole,
+  Program,
+  type RunningRole as Role,
+  untilReady,
+} from '../support/program.js';
 import { answerTo, type RawProvider, startRawProvider } from '../support/raw-provider.js';
-import { freePort } from '../support/services.mjs';
 import { startTcpProxy, type TcpProxy } from '../support/tcp-proxy.js';
 import { textOf } from '../support/sse-recorder.js';
 import { waitFor } from '../support/wait.js';
@@ -26,61 +30,8 @@ import { waitFor } from '../support/wait.js';
 
 jest.setTimeout(120_000); // a process takes two seconds to start, and many more on a busy machine
 
-const DIST = fileURLToPath(new URL('../../dist/src/', import.meta.url));
 const BACKENDS = globalThis.HAS_REDIS ? (['postgres', 'redis'] as const) : (['postgres'] as const);
 type Backend = (typeof BACKENDS)[number];
-
-interface LogLine {
-  msg: string;
-  [field: string]: unknown;
-}
-
-/** One process, with everything that it has said. */
-class Program {
-  stdout = '';
-  stderr = '';
-  readonly exited: Promise<number | null>;
-  private readonly child: ChildProcess;
-
-  constructor(
-    program: 'main.js' | 'cli/migrate.js',
-    args: string[],
-    env: Record<string, string>,
-    cwd: string,
-  ) {
-    this.child = spawn(process.execPath, [join(DIST, program), ...args], {
-      cwd,
-      // PATH and HOME as everybody has them, and nothing else of ours.
-      env: { PATH: process.env['PATH'], HOME: cwd, ...env },
-      stdio: ['ignore', 'pipe', 'pipe'],
-    });
-    this.child.stdout?.on('data', (data) => (this.stdout += String(data)));
-    this.child.stderr?.on('data', (data) => (this.stderr += String(data)));
-    this.exited = once(this.child, 'close').then(([code]) => code as number | null);
-  }
-
-  get isRunning(): boolean {
-    return this.child.exitCode === null && this.child.signalCode === null;
-  }
-
-  signal(name: NodeJS.Signals): void {
-    this.child.kill(name);
-  }
-
-  /** Stops it as a host does. @returns the exit code */
-  async stop(): Promise<number | null> {
-    this.signal('SIGTERM');
-    return this.exited;
-  }
-
-  /** Its log; fails where a line is no JSON. */
-  get log(): LogLine[] {
-    return this.stdout
-      .split('\n')
-      .filter((line) => line !== '')
-      .map((line) => JSON.parse(line) as LogLine);
-  }
-}
 
 let cwd: string;
 let programs: Program[];
@@ -217,7 +168,7 @@ describe.each(BACKENDS)('apis and workers on %s', (backend: Backend) => {
   let database: TestDatabase;
   let provider: RawProvider;
   let ownerToken: string;
-  let env: Record<string, string>;
+  let installation: Installation;
 
   beforeAll(async () => {
     provider = await startRawProvider();
@@ -226,23 +177,12 @@ describe.each(BACKENDS)('apis and workers on %s', (backend: Backend) => {
 
   beforeEach(async () => {
     database = await createTestDatabase();
-    // Clerk's part is played by a key pair of our own: it verifies what that signs.
-    ownerToken = signLocalOwnerToken(join(cwd, 'clerk'), 'user_owner');
-    const clerkKey = createPublicKey(readFileSync(join(cwd, 'clerk', 'owner-token-key.pem')));
-    env = {
-      NODE_ENV: 'production',
-      DATABASE_URL: database.url,
-      ...(backend === 'redis' && {
-        REDIS_URL: process.env['ASSISTLY_TEST_REDIS_URL'] ?? '',
-        REDIS_PREFIX: `test-${randomBytes(6).toString('hex')}`,
-      }),
-      CLERK_JWT_KEY: clerkKey.export({ type: 'spki', format: 'pem' }) as string,
-      OPENAI_BASE_URL: provider.baseUrl,
-      OPENAI_API_KEY: 'sk-canary-openai-key',
-      OPENAI_MODEL: 'ok',
-      BULL_BOARD_USER: 'operator',
-      BULL_BOARD_PASSWORD: 'canary-board-password',
-    };
+    installation = createInstallation(cwd, {
+      databaseUrl: database.url,
+      backend,
+      modelUrl: provider.baseUrl,
+    });
+    ({ ownerToken } = installation);
   });
   afterEach(async () => {
     for (const program of programs) program.signal('SIGKILL');
@@ -250,27 +190,8 @@ describe.each(BACKENDS)('apis and workers on %s', (backend: Backend) => {
     await database.drop();
   });
 
-  interface Role {
-    program: Program;
-    url: string;
-  }
-
-  async function launch(role: 'api' | 'worker', more: Record<string, string> = {}): Promise<Role> {
-    const port = String(await freePort());
-    const program = run('main.js', [role], {
-      ...env,
-      ...(role === 'api' ? { PORT: port } : { WORKER_HEALTH_PORT: port }),
-      ...more,
-    });
-    const url = `http://127.0.0.1:${port}`;
-    await waitFor(
-      `the ${role} to listen`,
-      async () => !program.isRunning || (await fetch(`${url}/health/live`)).status === 200,
-      { timeoutMs: 60_000, intervalMs: 100 },
-    );
-    if (!program.isRunning) throw new Error(`the ${role} has ended: ${program.stderr}`);
-    return { program, url };
-  }
+  const launch = (role: 'api' | 'worker', more: Record<string, string> = {}): Promise<Role> =>
+    launchRole(installation, role, more, (program) => programs.push(program));
 
   async function launchReady(role: 'api' | 'worker', more: Record<string, string> = {}): Promise<Role> {
     const launched = await launch(role, more);
@@ -281,10 +202,6 @@ describe.each(BACKENDS)('apis and workers on %s', (backend: Backend) => {
   async function readiness({ url }: Role): Promise<{ status: number; detail: string }> {
     const { status, body } = await new ApiClient(url).get<{ detail?: string }>('/health/ready');
     return { status, detail: body.detail ?? '' };
-  }
-
-  async function untilReady(role: Role): Promise<void> {
-    await waitFor('readiness', async () => (await readiness(role)).status === 200, { timeoutMs: 60_000 });
   }
 
   /** A session with a chatbot of a model, which says what the provider does. */
@@ -571,7 +488,7 @@ describe.each(BACKENDS)('apis and workers on %s', (backend: Backend) => {
   it.each(backend === 'redis' ? ['DATABASE_URL', 'REDIS_URL'] : ['DATABASE_URL'])(
     'start although the server of %s does not answer, and work once it does',
     async (variable) => {
-      const network = await startTcpProxy(env[variable]!);
+      const network = await startTcpProxy(installation.env[variable]!);
       network.refuse(true);
       const [api, worker] = await Promise.all([
         launch('api', { [variable]: network.url }),

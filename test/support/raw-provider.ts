@@ -42,6 +42,11 @@ const MODES: Record<string, Mode> = {
   /** `fail:503:2`: the first two calls about a question get 503, the third its answer. */
   fail: (exchange, status, times) =>
     exchange.callsAboutTheSame <= Number(times) ? exchange.fail(Number(status)) : exchange.answer(),
+  /** `echo-error:500:1`: the first call fails with a message that quotes all that it was sent, key included. */
+  'echo-error': (exchange, status, times) =>
+    exchange.callsAboutTheSame <= Number(times ?? Infinity)
+      ? exchange.fail(Number(status), { message: exchange.echo() })
+      : exchange.answer(),
   /** Refuses `stream_options`, as some servers do. */
   strict: (exchange) =>
     'stream_options' in exchange.call.body
@@ -246,6 +251,12 @@ class Exchange {
       .end(JSON.stringify({ error: { message: `Failed with ${status}.`, type: 'error', ...error } }));
   }
 
+  /** What some servers answer to what they do not like: the whole of it. */
+  echo(): string {
+    const { headers, body } = this.call;
+    return `Refused: ${headers.authorization} ${body.messages.map(({ content }) => content).join(' | ')}`;
+  }
+
   page(contentType: string, content: string): void {
     this.response.writeHead(200, { 'content-type': contentType }).end(content);
   }
@@ -267,6 +278,7 @@ const event = (data: unknown): string => `data: ${JSON.stringify(data)}\n\n`;
 const chunk = (delta: Record<string, unknown>, finishReason: string | null = null) => ({
   id: 'chatcmpl-1',
   object: 'chat.completion.chunk',
+  model: 'ok-2026-11-01',
   choices: [{ index: 0, delta, finish_reason: finishReason }],
 });
 

@@ -58,6 +58,7 @@ describe('the settings', () => {
       CORS_ORIGINS: [],
       LOG_LEVEL: 'info',
       DRAIN_TIMEOUT_MS: 20_000,
+      OTEL_TRACES_SAMPLER_ARG: 1,
     });
   });
 
@@ -74,6 +75,7 @@ describe('the settings', () => {
       REDIS_URL: 'rediss://:secret@cache.example.com:6380/1',
       CORS_ORIGINS: 'https://a.example.com, http://localhost:5173,',
       CLERK_AUTHORIZED_PARTIES: 'https://a.example.com',
+      OTEL_EXPORTER_OTLP_HEADERS: 'api-key=a%20b%3D, tenant=one,',
     });
 
     expect(config).toMatchObject({
@@ -85,6 +87,7 @@ describe('the settings', () => {
       CORS_ORIGINS: ['https://a.example.com', 'http://localhost:5173'],
       CLERK_AUTHORIZED_PARTIES: ['https://a.example.com'],
       CLERK_JWT_KEY: PEM,
+      OTEL_EXPORTER_OTLP_HEADERS: { 'api-key': 'a b=', tenant: 'one' },
     });
   });
 
@@ -113,6 +116,10 @@ describe('the settings', () => {
     ['LOG_LEVEL', 'loud', 'must be fatal, error, warn, info, debug, trace or silent, not "loud"'],
     ['CLERK_JWT_KEY', 'pk_test_abc', 'must be the PEM public key of the Clerk instance'],
     ['CORS_ORIGINS', 'https://a.example.com/', 'holds "https://a.example.com/", which is no origin'],
+    ['OTEL_EXPORTER_OTLP_ENDPOINT', 'collector:4317', 'must be a URL that starts with http:// or https://'],
+    ['OTEL_EXPORTER_OTLP_HEADERS', 'api-key', 'must be pairs such as "api-key=secret,tenant=one"'],
+    ['OTEL_EXPORTER_OTLP_HEADERS', 'api-key=%', 'special characters percent-encoded'],
+    ['OTEL_TRACES_SAMPLER_ARG', '2', 'must be at most 1, not "2"'],
     ['TRUST_PROXY', 'true', 'must be the number of proxies in front'],
     ['TRUST_PROXY', '10.0.0.1,proxy', 'must be the number of proxies in front'],
     ['TRUST_PROXY', '10.0.0.0/33', 'must be the number of proxies in front'],
@@ -142,7 +149,7 @@ describe('the settings', () => {
   });
 
   it('are named without the value of a secret', () => {
-    const secrets = SETTINGS.filter((name) => /KEY|PASSWORD|_URL/.test(name));
+    const secrets = SETTINGS.filter((name) => /KEY|PASSWORD|_URL|ENDPOINT|HEADERS/.test(name));
     const env = Object.fromEntries(secrets.map((name) => [name, `canary:// of ${name}`]));
 
     const problems = problemsOf(env);
