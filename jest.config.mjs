@@ -65,6 +65,7 @@ const common = {
           parser: { syntax: 'typescript', decorators: true },
           transform: { legacyDecorator: true, decoratorMetadata: true },
           target: 'es2024',
+          experimental: { keepImportAttributes: true }, // of JSON
         },
         module: { type: 'es6' },
       },
@@ -77,6 +78,7 @@ const onServices = {
   ...common,
   globalSetup: '<rootDir>/test/support/global-setup.mjs',
   globalTeardown: '<rootDir>/test/support/global-teardown.mjs',
+  setupFilesAfterEnv: ['<rootDir>/test/support/check-contract.ts'],
 };
 const endToEnd = (backend) => ({
   ...onServices,

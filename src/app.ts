@@ -21,7 +21,7 @@ import { assignRequestId, LoggingModule } from './logging/logging.module.js';
 import { ReplyLifecycle } from './messages/reply-lifecycle.js';
 import { type GenerateJob, ReplyQueue } from './messages/reply-queue.js';
 import { MetricsModule } from './metrics/metrics.module.js';
-import { setUpOpenApi } from './openapi.js';
+import { setUpOpenApi } from './openapi/docs-page.js';
 import { BULL_BOARD_PATH, createQueueBoard } from './queue/bull-board.js';
 import { QueueModule } from './queue/queue.module.js';
 import { traceRequest } from './tracing/request-span.js';

@@ -19,15 +19,24 @@ export class ChatSessionDto {
   id!: string;
   @ApiProperty({ format: 'uuid' })
   chatbotId!: string;
-  @ApiProperty({ example: 'Bakery assistant' })
+  @ApiProperty({ description: 'The chatbot’s name as it is now.' })
   chatbotName!: string;
-  @ApiProperty({ type: GuestDto, nullable: true })
+  @ApiProperty({
+    type: GuestDto,
+    nullable: true,
+    description: 'Null for a session that was opened without a guest.',
+  })
   guest!: GuestDto | null;
   @ApiProperty({ format: 'date-time' })
   createdAt!: string;
-  @ApiProperty({ type: String, format: 'date-time', nullable: true })
+  @ApiProperty({
+    type: String,
+    format: 'date-time',
+    nullable: true,
+    description: 'Null as long as nothing was said.',
+  })
   lastMessageAt!: string | null;
-  @ApiProperty({ example: 3 })
+  @ApiProperty({ type: 'integer', minimum: 0 })
   messageCount!: number;
 }
 

@@ -3,7 +3,7 @@ import { ApiOkResponse, ApiOperation, ApiTags } from '@nestjs/swagger';
 import { Access } from '../auth/access.js';
 import { Caller, Owner, type Principal } from '../auth/principal.js';
 import { ApiIdParam, IdParam } from '../common/id-param.js';
-import { ApiPage } from '../common/page-api.js';
+import { ApiPage, PAGE_PROBLEMS } from '../common/page-api.js';
 import { type Page, PageQuery, type PageRequest } from '../common/page.js';
 import { ApiProblems } from '../common/problem-api.js';
 import { ChatSessionDto } from './chat-session.dto.js';
@@ -20,9 +20,9 @@ export class ChatSessionsController {
     summary: 'List a chatbot’s sessions, most recently active first',
     operationId: 'listSessions',
   })
-  @ApiIdParam()
+  @ApiIdParam('chatbot')
   @ApiPage(ChatSessionDto, 'A page of sessions.')
-  @ApiProblems(400, 401, 404)
+  @ApiProblems('unauthorized', 'not_found', ...PAGE_PROBLEMS)
   list(
     @Owner() owner: string,
     @IdParam() id: string,
@@ -34,9 +34,9 @@ export class ChatSessionsController {
   @Get('sessions/:id')
   @Access('owner', 'guest')
   @ApiOperation({ summary: 'Read a session', operationId: 'getSession' })
-  @ApiIdParam()
-  @ApiOkResponse({ type: ChatSessionDto })
-  @ApiProblems(401, 404)
+  @ApiIdParam('session')
+  @ApiOkResponse({ type: ChatSessionDto, description: 'The session.' })
+  @ApiProblems('unauthorized', 'not_found')
   get(@Caller() caller: Principal, @IdParam() id: string): Promise<ChatSessionDto> {
     return this.sessions.get(caller, id);
   }

@@ -6,18 +6,17 @@ import type { ChatbotCharacteristic } from './chatbot-characteristic.entity.js';
 export const MAX_CHARACTERISTICS = 200;
 const MAX_CHARACTERISTIC_LENGTH = 8_000;
 const GREETING_DESCRIPTION =
-  'What the chatbot says first; {name} stands for the guest’s name, and for nothing where none was given.';
+  'What the chatbot says first; `{name}` in it stands for the guest’s name, and for nothing where none was given.';
 const MODEL_DESCRIPTION =
   'The model that speaks for this chatbot; null: the one that the server is configured with.';
 
 export class CreateChatbotDto {
-  @Text({ maxLength: 255, isTrimmed: true, example: 'Bakery assistant' })
+  @Text({ maxLength: 255, isTrimmed: true })
   name!: string;
   @Text({
     maxLength: 2_000,
     presence: 'clearable',
     description: GREETING_DESCRIPTION,
-    example: 'Hello {name}, what can I do for you?',
   })
   greeting?: string | null;
   @Text({ maxLength: 255, isTrimmed: true, presence: 'clearable', description: MODEL_DESCRIPTION })
@@ -26,13 +25,12 @@ export class CreateChatbotDto {
     maxItems: MAX_CHARACTERISTICS,
     maxLength: MAX_CHARACTERISTIC_LENGTH,
     description: 'What the chatbot knows and how it behaves.',
-    example: ['We are open from 7 to 18 o’clock, Monday to Saturday.', 'Speak in a friendly tone.'],
   })
   characteristics?: string[];
 }
 
 export class UpdateChatbotDto {
-  @Text({ maxLength: 255, isTrimmed: true, presence: 'optional', example: 'Bakery assistant' })
+  @Text({ maxLength: 255, isTrimmed: true, presence: 'optional' })
   name?: string;
   @Text({ maxLength: 2_000, presence: 'clearable', description: GREETING_DESCRIPTION })
   greeting?: string | null;
@@ -45,7 +43,6 @@ export class CharacteristicContentDto {
   @Text({
     maxLength: MAX_CHARACTERISTIC_LENGTH,
     description: 'Kept exactly as sent.',
-    example: 'We are open from 7 to 18 o’clock, Monday to Saturday.',
   })
   content!: string;
 }
@@ -65,19 +62,19 @@ export class ChatbotCharacteristicDto {
 export class ChatbotSummaryDto {
   @ApiProperty({ format: 'uuid' })
   id!: string;
-  @ApiProperty({ example: 'user_2RfWKJREkjKbHZy0Wqa5qrHeAnb' })
+  @ApiProperty({ description: 'Its owner: the `sub` of the token that created it.' })
   clerkUserId!: string;
-  @ApiProperty({ example: 'Bakery assistant' })
+  @ApiProperty()
   name!: string;
-  @ApiProperty({ type: String, nullable: true })
+  @ApiProperty({ type: String, nullable: true, description: GREETING_DESCRIPTION })
   greeting!: string | null;
-  @ApiProperty({ type: String, nullable: true })
+  @ApiProperty({ type: String, nullable: true, description: MODEL_DESCRIPTION })
   model!: string | null;
   @ApiProperty({ format: 'date-time' })
   createdAt!: string;
   @ApiProperty({ format: 'date-time' })
   updatedAt!: string;
-  @ApiProperty({ example: 2 })
+  @ApiProperty({ type: 'integer', minimum: 0, maximum: MAX_CHARACTERISTICS })
   characteristicCount!: number;
 }
 
@@ -90,9 +87,9 @@ export class ChatbotDto extends ChatbotSummaryDto {
 export class PublicChatbotDto {
   @ApiProperty({ format: 'uuid' })
   id!: string;
-  @ApiProperty({ example: 'Bakery assistant' })
+  @ApiProperty()
   name!: string;
-  @ApiProperty({ type: String, nullable: true })
+  @ApiProperty({ type: String, nullable: true, description: GREETING_DESCRIPTION })
   greeting!: string | null;
 }
 

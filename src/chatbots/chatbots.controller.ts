@@ -10,11 +10,12 @@ import type { Response } from 'express';
 import { Access } from '../auth/access.js';
 import { Owner } from '../auth/principal.js';
 import { ApiIdParam, IdParam } from '../common/id-param.js';
-import { ApiPage } from '../common/page-api.js';
+import { locationHeader } from '../common/location-header.js';
+import { ApiPage, PAGE_PROBLEMS } from '../common/page-api.js';
 import { type Page, PageQuery, type PageRequest } from '../common/page.js';
 import { ApiProblems, BODY_PROBLEMS } from '../common/problem-api.js';
 import { Idempotent, type IdempotentRequest, markReplay } from '../limits/idempotency.js';
-import { ApiIdempotent } from '../limits/idempotency-api.js';
+import { ApiIdempotent, IDEMPOTENCY_PROBLEMS, replayedHeader } from '../limits/idempotency-api.js';
 import {
   CharacteristicContentDto,
   ChatbotCharacteristicDto,
@@ -36,10 +37,11 @@ export class ChatbotsController {
   @ApiOperation({ summary: 'Create a chatbot', operationId: 'createChatbot' })
   @ApiCreatedResponse({
     type: ChatbotDto,
-    headers: { Location: { description: 'The path of the chatbot.', schema: { type: 'string' } } },
+    description: 'The chatbot, made now or by the first request with this idempotency key.',
+    headers: { ...locationHeader('The path of the chatbot.'), ...replayedHeader },
   })
   @ApiIdempotent()
-  @ApiProblems(401, 404, 409, 422, ...BODY_PROBLEMS)
+  @ApiProblems('unauthorized', 'not_found', ...BODY_PROBLEMS, ...IDEMPOTENCY_PROBLEMS)
   async create(
     @Owner() owner: string,
     @Body() body: CreateChatbotDto,
@@ -56,7 +58,7 @@ export class ChatbotsController {
   @Access('owner')
   @ApiOperation({ summary: 'List your chatbots, newest first', operationId: 'listChatbots' })
   @ApiPage(ChatbotSummaryDto, 'A page of chatbots, without their characteristics.')
-  @ApiProblems(400, 401)
+  @ApiProblems('unauthorized', ...PAGE_PROBLEMS)
   list(@Owner() owner: string, @PageQuery() page: PageRequest): Promise<Page<ChatbotSummaryDto>> {
     return this.chatbots.list(owner, page);
   }
@@ -64,9 +66,9 @@ export class ChatbotsController {
   @Get(':id')
   @Access('owner')
   @ApiOperation({ summary: 'Read a chatbot', operationId: 'getChatbot' })
-  @ApiIdParam()
-  @ApiOkResponse({ type: ChatbotDto })
-  @ApiProblems(401, 404)
+  @ApiIdParam('chatbot')
+  @ApiOkResponse({ type: ChatbotDto, description: 'The chatbot, with its characteristics.' })
+  @ApiProblems('unauthorized', 'not_found')
   get(@Owner() owner: string, @IdParam() id: string): Promise<ChatbotDto> {
     return this.chatbots.get(owner, id);
   }
@@ -78,9 +80,9 @@ export class ChatbotsController {
     description: 'What is left out stays; null or a blank clears the greeting and the model.',
     operationId: 'updateChatbot',
   })
-  @ApiIdParam()
-  @ApiOkResponse({ type: ChatbotDto })
-  @ApiProblems(401, 404, ...BODY_PROBLEMS)
+  @ApiIdParam('chatbot')
+  @ApiOkResponse({ type: ChatbotDto, description: 'The chatbot as it is now.' })
+  @ApiProblems('unauthorized', 'not_found', ...BODY_PROBLEMS)
   update(@Owner() owner: string, @IdParam() id: string, @Body() body: UpdateChatbotDto): Promise<ChatbotDto> {
     return this.chatbots.update(owner, id, body);
   }
@@ -88,9 +90,9 @@ export class ChatbotsController {
   @Get(':id/public')
   @Access('public')
   @ApiOperation({ summary: 'The public face of a chatbot', operationId: 'getPublicChatbot' })
-  @ApiIdParam()
-  @ApiOkResponse({ type: PublicChatbotDto })
-  @ApiProblems(404)
+  @ApiIdParam('chatbot')
+  @ApiOkResponse({ type: PublicChatbotDto, description: 'Name and greeting, nothing else.' })
+  @ApiProblems('not_found')
   getPublic(@IdParam() id: string): Promise<PublicChatbotDto> {
     return this.chatbots.getPublic(id);
   }
@@ -98,9 +100,9 @@ export class ChatbotsController {
   @Post(':id/characteristics')
   @Access('owner')
   @ApiOperation({ summary: 'Add a characteristic', operationId: 'createCharacteristic' })
-  @ApiIdParam()
-  @ApiCreatedResponse({ type: ChatbotCharacteristicDto })
-  @ApiProblems(401, 404, 409, ...BODY_PROBLEMS)
+  @ApiIdParam('chatbot')
+  @ApiCreatedResponse({ type: ChatbotCharacteristicDto, description: 'The characteristic.' })
+  @ApiProblems('unauthorized', 'not_found', 'limit_reached', ...BODY_PROBLEMS)
   addCharacteristic(
     @Owner() owner: string,
     @IdParam() id: string,
@@ -112,9 +114,9 @@ export class ChatbotsController {
   @Get(':id/characteristics')
   @Access('owner')
   @ApiOperation({ summary: 'List the characteristics, oldest first', operationId: 'listCharacteristics' })
-  @ApiIdParam()
+  @ApiIdParam('chatbot')
   @ApiPage(ChatbotCharacteristicDto, 'A page of characteristics.')
-  @ApiProblems(400, 401, 404)
+  @ApiProblems('unauthorized', 'not_found', ...PAGE_PROBLEMS)
   listCharacteristics(
     @Owner() owner: string,
     @IdParam() id: string,
@@ -126,10 +128,10 @@ export class ChatbotsController {
   @Patch(':id/characteristics/:characteristicId')
   @Access('owner')
   @ApiOperation({ summary: 'Change a characteristic', operationId: 'updateCharacteristic' })
-  @ApiIdParam()
-  @ApiIdParam('characteristicId')
-  @ApiOkResponse({ type: ChatbotCharacteristicDto })
-  @ApiProblems(401, 404, ...BODY_PROBLEMS)
+  @ApiIdParam('chatbot')
+  @ApiIdParam('characteristic', 'characteristicId')
+  @ApiOkResponse({ type: ChatbotCharacteristicDto, description: 'The characteristic as it is now.' })
+  @ApiProblems('unauthorized', 'not_found', ...BODY_PROBLEMS)
   updateCharacteristic(
     @Owner() owner: string,
     @IdParam() id: string,
@@ -143,10 +145,10 @@ export class ChatbotsController {
   @Access('owner')
   @HttpCode(204)
   @ApiOperation({ summary: 'Delete a characteristic', operationId: 'deleteCharacteristic' })
-  @ApiIdParam()
-  @ApiIdParam('characteristicId')
-  @ApiNoContentResponse()
-  @ApiProblems(401, 404)
+  @ApiIdParam('chatbot')
+  @ApiIdParam('characteristic', 'characteristicId')
+  @ApiNoContentResponse({ description: 'It is gone.' })
+  @ApiProblems('unauthorized', 'not_found', ...BODY_PROBLEMS)
   deleteCharacteristic(
     @Owner() owner: string,
     @IdParam() id: string,

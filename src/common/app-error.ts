@@ -1,7 +1,7 @@
 import type { PartHealth } from './readiness.js';
 
 /** What a client may be told went wrong. The codes are part of the contract: stable, and listed in OpenAPI. */
-const PROBLEMS = {
+export const PROBLEMS = {
   invalid_request: { status: 400, title: 'The request is not valid' },
   malformed_json: { status: 400, title: 'The body is not valid JSON' },
   invalid_cursor: { status: 400, title: 'The cursor does not belong to this list' },

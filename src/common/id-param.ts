@@ -17,5 +17,7 @@ class IdPipe implements PipeTransform<string, string> {
 export const IdParam = (name = 'id'): ParameterDecorator => Param(name, IdPipe);
 
 /** Documents it; on the method, since OpenAPI wants it there. */
-export const ApiIdParam = (name = 'id', description = 'A UUID.') =>
-  applyDecorators(ApiParam({ name, description, schema: { type: 'string', format: 'uuid' } }));
+export const ApiIdParam = (thing: string, name = 'id') =>
+  applyDecorators(
+    ApiParam({ name, description: `The id of the ${thing}.`, schema: { type: 'string', format: 'uuid' } }),
+  );

@@ -6,9 +6,9 @@ import { isDatabaseUnavailable } from './database-errors.js';
 import type { PartHealth } from './readiness.js';
 
 export class FieldErrorDto {
-  @ApiProperty({ description: 'JSON pointer into the body, or the name of the parameter.', example: '/name' })
+  @ApiProperty({ description: 'JSON pointer into the body, or the name of the parameter or header.' })
   pointer!: string;
-  @ApiProperty({ example: 'must be 1 to 255 characters long' })
+  @ApiProperty()
   message!: string;
 }
 
@@ -23,19 +23,29 @@ export class PartHealthDto {
 
 /** RFC 9457 problem document: the body of every error. */
 export class ProblemDto {
-  @ApiProperty({ example: 'about:blank' })
+  @ApiProperty({
+    enum: ['about:blank'],
+    description: 'The title says all that there is to know of the type.',
+  })
   type!: string;
-  @ApiProperty({ example: 'The request is not valid' })
+  @ApiProperty({ description: 'What went wrong, in general: one sentence per code, for people.' })
   title!: string;
-  @ApiProperty({ example: 400 })
+  @ApiProperty({ type: 'integer', description: 'The HTTP status of this response.' })
   status!: number;
-  @ApiProperty({ example: 'The body has 1 problem.' })
+  @ApiProperty({ description: 'What went wrong this time, for people.' })
   detail!: string;
-  @ApiProperty({ enum: PROBLEM_CODES, description: 'Stable; made for programs.' })
+  @ApiProperty({
+    enum: PROBLEM_CODES,
+    description: 'What went wrong, for programs: stable, and the field to branch on.',
+  })
   code!: ProblemCode;
   @ApiProperty({ description: 'The X-Request-Id of this response.' })
   requestId!: string;
-  @ApiProperty({ type: [FieldErrorDto], required: false, description: 'Only for validation errors.' })
+  @ApiProperty({
+    type: [FieldErrorDto],
+    required: false,
+    description: 'Only for validation errors: each thing that is wrong.',
+  })
   errors?: FieldError[];
   @ApiProperty({
     type: [PartHealthDto],

@@ -16,6 +16,9 @@ export function codePoints(text: string): number {
   return count;
 }
 
+/** For JSON Schema: what {@link isBlank} is not. */
+const NOT_BLANK = '\\S';
+
 export const isBlank = (text: string): boolean => text.trim() === '';
 
 export interface TextOptions {
@@ -25,7 +28,6 @@ export interface TextOptions {
   /** `clearable`: null or a blank clears it. `optional`: may be left out. */
   presence?: 'required' | 'optional' | 'clearable';
   description?: string;
-  example?: string;
   format?: string;
 }
 
@@ -58,10 +60,10 @@ export function Text(options: TextOptions): PropertyDecorator {
     type: String,
     minLength: presence === 'clearable' ? 0 : 1,
     maxLength,
+    ...(presence !== 'clearable' && { pattern: NOT_BLANK }),
     required: presence === 'required',
     ...(presence === 'clearable' && { nullable: true }),
     ...(options.description && { description: options.description }),
-    ...(options.example !== undefined && { example: options.example }),
     ...(options.format && { format: options.format }),
   };
   return applyDecorators(
@@ -84,17 +86,15 @@ export function TextList(options: {
   maxItems: number;
   maxLength: number;
   description: string;
-  example: string[];
 }): PropertyDecorator {
-  const { maxItems, maxLength, description, example } = options;
+  const { maxItems, maxLength, description } = options;
   return applyDecorators(
     ApiProperty({
       type: 'array',
-      items: { type: 'string', minLength: 1, maxLength },
+      items: { type: 'string', minLength: 1, maxLength, pattern: NOT_BLANK },
       maxItems,
       required: false,
       description,
-      example,
     }),
     ValidateIf((_, value: unknown) => value !== undefined),
     IsArray({ message: 'must be a list of strings' }),

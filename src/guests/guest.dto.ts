@@ -5,14 +5,13 @@ import { isoTime, type TimeText } from '../database/database.js';
 
 /** What a guest may tell of itself when a session opens; a blank counts as not told. */
 export class GuestInputDto {
-  @Text({ maxLength: 255, isTrimmed: true, presence: 'clearable', example: 'Ada' })
+  @Text({ maxLength: 255, isTrimmed: true, presence: 'clearable' })
   name?: string | null;
   @Text({
     maxLength: 255,
     isTrimmed: true,
     presence: 'clearable',
     format: 'email',
-    example: 'ada@example.com',
   })
   @ValidateIf((_, value: unknown) => value !== undefined && value !== null)
   @IsEmail({}, { message: 'must be an e-mail address' })
@@ -22,9 +21,9 @@ export class GuestInputDto {
 export class GuestDto {
   @ApiProperty({ format: 'uuid' })
   id!: string;
-  @ApiProperty({ type: String, nullable: true, example: 'Ada' })
+  @ApiProperty({ type: String, nullable: true })
   name!: string | null;
-  @ApiProperty({ type: String, nullable: true, example: 'ada@example.com' })
+  @ApiProperty({ type: String, nullable: true })
   email!: string | null;
   @ApiProperty({ format: 'date-time' })
   createdAt!: string;

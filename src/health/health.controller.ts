@@ -34,7 +34,7 @@ export class HealthController {
   @Get('live')
   @Access('public')
   @ApiOperation({ summary: 'Whether the process runs', operationId: 'getLiveness' })
-  @ApiOkResponse({ type: HealthDto })
+  @ApiOkResponse({ type: HealthDto, description: 'It runs.' })
   live(): HealthDto {
     return { status: 'ok' };
   }
@@ -49,7 +49,7 @@ export class HealthController {
   })
   @ApiSecurity({})
   @ApiSecurity('operator')
-  @ApiOkResponse({ type: ReadinessDto })
+  @ApiOkResponse({ type: ReadinessDto, description: 'It is ready.' })
   @ApiProblems()
   async ready(@Req() { headers }: Request): Promise<ReadinessDto> {
     if (this.shutdown.signal.aborted) throw new AppError('service_unavailable', 'The process is stopping.');

@@ -3,7 +3,7 @@ import { ApiNoContentResponse, ApiOperation, ApiTags } from '@nestjs/swagger';
 import { Access } from '../auth/access.js';
 import { Owner } from '../auth/principal.js';
 import { ApiIdParam, IdParam } from '../common/id-param.js';
-import { ApiProblems } from '../common/problem-api.js';
+import { ApiProblems, BODY_PROBLEMS } from '../common/problem-api.js';
 import { ErasureService } from './erasure.service.js';
 
 /** Every deletion that takes conversations with it. */
@@ -16,9 +16,9 @@ export class ErasureController {
   @HttpCode(204)
   @ApiTags('Chatbots')
   @ApiOperation({ summary: 'Delete a chatbot and all that hangs below it', operationId: 'deleteChatbot' })
-  @ApiIdParam()
-  @ApiNoContentResponse()
-  @ApiProblems(401, 404)
+  @ApiIdParam('chatbot')
+  @ApiNoContentResponse({ description: 'It is gone.' })
+  @ApiProblems('unauthorized', 'not_found', ...BODY_PROBLEMS)
   deleteChatbot(@Owner() owner: string, @IdParam() id: string): Promise<void> {
     return this.erasure.deleteChatbot(owner, id);
   }
@@ -33,9 +33,9 @@ export class ErasureController {
       'Its messages, replies, jobs and events go; its tokens end; its guest goes with the last session.',
     operationId: 'deleteSession',
   })
-  @ApiIdParam()
-  @ApiNoContentResponse()
-  @ApiProblems(401, 404)
+  @ApiIdParam('session')
+  @ApiNoContentResponse({ description: 'It is gone.' })
+  @ApiProblems('unauthorized', 'not_found', ...BODY_PROBLEMS)
   deleteSession(@Owner() owner: string, @IdParam() id: string): Promise<void> {
     return this.erasure.deleteSession(owner, id);
   }
@@ -45,9 +45,9 @@ export class ErasureController {
   @HttpCode(204)
   @ApiTags('Guests')
   @ApiOperation({ summary: 'Erase a guest and its sessions', operationId: 'deleteGuest' })
-  @ApiIdParam()
-  @ApiNoContentResponse()
-  @ApiProblems(401, 404)
+  @ApiIdParam('guest')
+  @ApiNoContentResponse({ description: 'It is gone.' })
+  @ApiProblems('unauthorized', 'not_found', ...BODY_PROBLEMS)
   deleteGuest(@Owner() owner: string, @IdParam() id: string): Promise<void> {
     return this.erasure.deleteGuest(owner, id);
   }

@@ -3,7 +3,9 @@ export const EVENT_CURSOR_HEADER = 'X-Event-Cursor';
 /** Its documentation, for the responses that carry it. */
 export const eventCursorHeader = {
   [EVENT_CURSOR_HEADER]: {
-    description: 'Follow the session’s events from here to see all that follows this request.',
+    description:
+      'Where the session’s event stream stood before this request took effect. Opened with `?after=` this cursor, the stream shows the events of this request and all that follow.',
+    required: true,
     schema: { type: 'string' as const },
   },
 };

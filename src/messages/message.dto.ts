@@ -8,7 +8,7 @@ import { MessageSender } from './message.entity.js';
 export const MAX_MESSAGE_LENGTH = 8_000;
 
 export class CreateMessageDto {
-  @Text({ maxLength: MAX_MESSAGE_LENGTH, description: 'Kept exactly as sent.', example: 'When do you open?' })
+  @Text({ maxLength: MAX_MESSAGE_LENGTH, description: 'Kept exactly as sent.' })
   content!: string;
 }
 
@@ -17,11 +17,15 @@ export class MessageDto {
   id!: string;
   @ApiProperty({ format: 'uuid' })
   chatSessionId!: string;
-  @ApiProperty({ description: 'Numbers the messages of a session 1, 2, 3… Order by it.', example: 2 })
+  @ApiProperty({
+    type: 'integer',
+    minimum: 1,
+    description: 'Numbers the messages of a session 1, 2, 3… Order by it.',
+  })
   sequence!: number;
   @ApiProperty({ enum: MessageSender, enumName: 'MessageSender' })
   sender!: MessageSender;
-  @ApiProperty({ example: 'When do you open?' })
+  @ApiProperty()
   content!: string;
   @ApiProperty({
     type: String,

@@ -5,11 +5,12 @@ import { Access } from '../auth/access.js';
 import { Caller, type Principal } from '../auth/principal.js';
 import { AppError } from '../common/app-error.js';
 import { ApiIdParam, IdParam } from '../common/id-param.js';
-import { ApiProblems } from '../common/problem-api.js';
+import { locationHeader } from '../common/location-header.js';
+import { ApiProblems, BODY_PROBLEMS } from '../common/problem-api.js';
 import { markIds } from '../common/request-ids.js';
 import { clientGone } from '../common/client-gone.js';
 import { Idempotent, type IdempotentRequest, markReplay } from '../limits/idempotency.js';
-import { ApiIdempotent } from '../limits/idempotency-api.js';
+import { ApiIdempotent, IDEMPOTENCY_PROBLEMS, replayedHeader } from '../limits/idempotency-api.js';
 import { EVENT_CURSOR_HEADER, eventCursorHeader } from './event-cursor-header.js';
 import { RepliesService, MAX_WAIT_SECONDS } from './replies.service.js';
 import { ReplyDto } from './reply.dto.js';
@@ -26,15 +27,15 @@ export class RepliesController {
     description: 'With `wait`, answers when the reply is final, or after that many seconds.',
     operationId: 'getReply',
   })
-  @ApiIdParam()
+  @ApiIdParam('reply')
   @ApiQuery({
     name: 'wait',
     required: false,
-    description: 'Seconds.',
+    description: 'Longest time to wait for its end, in seconds.',
     schema: { type: 'integer', minimum: 0, maximum: MAX_WAIT_SECONDS, default: 0 },
   })
-  @ApiOkResponse({ type: ReplyDto })
-  @ApiProblems(400, 401, 404)
+  @ApiOkResponse({ type: ReplyDto, description: 'The reply as it is now.' })
+  @ApiProblems('invalid_request', 'unauthorized', 'not_found')
   async get(
     @Caller() caller: Principal,
     @IdParam() id: string,
@@ -53,9 +54,9 @@ export class RepliesController {
       'The call of the model is aborted; the text shown so far becomes the AI message; there is none if nothing was shown. The answer is the final reply. On a final reply it changes nothing.',
     operationId: 'cancelReply',
   })
-  @ApiIdParam()
-  @ApiOkResponse({ type: ReplyDto })
-  @ApiProblems(401, 404)
+  @ApiIdParam('reply')
+  @ApiOkResponse({ type: ReplyDto, description: 'The reply, final by now.' })
+  @ApiProblems('unauthorized', 'not_found', ...BODY_PROBLEMS)
   cancel(@Caller() caller: Principal, @IdParam() id: string): Promise<ReplyDto> {
     return this.replies.cancel(caller, id);
   }
@@ -69,16 +70,18 @@ export class RepliesController {
       'Makes a new reply for the messages of one that failed or was cancelled, if it is the latest of its session. A cancelled text stays in the history, and is not shown to the model.',
     operationId: 'retryReply',
   })
-  @ApiIdParam()
+  @ApiIdParam('reply')
   @ApiIdempotent()
   @ApiAcceptedResponse({
     type: ReplyDto,
+    description: 'The new reply, stored and queued.',
     headers: {
-      Location: { description: 'The path of the new reply.', schema: { type: 'string' } },
+      ...locationHeader('The path of the new reply.'),
       ...eventCursorHeader,
+      ...replayedHeader,
     },
   })
-  @ApiProblems(400, 401, 404, 409, 422)
+  @ApiProblems('unauthorized', 'not_found', 'reply_not_retryable', ...BODY_PROBLEMS, ...IDEMPOTENCY_PROBLEMS)
   async retry(
     @Caller() caller: Principal,
     @IdParam() id: string,

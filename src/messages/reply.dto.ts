@@ -16,9 +16,9 @@ const ERROR_DETAILS: Record<ReplyErrorCode, string> = {
 };
 
 export class ReplyUsageDto {
-  @ApiProperty({ example: 412 })
+  @ApiProperty({ type: 'integer', minimum: 0 })
   inputTokens!: number;
-  @ApiProperty({ example: 57 })
+  @ApiProperty({ type: 'integer', minimum: 0 })
   outputTokens!: number;
   @ApiProperty({ description: 'True where the provider sent no count and it was estimated.' })
   estimated!: boolean;
@@ -27,7 +27,7 @@ export class ReplyUsageDto {
 export class ReplyErrorDto {
   @ApiProperty({ enum: ReplyErrorCode, enumName: 'ReplyErrorCode' })
   code!: ReplyErrorCode;
-  @ApiProperty({ example: ERROR_DETAILS.provider_timeout })
+  @ApiProperty({ description: 'One sentence for people.' })
   detail!: string;
 }
 
@@ -52,28 +52,50 @@ export class ReplyDto {
     description: 'The reply that this one retries.',
   })
   retryOf!: string | null;
-  @ApiProperty({ description: 'Counts the attempts to generate it; never goes down.', example: 1 })
+  @ApiProperty({
+    type: 'integer',
+    minimum: 0,
+    description: 'Counts the attempts to generate it; never goes down.',
+  })
   attempt!: number;
   @ApiProperty({
     type: String,
     nullable: true,
     description: 'The model that spoke, or speaks.',
-    example: 'gpt-5-mini',
   })
   model!: string | null;
-  @ApiProperty({ enum: ReplyFinishReason, enumName: 'ReplyFinishReason', nullable: true })
+  @ApiProperty({
+    enum: ReplyFinishReason,
+    enumName: 'ReplyFinishReason',
+    nullable: true,
+    description: 'Why the text ended; null while there is none.',
+  })
   finishReason!: ReplyFinishReason | null;
-  @ApiProperty({ type: ReplyUsageDto, nullable: true })
+  @ApiProperty({
+    type: ReplyUsageDto,
+    nullable: true,
+    description: 'Null until the end, and where nothing was generated.',
+  })
   usage!: ReplyUsageDto | null;
-  @ApiProperty({ type: ReplyErrorDto, nullable: true })
+  @ApiProperty({ type: ReplyErrorDto, nullable: true, description: 'Only of a failed reply.' })
   error!: ReplyErrorDto | null;
-  @ApiProperty({ format: 'date-time' })
+  @ApiProperty({ format: 'date-time', description: 'When it was queued.' })
   createdAt!: string;
-  @ApiProperty({ type: String, format: 'date-time', nullable: true })
+  @ApiProperty({
+    type: String,
+    format: 'date-time',
+    nullable: true,
+    description: 'When its first attempt began.',
+  })
   startedAt!: string | null;
-  @ApiProperty({ type: String, format: 'date-time', nullable: true })
+  @ApiProperty({
+    type: String,
+    format: 'date-time',
+    nullable: true,
+    description: 'When its first text came.',
+  })
   firstTokenAt!: string | null;
-  @ApiProperty({ type: String, format: 'date-time', nullable: true })
+  @ApiProperty({ type: String, format: 'date-time', nullable: true, description: 'When it became final.' })
   finishedAt!: string | null;
 }
 

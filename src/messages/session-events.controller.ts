@@ -3,9 +3,7 @@ import {
   ApiCreatedResponse,
   ApiExcludeEndpoint,
   ApiHeader,
-  ApiOkResponse,
   ApiOperation,
-  ApiProduces,
   ApiQuery,
   ApiTags,
 } from '@nestjs/swagger';
@@ -13,10 +11,11 @@ import type { Response } from 'express';
 import { Access } from '../auth/access.js';
 import { Caller, type Principal } from '../auth/principal.js';
 import { ApiIdParam, IdParam } from '../common/id-param.js';
-import { ApiProblems } from '../common/problem-api.js';
+import { ApiProblems, BODY_PROBLEMS } from '../common/problem-api.js';
 import { Shutdown } from '../common/shutdown.js';
 import { Metrics } from '../metrics/metrics.js';
 import { EventStreamResponse, RECONNECT_AFTER_MS } from './event-stream-response.js';
+import { ApiEventStream } from './session-event.dto.js';
 import { EventTokenDto } from './opened-session.dto.js';
 import { SESSION_DELETED, SessionEventsService } from './session-events.service.js';
 
@@ -43,9 +42,9 @@ export class SessionEventsController {
       'For a native EventSource, which cannot send headers. Good for reading this session’s events only, for sixty minutes, reconnects included.',
     operationId: 'createEventToken',
   })
-  @ApiIdParam()
-  @ApiCreatedResponse({ type: EventTokenDto })
-  @ApiProblems(401, 404)
+  @ApiIdParam('session')
+  @ApiCreatedResponse({ type: EventTokenDto, description: 'The token.' })
+  @ApiProblems('unauthorized', 'not_found', ...BODY_PROBLEMS)
   createToken(@Caller() caller: Principal, @IdParam() id: string): Promise<EventTokenDto> {
     return this.events.createToken(caller, id);
   }
@@ -64,15 +63,24 @@ export class SessionEventsController {
   @ApiOperation({
     summary: 'Follow the session’s events',
     description:
-      'Server-sent events. Each has an `id`, which is a cursor: sent back as `Last-Event-ID`, or in `after`, the stream continues right after it, whichever process answers. Without one it begins with what happens next. A cursor that cannot be continued from gets one `session.snapshot` first.',
+      'Server-sent events. Each has an `id`, which is a cursor: sent back as `Last-Event-ID`, or in `after`, the stream continues right after it, whichever process answers. Without one it begins with what happens next. A cursor that is too old, unknown or of another session gets one `session.snapshot` first.\n\nThe stream stays open for up to 15 minutes, so **Execute on this page shows its text only when it ends**: press Execute for the `curl` line and add `-N` to it, or use the code of the guide above.',
     operationId: 'followSession',
   })
-  @ApiIdParam()
-  @ApiHeader({ name: 'Last-Event-ID', required: false, description: 'A cursor; wins over `after`.' })
-  @ApiQuery({ name: 'after', required: false, description: 'A cursor.', schema: { type: 'string' } })
-  @ApiProduces('text/event-stream')
-  @ApiOkResponse({ description: 'The stream.', schema: { type: 'string' } })
-  @ApiProblems(401, 404)
+  @ApiIdParam('session')
+  @ApiHeader({
+    name: 'Last-Event-ID',
+    required: false,
+    description: 'The cursor to continue after, as browsers send it when they come back; wins over `after`.',
+    schema: { type: 'string' },
+  })
+  @ApiQuery({
+    name: 'after',
+    required: false,
+    description: 'The cursor to continue after: an `X-Event-Cursor`, or the `id` of an event.',
+    schema: { type: 'string' },
+  })
+  @ApiEventStream()
+  @ApiProblems('unauthorized', 'not_found')
   async follow(
     @Caller() caller: Principal,
     @IdParam() id: string,

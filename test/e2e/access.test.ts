@@ -11,6 +11,7 @@ import { join } from 'node:path';
 import { afterAll, beforeAll, describe, expect, it } from '@jest/globals';
 import { signLocalOwnerToken } from '../../src/auth/owner-tokens.js';
 import type { Json } from '../support/api-client.js';
+import { checkedFetch } from '../support/contract.js';
 import { Stack } from '../support/stack.js';
 
 /** What an owner has, each made anew, since some routes use it up. */
@@ -135,7 +136,7 @@ async function send(
   const rest = [...ids];
   const path = template.replaceAll(/:\w+/g, () => rest.shift() ?? '');
   const { body } = ROUTES[route]!;
-  const response = await fetch(`${stack.apis[0]!.url}${path}${credential.query ?? ''}`, {
+  const response = await checkedFetch(`${stack.apis[0]!.url}${path}${credential.query ?? ''}`, {
     method,
     headers: {
       ...(credential.authorization !== undefined && { authorization: credential.authorization }),

@@ -7,6 +7,7 @@ import { newId } from '../../src/common/columns.js';
 import type { ApiClient, Json, Recorded } from '../support/api-client.js';
 import { answerTo, type RawProvider, startRawProvider } from '../support/raw-provider.js';
 import type { SseRecorder } from '../support/sse-recorder.js';
+import { check } from '../support/contract.js';
 import { Stack } from '../support/stack.js';
 import { waitFor } from '../support/wait.js';
 
@@ -68,6 +69,16 @@ async function rawGet(
     if (isEnough(text)) break;
   }
   outgoing.destroy();
+  const isStream = response.headers['content-type']?.startsWith('text/event-stream') ?? false;
+  check({
+    method,
+    url,
+    requestHeaders: new Headers(headers),
+    requestBody: undefined,
+    status: response.statusCode,
+    headers: new Headers(response.headers),
+    text: isStream ? null : text,
+  });
   return { status: response.statusCode, headers: response.headers, text };
 }
 

@@ -2,6 +2,7 @@ import { afterEach, describe, expect, it } from '@jest/globals';
 import { EventSource } from 'eventsource';
 import type { ApiClient, Json, Recorded } from '../support/api-client.js';
 import { type Balancer, startBalancer } from '../support/balancer.js';
+import { checkedFetch, checkEvent } from '../support/contract.js';
 import { answerTo, type RawProvider, startRawProvider } from '../support/raw-provider.js';
 import { textOf } from '../support/sse-recorder.js';
 import { Stack, type StackOptions } from '../support/stack.js';
@@ -67,7 +68,7 @@ function browse(url: string, token?: string): Browser {
     fetch: (input, init) => {
       browser.connections++;
       const headers = { ...init.headers, ...(token !== undefined && { Authorization: `Bearer ${token}` }) };
-      return fetch(input, { ...init, headers });
+      return checkedFetch(input, { ...init, headers });
     },
   });
   close.push(() => source.close());
@@ -81,7 +82,9 @@ function browse(url: string, token?: string): Browser {
     'session.snapshot',
   ]) {
     source.addEventListener(event, ({ lastEventId, data }) => {
-      browser.events.push({ id: lastEventId, event, data: JSON.parse(data) });
+      const recorded = { id: lastEventId, event, data: JSON.parse(data) };
+      checkEvent(recorded);
+      browser.events.push(recorded);
     });
   }
   return browser;

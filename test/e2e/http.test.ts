@@ -6,6 +6,7 @@ import { join, resolve } from 'node:path';
 import { afterAll, beforeAll, describe, expect, it } from '@jest/globals';
 import { signLocalOwnerToken } from '../../src/auth/owner-tokens.js';
 import { ApiClient, type Json } from '../support/api-client.js';
+import { checkedFetch } from '../support/contract.js';
 import { createTestDatabase, type TestDatabase } from '../support/database.js';
 import { Stack } from '../support/stack.js';
 import { waitFor } from '../support/wait.js';
@@ -26,7 +27,7 @@ beforeAll(async () => {
 afterAll(() => stack.stop());
 
 const headersOf = async (path: string, init: RequestInit = {}): Promise<Headers> => {
-  const response = await fetch(url + path, init);
+  const response = await checkedFetch(url + path, init);
   await response.text();
   return response.headers;
 };
@@ -87,7 +88,7 @@ describe('a page from another origin', () => {
   });
 
   it('may send what it needs: a preflight allows the methods and the headers', async () => {
-    const response = await fetch(`${url}/v1/chatbots`, {
+    const response = await checkedFetch(`${url}/v1/chatbots`, {
       method: 'OPTIONS',
       headers: {
         origin: GOOD,
@@ -121,7 +122,7 @@ describe('a page from another origin', () => {
 
   it('may follow events, and read errors, like anything else', async () => {
     const { session, token } = await stack.client().openSession((await stack.owner().createChatbot()).id);
-    const response = await fetch(`${url}/v1/sessions/${session.id}/events`, {
+    const response = await checkedFetch(`${url}/v1/sessions/${session.id}/events`, {
       headers: { origin: GOOD, authorization: `Bearer ${token}` },
     });
 
@@ -135,7 +136,7 @@ describe('a page from another origin', () => {
   it('may read nothing where no origins are configured', async () => {
     const closed = await stack.addApi({ CORS_ORIGINS: '' });
 
-    const response = await fetch(`${closed.url}/v1/chatbots`, { headers: { origin: GOOD } });
+    const response = await checkedFetch(`${closed.url}/v1/chatbots`, { headers: { origin: GOOD } });
 
     expect(response.headers.get('access-control-allow-origin')).toBeNull();
   });
@@ -174,7 +175,7 @@ describe('every answer of the API', () => {
   it('holds no stack trace, SQL or path where something cannot be found', async () => {
     for (const path of ['/v1/nothing', '/v1/%zz', '/v1/chatbots/%00', "/v1/chatbots?cursor='", '/%']) {
       const text = await (
-        await fetch(url + path, { headers: { authorization: `Bearer ${stack.ownerToken()}` } })
+        await checkedFetch(url + path, { headers: { authorization: `Bearer ${stack.ownerToken()}` } })
       ).text();
 
       expect(text).not.toMatch(/\bat \S+:\d+|node_modules|\bselect\b|\/work\/|\.[jt]s\b/i);
@@ -185,7 +186,7 @@ describe('every answer of the API', () => {
 describe('the OpenAPI document', () => {
   let document: Json;
   beforeAll(async () => {
-    const response = await fetch(`${url}/openapi.json`);
+    const response = await checkedFetch(`${url}/openapi.json`);
     expect(response.status).toBe(200);
     expect(response.headers.get('content-type')).toMatch(/^application\/json/);
     document = await response.json();
@@ -285,7 +286,7 @@ describe('the OpenAPI document', () => {
   });
 
   it('lists the codes that errors have', async () => {
-    const codes: string[] = document.components.schemas.ProblemDto.properties.code.enum;
+    const codes: string[] = document.components.schemas.Problem.properties.code.enum;
 
     expect(codes).toEqual(
       expect.arrayContaining([
@@ -299,7 +300,7 @@ describe('the OpenAPI document', () => {
   });
 
   it('is shown as pages at /docs', async () => {
-    const response = await fetch(`${url}/docs`);
+    const response = await checkedFetch(`${url}/docs`);
 
     expect(response.status).toBe(200);
     expect(response.headers.get('content-type')).toMatch(/^text\/html/);
@@ -400,10 +401,10 @@ describe('the log', () => {
       `%74oken=${events.token}`,
       `x=1&token=${events.token}`,
     ]) {
-      const response = await fetch(`${baseUrl}/v1/sessions/${session.id}/events?${query}`);
+      const response = await checkedFetch(`${baseUrl}/v1/sessions/${session.id}/events?${query}`);
       await response.body?.cancel();
     }
-    await fetch(`${baseUrl}/admin/queues`, {
+    await checkedFetch(`${baseUrl}/admin/queues`, {
       headers: { authorization: `Basic ${Buffer.from('operator:canary-password').toString('base64')}` },
     });
     await owner.delete(`/v1/guests/${session.guest.id}`);

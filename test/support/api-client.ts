@@ -1,3 +1,4 @@
+import { checkedFetch } from './contract.js';
 import { type Recorded, SseRecorder } from './sse-recorder.js';
 
 export interface Answer<T> {
@@ -6,7 +7,7 @@ export interface Answer<T> {
   body: T;
 }
 
-/** Speaks to an api as its clients do. Bodies are `any`-shaped on purpose: the assertions say what is expected. */
+/** Speaks to an api as its clients do; every answer is held against openapi.json. Bodies are `any`-shaped on purpose: the assertions say what is expected. */
 export class ApiClient {
   constructor(
     readonly baseUrl: string,
@@ -25,7 +26,7 @@ export class ApiClient {
     const headers = new Headers(init.headers);
     if (this.token !== undefined && !headers.has('authorization'))
       headers.set('authorization', `Bearer ${this.token}`);
-    const send = (): Promise<Response> => fetch(this.baseUrl + path, { ...init, method, headers });
+    const send = (): Promise<Response> => checkedFetch(this.baseUrl + path, { ...init, method, headers });
     // As browsers do: a kept connection that the other side has closed meanwhile is replaced, where that is safe.
     const response = await send().catch((error: unknown) => {
       if (method === 'GET' && isClosedConnection(error)) return send();

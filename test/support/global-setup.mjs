@@ -1,5 +1,6 @@
 import pg from 'pg';
 import { migrate } from '../../dist/src/database/migrate.js';
+import { beginSeen } from './seen.mjs';
 import { startRedis, startTemporaryPostgres } from './services.mjs';
 
 /** What a developer's shell has set must not reach the processes under test. */
@@ -46,6 +47,7 @@ export default async function globalSetup(_globalConfig, projectConfig) {
     process.env.ASSISTLY_TEST_REDIS_URL = redis.url;
   }
   for (const name of FOREIGN) delete process.env[name];
+  beginSeen();
 }
 
 /**

@@ -1,3 +1,4 @@
+import { checkEvent, checkedFetch } from './contract.js';
 import { waitFor } from './wait.js';
 
 export interface Recorded {
@@ -16,6 +17,8 @@ export class SseRecorder {
   readonly bareIds: string[] = [];
   readonly comments: string[] = [];
   readonly retries: number[] = [];
+  /** Everything, as it came. */
+  text = '';
   /** The last `id:` seen, which a browser would send back. */
   lastEventId = '';
   response: Response | null = null;
@@ -37,7 +40,7 @@ export class SseRecorder {
   }
 
   private async run(url: string, headers: Record<string, string>): Promise<void> {
-    this.response = await fetch(url, {
+    this.response = await checkedFetch(url, {
       headers: { accept: 'text/event-stream', ...headers },
       signal: this.abort.signal,
     });
@@ -45,7 +48,9 @@ export class SseRecorder {
     let buffer = '';
     const decoder = new TextDecoder();
     for await (const chunk of this.response.body) {
-      buffer += decoder.decode(chunk as Uint8Array, { stream: true });
+      const part = decoder.decode(chunk as Uint8Array, { stream: true });
+      this.text += part;
+      buffer += part;
       for (let end = buffer.indexOf('\n\n'); end >= 0; end = buffer.indexOf('\n\n')) {
         this.take(buffer.slice(0, end).split('\n'));
         buffer = buffer.slice(end + 2);
@@ -62,9 +67,11 @@ export class SseRecorder {
     const id = field('id');
     if (id !== undefined) this.lastEventId = id;
     const data = field('data');
-    if (data !== undefined)
-      this.events.push({ id: id ?? '', event: field('event') ?? 'message', data: JSON.parse(data) });
-    else if (id !== undefined) this.bareIds.push(id);
+    if (data !== undefined) {
+      const recorded = { id: id ?? '', event: field('event') ?? 'message', data: JSON.parse(data) };
+      checkEvent(recorded);
+      this.events.push(recorded);
+    } else if (id !== undefined) this.bareIds.push(id);
   }
 
   /** Resolves when the stream has begun: from then on nothing is missed. */

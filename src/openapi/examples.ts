@@ -1,0 +1,25 @@
+import recorded from './examples.json' with { type: 'json' };
+
+/**
+ * One conversation with the real product: what was sent, and what it answered. `npm run openapi:examples` records it
+ * again; a test plays it and holds the answers against these.
+ */
+export interface Examples {
+  /** By operation. */
+  answers: Record<string, AnswerExample>;
+  /** A stream from its beginning, as it comes over the wire. */
+  stream: string;
+  /** The first event of each type. */
+  events: Record<string, { id: string; event: string; data: unknown }>;
+  /** By code; `invalid_parameter` is an `invalid_request` that has no body. */
+  problems: Record<string, { code: string }>;
+}
+
+export interface AnswerExample {
+  request?: unknown;
+  status: number;
+  headers: Record<string, string>;
+  body: unknown;
+}
+
+export const EXAMPLES: Examples = recorded;

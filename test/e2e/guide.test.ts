@@ -1,0 +1,50 @@
+import { execFile } from 'node:child_process';
+import { promisify } from 'node:util';
+import { afterAll, beforeAll, describe, expect, it } from '@jest/globals';
+import { GUIDE } from '../../src/openapi/guide.js';
+import { Stack } from '../support/stack.js';
+
+describe('the guide at /docs', () => {
+  let stack: Stack;
+  beforeAll(async () => {
+    stack = await Stack.start();
+  });
+  afterAll(() => stack.stop());
+
+  it('has a program that goes from a token to a streamed reply, stops one, and asks again', async () => {
+    const pieces = [...GUIDE.matchAll(/^~~~js\n(.*?)^~~~$/gms)].map((match) => match[1]);
+    const program = pieces
+      .join('\n')
+      .replace('http://localhost:3000', stack.apis[0]!.url)
+      .replace('<owner token>', stack.ownerToken());
+
+    const { stdout } = await promisify(execFile)(
+      process.execPath,
+      [
+        '--experimental-eventsource',
+        '--disable-warning=ExperimentalWarning',
+        '--input-type=module',
+        '--eval',
+        program,
+      ],
+      { timeout: 30_000 },
+    );
+
+    const answer = 'We are open from 7 to 18, Monday to Saturday.';
+    const lines = stdout.trimEnd().split('\n');
+    expect(lines.filter((line) => line.startsWith('reply.delta')).length).toBeGreaterThan(1);
+    expect(lines).toContain(`reply.completed ${answer}`);
+    expect(lines).toContain(`completed ${answer}`);
+    expect(lines.slice(-2)).toEqual(['cancelled', 'completed true']);
+  });
+
+  it('names every operation that it links to as the document does', async () => {
+    const { paths } = (await stack.client().get('/openapi.json')).body;
+    const operations = Object.values<Record<string, { tags: string[]; operationId: string }>>(paths)
+      .flatMap((item) => Object.values(item))
+      .map(({ tags, operationId }) => `#/${tags[0]}/${operationId}`);
+    const links = [...GUIDE.matchAll(/\]\((#\/[^)]+)\)/g)].map((match) => match[1]);
+    expect(links.length).toBeGreaterThan(4);
+    expect(operations).toEqual(expect.arrayContaining(links));
+  });
+});
