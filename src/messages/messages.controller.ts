@@ -1,5 +1,12 @@
 import { Body, Controller, Get, HttpCode, Post, Query, Req, Res } from '@nestjs/common';
-import { ApiAcceptedResponse, ApiCreatedResponse, ApiOperation, ApiQuery, ApiTags } from '@nestjs/swagger';
+import {
+  ApiAcceptedResponse,
+  ApiBody,
+  ApiCreatedResponse,
+  ApiOperation,
+  ApiQuery,
+  ApiTags,
+} from '@nestjs/swagger';
 import type { Request, Response } from 'express';
 import { Access } from '../auth/access.js';
 import { Caller, type Principal } from '../auth/principal.js';
@@ -35,6 +42,7 @@ export class MessagesController {
     operationId: 'openSession',
   })
   @ApiIdParam('chatbot')
+  @ApiBody({ type: OpenSessionDto, required: false })
   @ApiCreatedResponse({
     type: OpenedSessionDto,
     description: 'The session, its token, and the greeting.',

@@ -25,7 +25,13 @@ export class ReplyUsageDto {
 }
 
 export class ReplyErrorDto {
-  @ApiProperty({ enum: ReplyErrorCode, enumName: 'ReplyErrorCode' })
+  @ApiProperty({
+    enum: ReplyErrorCode,
+    enumName: 'ReplyErrorCode',
+    description: Object.entries(ERROR_DETAILS)
+      .map(([code, detail]) => `- \`${code}\`: ${detail}`)
+      .join('\n'),
+  })
   code!: ReplyErrorCode;
   @ApiProperty({ description: 'One sentence for people.' })
   detail!: string;
@@ -36,7 +42,12 @@ export class ReplyDto {
   id!: string;
   @ApiProperty({ format: 'uuid' })
   chatSessionId!: string;
-  @ApiProperty({ enum: ReplyStatus, enumName: 'ReplyStatus', description: 'The last three are final.' })
+  @ApiProperty({
+    enum: ReplyStatus,
+    enumName: 'ReplyStatus',
+    description:
+      '`queued` → `in_progress` → `completed`, `failed` or `cancelled`; a queued one may fail or be cancelled, too. The last three are final. One that is tried again after a passing fault stays `in_progress`, and its `attempt` grows.',
+  })
   status!: ReplyStatus;
   @ApiProperty({
     type: String,
@@ -68,7 +79,8 @@ export class ReplyDto {
     enum: ReplyFinishReason,
     enumName: 'ReplyFinishReason',
     nullable: true,
-    description: 'Why the text ended; null while there is none.',
+    description:
+      'Why the text ended: `length` at the longest reply that is allowed, `content_filter` where the model would not go on. Null until then, and where it failed.',
   })
   finishReason!: ReplyFinishReason | null;
   @ApiProperty({

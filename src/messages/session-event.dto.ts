@@ -107,7 +107,8 @@ const EVENT_DATA: Record<EventType, Type> = {
   [EventType.SessionSnapshot]: SessionSnapshotDataDto,
 };
 
-const DESCRIPTIONS: Record<EventType, string> = {
+/** What each type of event tells. */
+export const EVENT_DESCRIPTIONS: Record<EventType, string> = {
   [EventType.MessageCreated]:
     'A user message was posted. AI messages come with their reply, a greeting with its session.',
   [EventType.ReplyQueued]: 'A reply will come. Told once, also when more messages join it.',
@@ -144,7 +145,8 @@ export function sessionEventSchemas(): SchemasObject {
         sessionEventName(type),
         {
           type: 'object',
-          description: DESCRIPTIONS[type],
+          title: sessionEventName(type),
+          description: EVENT_DESCRIPTIONS[type],
           required: ['id', 'event', 'data'],
           properties: {
             id: { type: 'string', description: 'A cursor, opaque: the stream continues right after it.' },

@@ -63,7 +63,7 @@ export class SessionEventsController {
   @ApiOperation({
     summary: 'Follow the session’s events',
     description:
-      'Server-sent events. Each has an `id`, which is a cursor: sent back as `Last-Event-ID`, or in `after`, the stream continues right after it, whichever process answers. Without one it begins with what happens next. A cursor that is too old, unknown or of another session gets one `session.snapshot` first.\n\nThe stream stays open for up to 15 minutes, so **Execute on this page shows its text only when it ends**: press Execute for the `curl` line and add `-N` to it, or use the code of the guide above.',
+      'Server-sent events. Each has an `id`, which is a cursor: sent back as `Last-Event-ID`, or in `after`, the stream continues right after it, whichever process answers. Without one it begins with what happens next. A cursor that is too old, unknown or of another session gets one `session.snapshot` first.\n\nExecute, on this page, leaves the stream when a reply has ended, or after ten seconds, and shows what came until then; `curl -N` shows it as it comes.',
     operationId: 'followSession',
   })
   @ApiIdParam('session')

@@ -19,11 +19,54 @@ const pageHeaders = helmet({
     },
   },
 });
+const documentHeaders = helmet({
+  contentSecurityPolicy: {
+    useDefaults: false,
+    directives: { defaultSrc: ["'none'"], frameAncestors: ["'none'"] },
+  },
+  crossOriginResourcePolicy: { policy: 'cross-origin' }, // for tools in browsers; CORS says whose
+});
+
+/** A request that Swagger UI is about to send. */
+interface PageRequest {
+  url: string;
+  method: string;
+  userFetch?: typeof fetch;
+}
+
+/**
+ * Runs in the page, which gets its text: it may use nothing from here. Swagger UI shows an answer when it has ended,
+ * which a stream of events does not for minutes. So the page leaves it when a reply has ended, or after ten seconds,
+ * and shows what came until then.
+ */
+function leaveStreamsSoon(request: PageRequest): PageRequest {
+  if (request.method !== 'GET' || !/\/events(\?|$)/.test(request.url)) return request;
+  request.userFetch = async (url, init) => {
+    const leaving = new AbortController();
+    setTimeout(() => leaving.abort(), 10_000);
+    const response = await fetch(url, { ...init, signal: leaving.signal });
+    if (!response.ok || !response.body) return response;
+    const decoder = new TextDecoder();
+    let text = '';
+    try {
+      const reader = response.body.getReader();
+      for (let part = await reader.read(); !part.done; part = await reader.read()) {
+        text += decoder.decode(part.value, { stream: true });
+        if (/^event: (reply\.(completed|cancelled|failed)|session\.deleted)\n.*\n\n/m.test(text)) break;
+      }
+    } catch {
+      // The ten seconds are over.
+    }
+    leaving.abort();
+    return new Response(text, { status: response.status, headers: response.headers });
+  };
+  return request;
+}
 
 /** Serves `/openapi.json` and `/docs`. The document is made at the first request for it. */
 export function setUpOpenApi(app: INestApplication): void {
   app.use('/docs', pageHeaders);
-  app.use('/openapi.json', helmet({ crossOriginResourcePolicy: { policy: 'cross-origin' } }));
+  app.use('/openapi.json', documentHeaders);
   SwaggerModule.setup('docs', app, () => createOpenApiDocument(app), {
     raw: ['json'],
     jsonDocumentUrl: 'openapi.json',
@@ -31,6 +74,7 @@ export function setUpOpenApi(app: INestApplication): void {
     swaggerOptions: {
       validatorUrl: null, // or the page would ask a server of its maker
       tryItOutEnabled: true,
+      requestInterceptor: leaveStreamsSoon,
     },
   });
 }

@@ -28,7 +28,8 @@ const TAGS: Record<string, string> = {
   Events: 'What happens in a session, as it happens.',
   Replies: 'The answer to one or more messages: poll it, stop it, ask again.',
   Guests: 'The people who write.',
-  Operations: 'For those who run the service. Also: the queue board at `/admin/queues`, with Basic auth.',
+  Operations:
+    'For those who run the service. A worker on its own has them on `WORKER_HEALTH_PORT`. Not listed here: the queue board, `/admin/queues`, a site of its own with Basic auth; and this document, `/openapi.json`, with its pages, `/docs`.',
 };
 
 /**

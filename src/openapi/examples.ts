@@ -10,7 +10,7 @@ export interface Examples {
   /** A stream from its beginning, as it comes over the wire. */
   stream: string;
   /** The first event of each type. */
-  events: Record<string, { id: string; event: string; data: unknown }>;
+  events: Record<string, { id: string; event: string; data: object }>;
   /** By code; `invalid_parameter` is an `invalid_request` that has no body. */
   problems: Record<string, { code: string }>;
 }

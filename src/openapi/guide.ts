@@ -1,4 +1,6 @@
 import { type ProblemCode, PROBLEMS } from '../common/app-error.js';
+import { EVENT_DESCRIPTIONS } from '../messages/session-event.dto.js';
+import { EXAMPLES } from './examples.js';
 
 /**
  * What `/docs` opens with: from nothing to a streamed reply. Its JavaScript is one program, which a test runs
@@ -26,15 +28,21 @@ const PROBLEM_TABLE = Object.entries(PROBLEMS)
   .map(([code, { status }]) => `| ${status} | \`${code}\` | ${ADVICE[code as ProblemCode]} |`)
   .join('\n');
 
+const EVENT_TABLE = Object.entries(EVENT_DESCRIPTIONS)
+  .map(([type, description]) => {
+    const fields = Object.keys(EXAMPLES.events[type]?.data ?? {}).join(', ');
+    return `| \`${type}\` | \`{ ${fields} }\` | ${description} |`;
+  })
+  .join('\n')
+  .replaceAll('{  }', '{}');
+
 export const GUIDE = `
 Chatbots for owners, conversations for guests. An owner describes a chatbot in plain sentences; a guest opens a session
 and writes. Posting a message stores it together with the *reply* to come, and answers at once; a worker then
 generates the text, and everybody who watches the session sees it as it is written.
 
-- [Try it on this page](#try-it-on-this-page)
-- [From code](#from-code): create, open, post, stream, poll, stop, retry
-- [Errors](#errors)
-- [What to rely on](#what-to-rely-on)
+Below: *Who is calling*, *Try it on this page*, *From code* (create, open, post, stream, poll, stop, retry),
+*Events*, *Errors*, *What to rely on*; then every operation, with real answers.
 
 ## Who is calling
 
@@ -48,36 +56,42 @@ generates the text, and everybody who watches the session sees it as it is writt
 React's \`useAuth()\`. Where no Clerk is configured, as after \`npm start\` in a clone, the start prints one, and
 \`npm run -s token -- user_123\` makes one for any user id.
 
-**A guest token** is the \`token\` in the answer of [openSession](#/Sessions/openSession). Keep it with the page: nobody
+**A guest token** is the \`token\` in the answer of *Open a session*. Keep it with the page: nobody
 can ask for it again.
 
-**Your page's origin** must be allowed where it is not this one: \`CORS_ORIGINS=http://localhost:5173 npm start\`.
+**Your page's origin** must be allowed where it is not the API's: \`CORS_ORIGINS=http://localhost:5173 npm start\`.
 
 ## Try it on this page
 
+The operations stand below the guide.
+
 1. Press **Authorize**, paste an owner token under *owner*, press its *Authorize*, then *Close*.
-2. [createChatbot](#/Chatbots/createChatbot): **Execute**. Copy the \`id\` of the answer.
-3. [openSession](#/Sessions/openSession): paste it as \`id\`, Execute. Copy \`session.id\` and \`token\`. Under
-   **Authorize**, *Logout* the owner and paste the token under *guest*: now you are Ada.
-4. [postMessage](#/Sessions/postMessage): paste the session's id, Execute. Copy the id of the \`reply\`, and the
-   response header \`x-event-cursor\`.
-5. [getReply](#/Replies/getReply) with the reply's id and \`wait\` 30: the answer comes when the reply is final, with
-   the id of its message. [listMessages](#/Sessions/listMessages) shows the conversation.
-6. To see it *stream*, use a terminal, since this page shows an answer only when it has ended:
+2. *Create a chatbot*, \`POST /v1/chatbots\`: press **Execute**. Copy the \`id\` of the answer.
+3. *Open a session with a chatbot*, \`POST /v1/chatbots/{id}/sessions\`: paste it as \`id\`, Execute. Copy \`session.id\` and
+   \`token\`. Press **Authorize** again, and paste the token under *guest*: in this session you are Ada now.
+4. *Post a message*, \`POST /v1/sessions/{id}/messages\`: paste the session's id, Execute. Copy the id of the
+   \`reply\`, and the response header \`x-event-cursor\`.
+5. *Follow the session’s events*, \`GET /v1/sessions/{id}/events\`: paste the session's id, and the cursor as
+   \`after\`; Execute. This page shows an answer when it has ended, so it leaves the stream when a reply has ended, or
+   after ten seconds. To see it stream, word by word, use a terminal:
 
 ~~~sh
 curl -N "http://localhost:3000/v1/sessions/<session id>/events?after=<cursor>" -H "Authorization: Bearer <guest token>"
 ~~~
 
+6. *Read a reply*, \`GET /v1/replies/{id}\`, with the reply's id: it is completed, and names its message, which
+   *List the messages of a session* shows.
+
 ## From code
 
-These pieces make one program: it runs in a browser's console and, as a file \`try.mjs\`, in Node.js.
+These pieces make one program. It runs in the console of this page and, as a file \`try.mjs\`, in Node.js (where
+\`EventSource\` needs \`node --experimental-eventsource try.mjs\`).
 
 **Create a chatbot and open a session.** An \`Idempotency-Key\` makes it safe to send a request again after a broken
 connection: the same key does nothing twice.
 
 ~~~js
-const api = 'http://localhost:3000';
+const api = 'http://localhost:3000'; // where this page comes from
 const ownerToken = '<owner token>';
 
 async function call(method, path, token, body, headers) {
@@ -200,7 +214,7 @@ const { answer: posted, cursor } = await call(
 );
 for await (const event of follow(session.id, token, cursor)) {
   apply(event);
-  console.log(event.event, shown.get(posted.reply.id)?.text);
+  console.log(event.event, shown.get(posted.reply.id)?.text ?? '');
   if (event.data.reply?.id === posted.reply.id && event.data.reply.finishedAt) break;
 }
 ~~~
@@ -268,6 +282,12 @@ if (stopped.status === 'cancelled') {
 }
 source.close();
 ~~~
+
+## Events
+
+| event | data | meaning |
+| --- | --- | --- |
+${EVENT_TABLE}
 
 ## Errors
 

@@ -4,6 +4,7 @@ import { gzipSync } from 'node:zlib';
 import { afterAll, afterEach, beforeAll, beforeEach, describe, expect, it } from '@jest/globals';
 import { createOpenApiDocument } from '../../src/openapi/document.js';
 import type { Answer, Json } from '../support/api-client.js';
+import { operations } from '../support/contract.js';
 import { Stack } from '../support/stack.js';
 
 /** One code point, two UTF-16 units, four bytes. */
@@ -475,6 +476,22 @@ describe('a bad body', () => {
         }
       }
     }
+  });
+
+  it.each(
+    operations
+      .filter(({ method, definition }) => method !== 'GET' && !definition.requestBody)
+      .map(({ id, method, route }) => [id, method, route] as const),
+  )('that %s did not ask for is refused where it is no JSON object', async (_, method, route) => {
+    const path = route.replaceAll(/\{\w+\}/g, () => randomUUID());
+    const send = (body: string, type = 'application/json') =>
+      stack.owner().request(method, path, { body, headers: { 'content-type': type } });
+
+    expectProblem(await send('{'), 400, 'malformed_json');
+    expectProblem(await send('[]'), 400, 'invalid_request');
+    expectProblem(await send('{}', 'text/plain'), 415, 'unsupported_media_type');
+    expectProblem(await send(`{"a":"${'x'.repeat(128 * 1024)}"}`), 413, 'payload_too_large');
+    expectProblem(await send('{}'), 404, 'not_found');
   });
 
   it('of every route that may have one is tested here', () => {

@@ -14,6 +14,8 @@ type Json = any;
 interface Operation {
   id: string;
   method: string;
+  /** As the document has it, `/v1/sessions/{id}`. */
+  route: string;
   /** Matches the paths of its route. */
   path: RegExp;
   /** Where it stands in the document, as a JSON pointer. */
@@ -71,6 +73,7 @@ export const operations: Operation[] = Object.entries<Json>(contract.paths).flat
   Object.entries<Json>(item).map(([method, definition]) => ({
     id: definition.operationId,
     method: method.toUpperCase(),
+    route: path,
     path: new RegExp(`^${path.replaceAll(/\{\w+\}/g, '[^/]+')}$`),
     pointer: `/paths/${escape(path)}/${method}`,
     definition,

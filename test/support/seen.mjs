@@ -14,7 +14,7 @@ export function beginSeen() {
 }
 
 /**
- * Lists what is documented, and no test has seen.
+ * Names the problems that are documented, and no test has seen.
  *
  * @param {boolean} isWhole whether all tests ran, so that every good answer and every event must have been seen
  */
@@ -26,9 +26,8 @@ export function endSeen(isWhole) {
   const document = JSON.parse(readFileSync(new URL('../../openapi.json', import.meta.url), 'utf8'));
   const missing = [...documented(document)].filter((what) => !seen.has(what));
   const mustBeSeen = missing.filter((what) => !/ [45]\d\d /.test(what));
-  console.log(
-    `openapi.json: ${missing.length} documented answers were not seen by any test:\n  ${missing.join('\n  ')}`,
-  );
+  const problems = missing.filter((what) => / 4\d\d /.test(what)); // what any route has at 500 and 503 is one thing
+  console.log(`Documented in openapi.json, and not seen by any test: ${problems.join(', ') || 'nothing'}`);
   if (mustBeSeen.length > 0) throw new Error(`No test has seen: ${mustBeSeen.join(', ')}`);
 }
 

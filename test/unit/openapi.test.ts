@@ -13,6 +13,9 @@ import { contract, errorsAgainst, errorsOf, operations } from '../support/contra
 
 type Json = any;
 
+const callersOf = (callers: string, ids: string[]): Record<string, string> =>
+  Object.fromEntries(ids.map((id) => [id, callers]));
+
 describe('openapi.json', () => {
   let app: NestExpressApplication;
   const stateDir = mkdtempSync(join(tmpdir(), 'assistly-state-'));
@@ -23,6 +26,39 @@ describe('openapi.json', () => {
   afterAll(async () => {
     await app.close();
     rmSync(stateDir, { recursive: true, force: true });
+  });
+
+  it('asks for the credentials that the contract names', () => {
+    const callers = Object.fromEntries(
+      operations.map(({ id, definition }) => [id, definition.security.flatMap(Object.keys).join(' ')]),
+    );
+    expect(callers).toMatchObject({
+      ...callersOf('owner', [
+        'createChatbot',
+        'listChatbots',
+        'getChatbot',
+        'updateChatbot',
+        'deleteChatbot',
+        'createCharacteristic',
+        'listCharacteristics',
+        'updateCharacteristic',
+        'deleteCharacteristic',
+        'listSessions',
+        'deleteSession',
+        'deleteGuest',
+      ]),
+      ...callersOf('owner guest', [
+        'getSession',
+        'postMessage',
+        'listMessages',
+        'getReply',
+        'cancelReply',
+        'retryReply',
+        'createEventToken',
+      ]),
+      ...callersOf('owner guest eventToken', ['followSession']),
+      ...callersOf('', ['getPublicChatbot', 'openSession', 'getLiveness', 'getReadiness']),
+    });
   });
 
   it('is what the code makes', () => {
