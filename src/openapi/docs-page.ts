@@ -43,7 +43,7 @@ function leaveStreamsSoon(request: PageRequest): PageRequest {
   if (request.method !== 'GET' || !/\/events(\?|$)/.test(request.url)) return request;
   request.userFetch = async (url, init) => {
     const leaving = new AbortController();
-    setTimeout(() => leaving.abort(), 10_000);
+    const timer = setTimeout(() => leaving.abort(), 10_000);
     const response = await fetch(url, { ...init, signal: leaving.signal });
     if (!response.ok || !response.body) return response;
     const decoder = new TextDecoder();
@@ -57,6 +57,7 @@ function leaveStreamsSoon(request: PageRequest): PageRequest {
     } catch {
       // The ten seconds are over.
     }
+    clearTimeout(timer);
     leaving.abort();
     return new Response(text, { status: response.status, headers: response.headers });
   };
