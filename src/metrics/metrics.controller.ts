@@ -36,7 +36,7 @@ export class MetricsController {
   @ApiBearerAuth('metrics')
   @ApiProduces('text/plain; version=0.0.4')
   @ApiOkResponse({ description: 'Prometheus’ text format.', schema: { type: 'string' } })
-  @ApiProblems('unauthorized', 404)
+  @ApiProblems('unauthorized', 'not_found')
   async read(@Req() { headers }: Request, @Res() response: Response): Promise<void> {
     this.authorize(headers.authorization);
     const text = await this.metrics.scrape();
