@@ -12,12 +12,12 @@ const WAIT_FOR_ANOTHER_MS = 10 * 60_000;
 const LOOK_INTERVAL_MS = 500;
 /**
  * Longest that a migration waits for a table that is in use. Everybody else who needs the table queues up behind
- * it meanwhile, and a request has to stay under two seconds.
+ * it meanwhile, and with what they have to do themselves no request shall take two seconds.
  */
-const LOCK_TIMEOUT_MS = 1_500;
+const LOCK_TIMEOUT_MS = 1_000;
 /** Pauses between the tries, in which those behind it get through: the first, doubled each time up to the last. */
-const FIRST_PAUSE_MS = 1_000;
-const LAST_PAUSE_MS = 5_000;
+const FIRST_PAUSE_MS = 2_000;
+const LAST_PAUSE_MS = 8_000;
 /** How long a migration that meets a table in use is tried again. */
 const PATIENCE_MS = 60_000;
 const APPLICATION_NAME = 'assistly-migrate';

@@ -173,7 +173,7 @@ describe('the migrations', () => {
       'Migration29990101000001_changes_replies',
     ]);
     expect(lines[0]).toMatch(
-      /^Migration29990101000001_changes_replies waits for a table in use; next try in 1 s\. Open transactions: \d+ \(somebody, idle in transaction, open for \d+ s\)\.$/,
+      /^Migration29990101000001_changes_replies waits for a table in use; next try in 2 s\. Open transactions: \d+ \(somebody, idle in transaction, open for \d+ s\)\.$/,
     );
   });
 

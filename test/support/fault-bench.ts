@@ -41,7 +41,7 @@ export const spoken = (messages: Json[]): [string, string][] =>
  * What must hold whatever went wrong (I1–I6 of the fault plan), as a list of what does not: every reply is final
  * and told, a completed one has exactly one AI message, no reply has two, messages are numbered without a hole.
  */
-export async function violations(stack: Stack): Promise<string[]> {
+export async function violations(stack: Pick<Stack, 'database'>): Promise<string[]> {
   const rows = await stack.database.query<{ what: string }>(`
     select 'unfinished reply ' || id as what from replies where finished_at is null
     union all
