@@ -84,9 +84,10 @@ function install() {
 }
 
 function isBuilt() {
-  if (!existsSync(builtFile())) return false;
+  // By its content: npm writes the lock file anew when it only takes packages away.
+  if (readIfThere(builtFile()) !== lockfileHash()) return false;
   const builtAt = statSync(builtFile()).mtimeMs;
-  const sources = ['src', 'mikro-orm.config.ts', 'tsconfig.json', 'nest-cli.json', 'package-lock.json'];
+  const sources = ['src', 'mikro-orm.config.ts', 'tsconfig.json', 'nest-cli.json'];
   return sources.every((path) => changedAt(inRoot(path)) <= builtAt);
 }
 
@@ -103,7 +104,7 @@ function build() {
   if (status !== 0) {
     throw new SetupError(`The build failed.\n${error ? error.message : `${stdout}${stderr}`}`);
   }
-  writeFileSync(builtFile(), '');
+  writeFileSync(builtFile(), lockfileHash());
   utimesSync(builtFile(), startedAt, startedAt); // what was edited meanwhile counts as newer
 }
 
