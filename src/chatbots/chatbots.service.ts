@@ -1,7 +1,8 @@
 import { Injectable } from '@nestjs/common';
-import { raw, type SqlEntityManager } from '@mikro-orm/postgresql';
+import type { SqlEntityManager } from '@mikro-orm/postgresql';
 import { sql } from 'kysely';
 import { AppError, notFound } from '../common/app-error.js';
+import { newId } from '../common/columns.js';
 import { decodeCursor, isTimeKey, type Page, type PageRequest, toPage } from '../common/page.js';
 import { Database, runOn } from '../database/database.js';
 import { type IdempotentRequest, once } from '../limits/idempotency.js';
@@ -21,7 +22,11 @@ import {
 import { Chatbot } from './chatbot.entity.js';
 import { ChatbotCharacteristic } from './chatbot-characteristic.entity.js';
 
-/** Chatbots and their characteristics. Whose a chatbot is stands in the WHERE of every query. */
+/**
+ * Chatbots and their characteristics. Whose a chatbot is stands in the WHERE of every query. What people wrote is
+ * stored by SQL with bound parameters: the ORM writes values into its statements, and PostgreSQL logs a statement that
+ * fails.
+ */
 @Injectable()
 export class ChatbotsService {
   constructor(private readonly database: Database) {}
@@ -39,19 +44,24 @@ export class ChatbotsService {
   }
 
   private async insert(em: SqlEntityManager, clerkUserId: string, dto: CreateChatbotDto): Promise<string> {
-    const chatbot = em.create(Chatbot, {
-      clerkUserId,
-      name: dto.name,
-      greeting: dto.greeting ?? null,
-      model: dto.model ?? null,
-    });
-    await em.flush();
+    const chatbotId = newId();
+    await runOn(
+      em,
+      sql`
+        insert into chatbots (id, clerk_user_id, name, greeting, model)
+        values (${chatbotId}, ${clerkUserId}, ${dto.name}, ${dto.greeting ?? null}, ${dto.model ?? null})`,
+    );
+    const contents = dto.characteristics ?? [];
     // One time for all of them would leave their order to their ids; those are made in order.
-    for (const content of dto.characteristics ?? []) {
-      em.create(ChatbotCharacteristic, { chatbot, content, createdAt: chatbot.createdAt });
-    }
-    await em.flush();
-    return chatbot.id;
+    await runOn(
+      em,
+      sql`
+        insert into chatbot_characteristics (id, chatbot_id, content, created_at)
+        select new.id, c.id, new.content, c.created_at
+        from chatbots c, unnest(${contents.map(() => newId())}::uuid[], ${contents}::text[]) as new (id, content)
+        where c.id = ${chatbotId}`,
+    );
+    return chatbotId;
   }
 
   async list(clerkUserId: string, page: PageRequest): Promise<Page<ChatbotSummaryDto>> {
@@ -104,16 +114,19 @@ export class ChatbotsService {
   }
 
   async update(clerkUserId: string, id: string, dto: UpdateChatbotDto): Promise<ChatbotDto> {
-    const changes = {
-      ...(dto.name !== undefined && { name: dto.name }),
-      ...(dto.greeting !== undefined && { greeting: dto.greeting }),
-      ...(dto.model !== undefined && { model: dto.model }),
-    };
-    if (Object.keys(changes).length > 0) {
-      const count = await this.database
-        .fork()
-        .nativeUpdate(Chatbot, { id, clerkUserId }, { ...changes, updatedAt: raw('clock_timestamp()') });
-      if (count === 0) throw notFound();
+    const changes = [
+      ...(dto.name !== undefined ? [sql`name = ${dto.name}`] : []),
+      ...(dto.greeting !== undefined ? [sql`greeting = ${dto.greeting}`] : []),
+      ...(dto.model !== undefined ? [sql`model = ${dto.model}`] : []),
+    ];
+    if (changes.length > 0) {
+      const rows = await this.database.run(
+        sql`
+          update chatbots set ${sql.join(changes)}, updated_at = clock_timestamp()
+          where id = ${id} and clerk_user_id = ${clerkUserId}
+          returning id`,
+      );
+      if (rows.length === 0) throw notFound();
     }
     return this.get(clerkUserId, id);
   }
@@ -134,12 +147,12 @@ export class ChatbotsService {
       if ((await em.count(ChatbotCharacteristic, { chatbot: chatbotId })) >= MAX_CHARACTERISTICS) {
         throw new AppError('limit_reached', `A chatbot has at most ${MAX_CHARACTERISTICS} characteristics.`);
       }
-      const characteristic = em.create(ChatbotCharacteristic, {
-        chatbot: em.getReference(Chatbot, chatbotId),
-        content,
-      });
-      await em.flush();
-      return toCharacteristicDto(characteristic);
+      const id = newId();
+      await runOn(
+        em,
+        sql`insert into chatbot_characteristics (id, chatbot_id, content) values (${id}, ${chatbotId}, ${content})`,
+      );
+      return toCharacteristicDto(await em.findOneOrFail(ChatbotCharacteristic, { id }));
     });
   }
 
@@ -175,13 +188,18 @@ export class ChatbotsService {
     content: string,
   ): Promise<ChatbotCharacteristicDto> {
     const em = this.database.fork();
+    await runOn(
+      em,
+      sql`
+        update chatbot_characteristics set content = ${content}
+        where id = ${id} and chatbot_id = (
+          select id from chatbots where id = ${chatbotId} and clerk_user_id = ${clerkUserId})`,
+    );
     const characteristic = await em.findOne(ChatbotCharacteristic, {
       id,
       chatbot: { id: chatbotId, clerkUserId },
     });
     if (!characteristic) throw notFound();
-    characteristic.content = content;
-    await em.flush();
     return toCharacteristicDto(characteristic);
   }
 
