@@ -1,4 +1,4 @@
-import { type ArgumentsHost, Catch, type ExceptionFilter, HttpException, Logger } from '@nestjs/common';
+import { type ArgumentsHost, Catch, type ExceptionFilter, HttpException } from '@nestjs/common';
 import { ApiProperty } from '@nestjs/swagger';
 import type { Request, Response } from 'express';
 import { AppError, type FieldError, PROBLEM_CODES, type ProblemCode } from './app-error.js';
@@ -58,8 +58,6 @@ export class ProblemDto {
 /** The one place where an error becomes a response. */
 @Catch()
 export class ProblemFilter implements ExceptionFilter {
-  private readonly logger = new Logger(ProblemFilter.name);
-
   catch(thrown: unknown, host: ArgumentsHost): void {
     const response = host.switchToHttp().getResponse<Response>();
     const request = host.switchToHttp().getRequest<Request>();
@@ -67,7 +65,7 @@ export class ProblemFilter implements ExceptionFilter {
     // Not being ready has no cause of its own: it is an answer, not a failure.
     const isAnswer = error.code === 'service_unavailable' && error.options.cause === undefined;
     if (error.status >= 500 && !isAnswer) {
-      this.logger.error({ err: error.options.cause ?? error }, 'request failed');
+      response.err = (error.options.cause ?? error) as Error; // for the one line of the request in the log
     }
     if (response.headersSent) {
       response.end(); // a stream that has begun cannot become a problem document

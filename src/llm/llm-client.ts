@@ -55,6 +55,16 @@ export const LlmErrorCode = {
 } as const;
 export type LlmErrorCode = (typeof LlmErrorCode)[keyof typeof LlmErrorCode];
 
+/** The part of a provider's error that is made for programs, as far as it has the shape of it. */
+export interface ProviderAnswer {
+  status?: number;
+  code?: string;
+  type?: string;
+  param?: string;
+  /** By which the provider's support finds the call. */
+  requestId?: string;
+}
+
 /** A failed call, classified once, so that nobody else has to know a provider's errors. */
 export class LlmError extends Error {
   constructor(
@@ -66,6 +76,9 @@ export class LlmError extends Error {
       isRetryable: boolean;
       /** How long the provider asked to be left alone, in milliseconds. */
       retryAfterMs?: number;
+      /** What the provider answered, without its prose. */
+      answer?: ProviderAnswer;
+      /** Set where the message is not our own. */
       cause?: unknown;
     },
   ) {

@@ -1,5 +1,5 @@
 import { APIConnectionTimeoutError, APIError } from 'openai';
-import { LlmError, LlmErrorCode } from './llm-client.js';
+import { LlmError, LlmErrorCode, type ProviderAnswer } from './llm-client.js';
 
 /**
  * The one place that knows providers' errors. It decides two things about a failed call: what the guest is
@@ -101,16 +101,37 @@ export function toLlmError(error: unknown, nowMs: number = Date.now()): LlmError
   // What remains is a connection refused, reset or cut, an unknown host, a certificate, broken JSON, or an
   // error event without a known code: all of it may pass.
   const code = isTimeout ? LlmErrorCode.ProviderTimeout : LlmErrorCode.ProviderUnavailable;
-  return new LlmError(code, messageOf(causes), { isRetryable: true, cause: error });
+  return new LlmError(code, messageOf(causes), { isRetryable: true, answer: answerOf(error), cause: error });
+}
+
+/** Words of a program: anything else could be a text. */
+const TOKEN = /^[\w.:[\]-]{1,100}$/;
+
+function answerOf(error: unknown): ProviderAnswer | undefined {
+  if (!(error instanceof APIError)) return undefined;
+  const token = (value: unknown): string | undefined =>
+    (typeof value === 'string' || typeof value === 'number') && TOKEN.test(String(value))
+      ? String(value)
+      : undefined;
+  return {
+    status: error.status,
+    code: token(error.code),
+    type: token(error.type),
+    param: token(error.param),
+    requestId: token(error.requestID),
+  };
 }
 
 function fromStatus(status: number, error: APIError, nowMs: number): LlmError {
   const message = messageOf([error]);
-  const permanent = (code: LlmErrorCode) => new LlmError(code, message, { isRetryable: false, cause: error });
+  const answer = answerOf(error);
+  const permanent = (code: LlmErrorCode) =>
+    new LlmError(code, message, { isRetryable: false, answer, cause: error });
   const passing = (code: LlmErrorCode) =>
     new LlmError(code, message, {
       isRetryable: true,
       retryAfterMs: retryAfterMs(error.headers, nowMs),
+      answer,
       cause: error,
     });
 
@@ -184,10 +205,16 @@ function causesOf(error: unknown): unknown[] {
 const codeOf = (cause: unknown): string =>
   cause instanceof Error && 'code' in cause ? String(cause.code) : '';
 
+/** A parser quotes what it could not read, which is a piece of the answer. */
+const wordsOf = (cause: unknown): string => {
+  if (cause instanceof SyntaxError) return 'broken JSON';
+  return cause instanceof Error ? cause.message || codeOf(cause) : String(cause);
+};
+
 /** "Connection error." says nothing without its cause, "connect ECONNREFUSED 10.0.0.1:80". */
 const messageOf = (causes: readonly unknown[]): string =>
   causes
-    .map((cause) => (cause instanceof Error ? cause.message || codeOf(cause) : String(cause)))
+    .map(wordsOf)
     .filter((message) => message !== '')
     .join(': ')
     .slice(0, MAX_MESSAGE_CHARS)

@@ -1,7 +1,10 @@
+import { LlmError } from '../llm/llm-client.js';
+
 /**
  * What the log says of an error: enough to find the cause, and nothing that people wrote. The ORM's errors quote
  * the statement with its values, and PostgreSQL's the value that did not fit; of both only the code, and the name
- * of the constraint, is kept. A provider's words are kept, without our keys.
+ * of the constraint, is kept. A provider's words are kept, without our keys; those that quote a conversation never come
+ * here.
  */
 
 /** How deep a chain of causes is followed. */
@@ -16,6 +19,8 @@ export interface LoggedError {
   message: string;
   code?: string;
   constraint?: string;
+  /** Of a failed call of a model: what the provider answered, in codes. */
+  answer?: object;
   stack?: string;
   cause?: LoggedError;
 }
@@ -48,6 +53,7 @@ export function createErrorSerializer(
       message: isFromDatabase ? 'the database refused the statement' : clean(String(message)),
       ...(typeof code === 'string' && { code }),
       ...(typeof constraint === 'string' && { constraint }),
+      ...(error instanceof LlmError && error.options.answer && { answer: error.options.answer }),
       ...(frames && { stack: frames }),
       ...(cause !== undefined &&
         cause !== null &&

@@ -20,6 +20,15 @@ export function assignRequestId(request: IncomingMessage, response: ServerRespon
   next();
 }
 
+/** Control characters, as JSON escapes those below U+0020, and others that change what a terminal shows. */
+// oxlint-disable-next-line no-control-regex
+const CONTROLS = /(?<!\\)((?:\\\\)*)\\(?:u00[01][\da-f]|[bf])|[\x7f-\x9f\u2028-\u202e\u2066-\u2069]/g;
+
+/** A line of JSON, in which no value can steer the terminal of who reads it, pretty or not. */
+export function withoutControls(line: string): string {
+  return line.replaceAll(CONTROLS, '$1\uFFFD');
+}
+
 /** What Nest tells of its own start: of use to nobody once it works. */
 const NOISE = new Set(['InstanceLoader', 'RoutesResolver', 'RouterExplorer', 'NestFactory']);
 
@@ -78,9 +87,12 @@ export class LoggingModule {
               ]),
             },
             customLogLevel: (_request, response, error) =>
-              error !== undefined || response.statusCode >= 500 ? 'error' : 'info',
+              error !== undefined || response.err !== undefined || response.statusCode >= 500
+                ? 'error'
+                : 'info',
             autoLogging: { ignore: (request) => /^\/(health\/|metrics$)/.test(request.url ?? '') },
             hooks: {
+              streamWrite: withoutControls,
               logMethod(inputArgs, method) {
                 const [first] = inputArgs as unknown[];
                 const context =

@@ -23,6 +23,7 @@ import { type ProviderCall, ReplyMetrics } from '../metrics/reply-metrics.js';
 import { inSpan, markAttempt, SpanAttribute } from '../tracing/spans.js';
 import { type Conversation, Conversations } from './conversation.js';
 import { buildPrompt, type Prompt } from './prompt.js';
+import { withoutQuotes } from './quotes.js';
 import { Speaker } from './speaker.js';
 
 /** A worker that could not renew its lease stops so long before it runs out: another one may begin then. */
@@ -60,6 +61,10 @@ interface Run {
 
 /** What the log says of an attempt beside its ids, outcome and duration. */
 interface AttemptDetail extends Partial<Usage> {
+  /** The model that was asked last; none where it did not come to that. */
+  model?: string;
+  /** From the call of the model to its first text. */
+  firstTextMs?: number;
   finishReason?: FinishReason;
   /** Why it failed, as the guest is told, and in the provider's words. */
   code?: ReplyErrorCode;
@@ -141,15 +146,17 @@ export class ReplyGenerator {
     const stopHeartbeat = this.keepAlive(claim, stop);
     const stopListening = await this.listenForEnd(claim, stop);
     let outcome: Outcome = 'lost';
-    let detail: AttemptDetail = {};
+    const detail: AttemptDetail = {};
     try {
-      const answer = await this.answer(claim, reply, stop);
+      const answer = await this.answer(claim, reply, stop, detail);
       const finished = await this.complete(claim, answer, stop.signal);
       if (finished) await this.conclude(finished);
       outcome = finished ? 'completed' : 'lost';
-      detail = { finishReason: answer.finishReason, ...answer.usage };
+      Object.assign(detail, { finishReason: answer.finishReason, ...answer.usage });
     } catch (error) {
-      ({ outcome, detail } = await this.recover(claim, reply, stop.signal, error));
+      const recovered = await this.recover(claim, reply, stop.signal, error);
+      outcome = recovered.outcome;
+      Object.assign(detail, recovered.detail);
     } finally {
       stopHeartbeat();
       stopListening();
@@ -223,7 +230,12 @@ export class ReplyGenerator {
     }
   }
 
-  private async answer(claim: Claim, reply: ReplyRow, stop: AbortController): Promise<Answer> {
+  private async answer(
+    claim: Claim,
+    reply: ReplyRow,
+    stop: AbortController,
+    detail: AttemptDetail,
+  ): Promise<Answer> {
     stop.signal.throwIfAborted();
     const conversation = await this.conversations.read(claim.sessionId, claim.replyId);
     if (!conversation) throw stopped(stop, Stop.Lost);
@@ -234,7 +246,15 @@ export class ReplyGenerator {
     const model = this.models.choose(conversation.model, reply.failures);
     const opening = openingOf(reply, conversation.question);
     try {
-      return await this.ask(claim, conversation, opening, model, this.config.CONTEXT_MAX_TOKENS, stop);
+      return await this.ask(
+        claim,
+        conversation,
+        opening,
+        model,
+        this.config.CONTEXT_MAX_TOKENS,
+        stop,
+        detail,
+      );
     } catch (error) {
       if (!(error instanceof LlmError && error.code === LlmErrorCode.ContextTooLong)) throw error;
       return await this.ask(
@@ -244,6 +264,7 @@ export class ReplyGenerator {
         model,
         Math.floor(this.config.CONTEXT_MAX_TOKENS / 2),
         stop,
+        detail,
       );
     }
   }
@@ -269,17 +290,31 @@ export class ReplyGenerator {
     model: ChosenModel,
     maxTokens: number,
     stop: AbortController,
+    detail: AttemptDetail,
   ): Promise<Answer> {
     const prompt = buildPrompt({ ...conversation, maxTokens });
     if (!(await this.lifecycle.beginCall(claim, model.name, prompt.inputTokens)))
       throw stopped(stop, Stop.Lost);
     const speaker = new Speaker(this.stream, claim, opening, () => stop.abort(Stop.Lost));
+    const askedAt = performance.now();
+    detail.model = model.name;
     try {
       const answer = await model.run(() => this.call(claim, model, prompt, speaker, stop));
       await speaker.finish();
       stop.signal.throwIfAborted();
       return answer;
+    } catch (error) {
+      const spoken = prompt.turns.filter(({ role }) => role !== 'system').map(({ content }) => content);
+      const { chatbotName, guestName } = conversation;
+      throw withoutQuotes(error, [
+        ...spoken,
+        ...prompt.characteristics,
+        chatbotName,
+        guestName ?? '',
+        speaker.said,
+      ]);
     } finally {
+      if (speaker.firstTextAt !== null) detail.firstTextMs = Math.round(speaker.firstTextAt - askedAt);
       speaker.stop();
     }
   }

@@ -24,6 +24,8 @@ export class Speaker {
   private timer: NodeJS.Timeout | null = null;
   private isRefused = false;
   private isStopped = false;
+  /** When its first text came, by `performance.now()`; null: none yet. */
+  firstTextAt: number | null = null;
 
   /**
    * @param opening what the stream has to know of the attempt before its text
@@ -36,8 +38,14 @@ export class Speaker {
     private readonly onRefused: () => void,
   ) {}
 
+  /** All of it so far, heard or not. */
+  get said(): string {
+    return this.text;
+  }
+
   /** Adds well-formed text; nothing is ever taken back. */
   say(text: string): void {
+    this.firstTextAt ??= performance.now();
     this.text += text;
     this.schedule(this.lastFlushAt + FLUSH_INTERVAL_MS - performance.now());
   }

@@ -31,6 +31,7 @@ import {
   spoken,
   violations,
 } from '../support/fault-bench.js';
+import { bullmqTables, redisKeysButEvents } from '../support/queue-texts.js';
 import { answerTo, type RawProvider, startRawProvider } from '../support/raw-provider.js';
 import { freePort, startRedis } from '../support/services.mjs';
 import { Stack } from '../support/stack.js';
@@ -263,8 +264,8 @@ describe.each(BACKENDS)('the queue on %s', (backend: Backend) => {
         await guest.finalReply(reply.id);
       }),
     );
-    const texts = await bullmqTables(stack);
-    if (backend === 'redis') texts.push(...(await redisKeysButEvents(stack)));
+    const texts = await bullmqTables(stack.database);
+    if (backend === 'redis') texts.push(...(await redisKeysButEvents(stack.redisPrefix!)));
 
     expect(texts.some((text) => text.includes('r-'))).toBe(true); // it was looked at the right place
     expect(texts.filter((text) => text.includes(canary))).toEqual([]);
@@ -343,38 +344,6 @@ describe.each(BACKENDS)('the queue on %s', (backend: Backend) => {
     await waitFor('nothing unfinished', async () => (await violations(stack)).length === 0);
   });
 });
-
-async function bullmqTables(stack: Stack): Promise<string[]> {
-  const tables = await stack.database.query<{ name: string }>(
-    `select format('%I.%I', table_schema, table_name) as name from information_schema.tables
-     where table_schema = 'bullmq' and table_type = 'BASE TABLE'`,
-  );
-  const texts: string[] = [];
-  for (const { name } of tables) {
-    const rows = await stack.database.query<{ text: string }>(`select t::text as text from ${name} t`);
-    texts.push(...rows.map(({ text }) => text));
-  }
-  return texts;
-}
-
-/** Keys and values, each also as Redis would store it. */
-async function redisKeysButEvents(stack: Stack): Promise<string[]> {
-  const redis = new Redis(process.env['ASSISTLY_TEST_REDIS_URL'] ?? '');
-  const texts: string[] = [];
-  for await (const keys of redis.scanStream({ match: `${stack.redisPrefix}:*`, count: 1000 })) {
-    for (const key of keys as string[]) {
-      if (key.startsWith(`${stack.redisPrefix}:{`)) continue; // the event stream's
-      texts.push(key, ((await redis.dumpBuffer(key)) ?? Buffer.alloc(0)).toString('latin1'));
-      const type = await redis.type(key);
-      if (type === 'hash') texts.push(JSON.stringify(await redis.hgetall(key)));
-      if (type === 'stream') texts.push(JSON.stringify(await redis.xrange(key, '-', '+')));
-      if (type === 'zset') texts.push(JSON.stringify(await redis.zrange(key, '0', '-1')));
-      if (type === 'list') texts.push(JSON.stringify(await redis.lrange(key, 0, -1)));
-    }
-  }
-  redis.disconnect();
-  return texts;
-}
 
 describe.each(BACKENDS)('a queue on %s that loses everything', (backend: Backend) => {
   // cases 4 and 5

@@ -125,6 +125,12 @@ const MODES: Record<string, Mode> = {
     exchange.send({ error: { message: 'Something went wrong.', code } });
     exchange.response.end();
   },
+  /** An error event that quotes what was asked, after a part of the answer. */
+  'err-echo': async (exchange) => {
+    await exchange.words({ count: 9 });
+    exchange.send({ error: { message: exchange.echo(), code: 'server_error' } });
+    exchange.response.end();
+  },
   html: (exchange) => exchange.page('text/html', '<html><body>Please log in</body></html>'),
   json: (exchange) => exchange.page('application/json', '{"hello":"world"}'),
   /** `[DONE]` and nothing before it. */

@@ -1,6 +1,7 @@
 import { describe, expect, it } from '@jest/globals';
+import { prettyFactory } from 'pino-pretty';
 import { createErrorSerializer } from '../../src/logging/error-serializer.js';
-import { redactUrl } from '../../src/logging/logging.module.js';
+import { redactUrl, withoutControls } from '../../src/logging/logging.module.js';
 
 const CANARY = 'what the guest wrote';
 const serialize = createErrorSerializer(['configured-secret', undefined]);
@@ -46,6 +47,37 @@ describe('an error in the log', () => {
 
   it.each([undefined, null, 'text', 7])('may be thrown as anything: %j', (thrown) => {
     expect(serialize(thrown).message).toBe(String(thrown));
+  });
+});
+
+describe('a line of the log', () => {
+  const HOSTILE = 'a\u001b]52;c;Zm9v\u0007\u009b31m\u202e\u2028\u007f\bb';
+
+  it('holds nothing that steers a terminal, whatever somebody called a model, and stays JSON', () => {
+    const line = withoutControls(
+      JSON.stringify({ model: HOSTILE, path: 'C:\\\\u001b', text: 'a\nb "ü" 漢' }),
+    );
+
+    // oxlint-disable-next-line no-control-regex
+    expect(line).not.toMatch(/[\0-\x1f\x7f-\x9f\u2028\u202e]|[^\\]\\u00[01]/);
+    expect(JSON.parse(line)).toEqual({
+      model: 'a\ufffd]52;c;Zm9v\ufffd\ufffd31m\ufffd\ufffd\ufffd\ufffdb',
+      path: 'C:\\\\u001b',
+      text: 'a\nb "ü" 漢',
+    });
+  });
+
+  it('is so in a terminal too', () => {
+    const prettify = prettyFactory({ singleLine: true, colorize: false });
+    const line = JSON.stringify({
+      level: 30,
+      model: HOSTILE,
+      err: { type: 'Error', message: HOSTILE },
+      msg: HOSTILE,
+    });
+
+    // oxlint-disable-next-line no-control-regex
+    expect(prettify(withoutControls(line)).trimEnd()).not.toMatch(/[\0-\x08\x0b-\x1f\x7f-\x9f\u2028\u202e]/);
   });
 });
 
