@@ -5,7 +5,7 @@ import { once } from 'node:events';
 import { LLMock } from '@copilotkit/aimock';
 import { type LlmChunk, LlmError, LlmErrorCode } from '../../src/llm/llm-client.js';
 import { OpenAiClient, type OpenAiClientOptions } from '../../src/llm/openai-client.js';
-import { answerTo, type RawProvider, startRawProvider } from '../support/raw-provider.js';
+import { answerTo, PROVIDER_MODEL, type RawProvider, startRawProvider } from '../support/raw-provider.js';
 
 const LIMITS = {
   model: 'ok',
@@ -104,7 +104,7 @@ describe('An answer', () => {
     expect(text).toBe(answerTo(question));
     expect(chunks.filter(({ type }) => type === 'text').length).toBeGreaterThan(9);
     expect(chunks.slice(-2)).toEqual([
-      { type: 'finish', reason: 'stop', isRefusal: false },
+      { type: 'finish', reason: 'stop', isRefusal: false, model: PROVIDER_MODEL },
       { type: 'usage', inputTokens: 7, outputTokens: 11 },
     ]);
   });
@@ -113,7 +113,12 @@ describe('An answer', () => {
     const client = clientWith({ model: 'length' });
     const { stream } = ask(client);
 
-    expect((await read(stream)).finish).toEqual({ type: 'finish', reason: 'length', isRefusal: false });
+    expect((await read(stream)).finish).toEqual({
+      type: 'finish',
+      reason: 'length',
+      isRefusal: false,
+      model: PROVIDER_MODEL,
+    });
     expect(client.modelFor({ model: null })).toBe('length');
     expect(client.modelFor({ model: 'other' })).toBe('other');
   });
@@ -130,7 +135,12 @@ describe('An answer', () => {
 
     expect(text).toBe('a😀b\ufffdc\ufffd');
     expect(chunks.every((chunk) => chunk.type !== 'text' || chunk.text.isWellFormed())).toBe(true);
-    expect(chunks.at(-2)).toEqual({ type: 'finish', reason: 'stop', isRefusal: false });
+    expect(chunks.at(-2)).toEqual({
+      type: 'finish',
+      reason: 'stop',
+      isRefusal: false,
+      model: PROVIDER_MODEL,
+    });
   });
 
   it.each([
@@ -143,7 +153,7 @@ describe('An answer', () => {
     const { finish, error } = await asked(model);
 
     expect(error).toBeUndefined();
-    expect(finish).toEqual({ type: 'finish', reason, isRefusal });
+    expect(finish).toEqual({ type: 'finish', reason, isRefusal, model: PROVIDER_MODEL });
   });
 
   it('does not show the text of a refusal', async () => {
@@ -463,7 +473,7 @@ describe('Against another implementation of the protocol', () => {
 
     expect(error).toBeUndefined();
     expect(text).toBe('We are open from nine to five, Monday to Friday.');
-    expect(finish).toEqual({ type: 'finish', reason: 'stop', isRefusal: false });
+    expect(finish).toEqual({ type: 'finish', reason: 'stop', isRefusal: false, model: expect.any(String) });
     expect(usage).toEqual({
       type: 'usage',
       inputTokens: expect.any(Number),

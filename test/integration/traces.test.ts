@@ -14,7 +14,7 @@ import {
   type RunningRole,
   untilReady,
 } from '../support/program.js';
-import { type RawProvider, startRawProvider } from '../support/raw-provider.js';
+import { PROVIDER_MODEL, type RawProvider, startRawProvider } from '../support/raw-provider.js';
 import { waitFor } from '../support/wait.js';
 
 /** An api and a worker that send their traces to a collector, which sees how their spans are joined. */
@@ -158,7 +158,7 @@ describe.each(BACKENDS)('traces on %s', (backend) => {
         'gen_ai.operation.name': 'chat',
         'gen_ai.provider.name': 'openai',
         'gen_ai.request.model': 'ok',
-        'gen_ai.response.model': 'ok-2026-11-01',
+        'gen_ai.response.model': PROVIDER_MODEL,
         'gen_ai.response.finish_reasons': ['stop'],
         'gen_ai.usage.input_tokens': 7,
         'gen_ai.usage.output_tokens': 11,

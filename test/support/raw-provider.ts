@@ -28,6 +28,9 @@ export interface ProviderCall {
   ended: Promise<'provider' | 'client'>;
 }
 
+/** What the server calls the model that answers, whichever was asked for. */
+export const PROVIDER_MODEL = 'ok-2026-11-01';
+
 export function answerTo(question: string): string {
   return `Answer to "${question}": one, two, three, four, naïve café, 漢字, 👩‍👩‍👧, 😀😀, nine, ten. The end.`;
 }
@@ -284,7 +287,7 @@ const event = (data: unknown): string => `data: ${JSON.stringify(data)}\n\n`;
 const chunk = (delta: Record<string, unknown>, finishReason: string | null = null) => ({
   id: 'chatcmpl-1',
   object: 'chat.completion.chunk',
-  model: 'ok-2026-11-01',
+  model: PROVIDER_MODEL,
   choices: [{ index: 0, delta, finish_reason: finishReason }],
 });
 
