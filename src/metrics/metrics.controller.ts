@@ -1,12 +1,5 @@
 import { Controller, Get, Inject, Req, Res } from '@nestjs/common';
-import {
-  ApiBearerAuth,
-  ApiOkResponse,
-  ApiOperation,
-  ApiProduces,
-  ApiSecurity,
-  ApiTags,
-} from '@nestjs/swagger';
+import { ApiBearerAuth, ApiOkResponse, ApiOperation, ApiSecurity, ApiTags } from '@nestjs/swagger';
 import type { Request, Response } from 'express';
 import { Access } from '../auth/access.js';
 import { AppError } from '../common/app-error.js';
@@ -15,6 +8,16 @@ import { ApiProblems } from '../common/problem-api.js';
 import { CONFIG } from '../config/config.module.js';
 import type { Config } from '../config/env.js';
 import { Metrics } from './metrics.js';
+
+/** The beginning of a real answer. */
+const EXAMPLE = `# HELP assistly_event_streams_open Event streams that clients have open.
+# TYPE assistly_event_streams_open gauge
+assistly_event_streams_open 1
+
+# HELP assistly_workers Workers connected to the queue, as its store tells; absent where it does not tell.
+# TYPE assistly_workers gauge
+assistly_workers 2
+`;
 
 @ApiTags('Operations')
 @Controller('metrics')
@@ -34,8 +37,10 @@ export class MetricsController {
   })
   @ApiSecurity({})
   @ApiBearerAuth('metrics')
-  @ApiProduces('text/plain; version=0.0.4')
-  @ApiOkResponse({ description: 'Prometheus’ text format.', schema: { type: 'string' } })
+  @ApiOkResponse({
+    description: 'Prometheus’ text format.',
+    content: { 'text/plain; version=0.0.4': { schema: { type: 'string' }, example: EXAMPLE } },
+  })
   @ApiProblems('unauthorized', 'not_found')
   async read(@Req() { headers }: Request, @Res() response: Response): Promise<void> {
     this.authorize(headers.authorization);

@@ -1,6 +1,6 @@
 import { afterEach, beforeEach, expect, it, jest } from '@jest/globals';
 import type { ApiClient, Json } from '../support/api-client.js';
-import { alertTests, deployFile } from '../support/deploy-files.js';
+import { alertTests, deployFile } from '../support/monitoring-files.js';
 import { describeWithPromtool, promtoolOn } from '../support/promtool.js';
 import { type RawProvider, startRawProvider } from '../support/raw-provider.js';
 import { scrape } from '../support/scrape.js';

@@ -390,7 +390,10 @@ describe('a page far down a long list', () => {
 
     const statements = await statementsOf(() => readPage(list, { limit: 100, cursor }));
 
-    const paging = statements.filter(({ text }) => /\blimit\b/i.test(text));
+    // A page asks for one row more than it shows; the sweeper may be at work beside it.
+    const paging = statements.filter(
+      ({ text, values }) => /\blimit 101\b/i.test(text) || values.includes(101),
+    );
     expect(paging).toHaveLength(1);
     const [{ text, values }] = paging as [{ text: string; values: unknown[] }];
     const [row] = await query<Json>(`explain (analyze, format json) ${text}`, values);

@@ -57,7 +57,9 @@ describe('openapi.json', () => {
         'createEventToken',
       ]),
       ...callersOf('owner guest eventToken', ['followSession']),
-      ...callersOf('', ['getPublicChatbot', 'openSession', 'getLiveness', 'getReadiness']),
+      ...callersOf('', ['getPublicChatbot', 'openSession', 'getLiveness']),
+      ...callersOf('operator', ['getReadiness']), // or nobody
+      ...callersOf('metrics', ['getMetrics']), // or nobody, where there is no METRICS_TOKEN
     });
   });
 

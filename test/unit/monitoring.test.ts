@@ -7,7 +7,7 @@ import {
   dashboardExpressions,
   dashboardPanels,
   deployFile,
-} from '../support/deploy-files.js';
+} from '../support/monitoring-files.js';
 import { describeWithPromtool, promtool, promtoolOn } from '../support/promtool.js';
 
 /** What Prometheus adds to every series, and to a histogram's buckets. */
