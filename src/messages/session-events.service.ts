@@ -138,12 +138,11 @@ export class SessionEventsService {
         await new Promise((resolve) => setTimeout(resolve, RETRY_INTERVAL_MS));
         continue;
       }
-      // Rows are read after the cursor was taken: they may be ahead of it, never behind.
+      // Rows are read after the cursor was taken: they may be ahead of it, never behind. And messages after replies:
+      // a reply that is final brings its message.
       if (!(await this.exists(sessionId))) return null;
-      const [messages, replies] = await Promise.all([
-        this.newestMessages(sessionId),
-        this.newestReplies(sessionId),
-      ]);
+      const replies = await this.newestReplies(sessionId);
+      const messages = await this.newestMessages(sessionId);
       const wanted = replies.filter((reply) => !isFinal(reply.status)).map((reply) => reply.id);
       // A reply that nobody asked the stream about may have spoken before the cursor: ask again.
       if (round++ < SNAPSHOT_ROUNDS && !wanted.every((id) => unfinished.includes(id))) {

@@ -39,8 +39,11 @@ export class RepliesProcessor extends WorkerHost {
   /** From here on no reply is begun; those that run go on. */
   stopTaking(): void {
     this.isStopping = true;
+    if (this.closing) return;
     // Unlike a pause it also wakes the worker where it waits for a job. It resolves when the running ones have ended.
-    this.closing ??= this.worker.close();
+    this.closing = this.worker.close();
+    // Nest closes the worker once more at the end, and would wait without a bound for a store that is gone.
+    this.worker.close = () => this.close();
   }
 
   /** Closes the worker's connections, whose jobs have ended. */

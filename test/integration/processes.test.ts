@@ -482,6 +482,25 @@ describe.each(BACKENDS)('apis and workers on %s', (backend: Backend) => {
     },
   );
 
+  it.each(backend === 'redis' ? ['DATABASE_URL', 'REDIS_URL'] : ['DATABASE_URL'])(
+    'stop when told to after the server of %s has vanished',
+    async (variable) => {
+      const network = await startTcpProxy(installation.env[variable]!);
+      const [api, worker] = await Promise.all([
+        launchReady('api', { [variable]: network.url }),
+        launchReady('worker', { [variable]: network.url }),
+      ]);
+      network.refuse(true);
+      network.cut();
+
+      const stoppedAt = performance.now();
+      expect(await Promise.all([api.program.stop(), worker.program.stop()])).toEqual([0, 0]);
+
+      expect(performance.now() - stoppedAt).toBeLessThan(20_000);
+      await network.close();
+    },
+  );
+
   it.each([
     ['refuses', (network: TcpProxy) => network.refuse(true)],
     ['accepts and says nothing', (network: TcpProxy) => network.swallow('both')],
