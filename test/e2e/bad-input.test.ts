@@ -587,34 +587,21 @@ describe('a malformed id', () => {
       .flatMap(([path, item]) => Object.keys(item).map((method) => ({ method: method.toUpperCase(), path })));
     expect(routes.length).toBeGreaterThan(15);
     const before = await state();
-    const ask = async (method: string, path: string) => {
+    const ask = async (method: string, path: string, body = '{}') => {
       const isRead = method === 'GET' || method === 'DELETE';
       const answer = await stack.owner().request(method, path, {
         headers: { 'x-request-id': 'same', ...(!isRead && { 'content-type': 'application/json' }) },
-        ...(!isRead && {
-          body: path.includes('sessions') && !path.includes('messages') ? '{}' : goodBody(method, path),
-        }),
+        ...(!isRead && { body }),
       });
       expectProblem(answer, 404, 'not_found');
       return answer.body;
     };
-    const goodBody = (method: string, path: string): string =>
-      JSON.stringify(
-        /\/(characteristics|messages)/.test(path)
-          ? { content: 'x' }
-          : method === 'PATCH'
-            ? { name: 'x' }
-            : {},
-      );
     for (const { method, path } of routes) {
-      const nothing = await ask(
-        method,
-        path.replaceAll(/\{\w+\}/g, () => randomUUID()),
-      );
-      for (const id of MALFORMED) {
-        expect(await ask(method, path.replaceAll(/\{\w+\}/g, id))).toEqual(nothing);
-      }
-      for (const id of UNDECODABLE) await ask(method, path.replaceAll(/\{\w+\}/g, id));
+      const body = JSON.stringify(BODIES[`${method} ${path}`]?.good() ?? {});
+      const askAbout = (id: () => string) => ask(method, path.replaceAll(/\{\w+\}/g, id), body);
+      const nothing = await askAbout(() => randomUUID());
+      for (const id of MALFORMED) expect(await askAbout(() => id)).toEqual(nothing);
+      for (const id of UNDECODABLE) await askAbout(() => id);
     }
     const { characteristic, chatbot } = ids;
     await ask('DELETE', `/v1/chatbots/${chatbot}/characteristics/abc`);
