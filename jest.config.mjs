@@ -39,8 +39,8 @@ function announceSkipped(what) {
   console.warn(`${line}\nSKIPPED: ${what}\n${line}`);
 }
 
-/** Tests that inject faults and wait for the recovery. */
-const FAULTS = '/faults-[^/]*\\.test\\.ts$';
+/** Tests that inject faults and wait for the recovery, or that read everything that real processes say. */
+const APART = '/test/integration/(faults-[^/]*|canary|traces)\\.test\\.ts$';
 
 const withRedis = hasRedis();
 if (!withRedis) {
@@ -96,12 +96,10 @@ export default {
       ...onServices,
       displayName: 'integration',
       testMatch: ['<rootDir>/test/integration/**/*.test.ts'],
-      testPathIgnorePatterns: [FAULTS],
+      testPathIgnorePatterns: [APART],
     },
-    // Injected faults take minutes of waiting: `npm run test:faults`.
-    ...(process.env.FAULTS === '1'
-      ? [{ ...onServices, displayName: 'faults', testMatch: ['<rootDir>/test/integration/faults-*.test.ts'] }]
-      : []),
+    // They take minutes, most of them of waiting: `npm run test:faults`.
+    ...(process.env.FAULTS === '1' ? [{ ...onServices, displayName: 'faults', testRegex: APART }] : []),
     endToEnd('postgres'),
     ...(withRedis ? [endToEnd('redis')] : []),
   ],

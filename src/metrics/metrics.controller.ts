@@ -38,8 +38,8 @@ export class MetricsController {
   @ApiSecurity({})
   @ApiBearerAuth('metrics')
   @ApiOkResponse({
-    description: 'Prometheus’ text format.',
-    content: { 'text/plain; version=0.0.4': { schema: { type: 'string' }, example: EXAMPLE } },
+    description: 'Prometheus’ text format, version 0.0.4.',
+    content: { 'text/plain': { schema: { type: 'string' }, example: EXAMPLE } },
   })
   @ApiProblems('unauthorized', 'not_found')
   async read(@Req() { headers }: Request, @Res() response: Response): Promise<void> {

@@ -1,3 +1,5 @@
+import { checkedFetch } from './contract.js';
+
 /** What a process tells Prometheus. */
 export interface Scrape {
   status: number;
@@ -10,7 +12,7 @@ export interface Scrape {
 }
 
 export async function scrape(url: string, authorization?: string): Promise<Scrape> {
-  const response = await fetch(`${url}/metrics`, { headers: authorization ? { authorization } : {} });
+  const response = await checkedFetch(`${url}/metrics`, { headers: authorization ? { authorization } : {} });
   const text = await response.text();
   const series = new Map<string, number>();
   for (const line of response.ok ? text.split('\n') : []) {
