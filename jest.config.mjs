@@ -40,7 +40,7 @@ function announceSkipped(what) {
 }
 
 /** Tests that inject faults and wait for the recovery, or that read everything that real processes say. */
-const APART = '/test/integration/(faults-[^/]*|canary|traces)\\.test\\.ts$';
+const APART = '/test/integration/(faults-[^/]*|alerts|canary|traces)\\.test\\.ts$';
 
 const withRedis = hasRedis();
 if (!withRedis) {

@@ -176,6 +176,9 @@ export const MAX_READ_BYTES = 262_144;
 /** Entries expire this long after they were appended, at the earliest: time enough to resume after a nap. */
 export const STREAM_RETENTION_MS = 3_600_000;
 
+/** How long the last word to a deleted session's watchers is kept; who comes later is told by the rows. */
+export const FAREWELL_RETENTION_MS = 60_000;
+
 const CURSOR = /^([0-9a-z]{8,32})-(0|[1-9]\d{0,14})$/;
 
 export function formatCursor(cursor: Cursor): string {

@@ -1,7 +1,13 @@
 import type pg from 'pg';
 import { withinDeadline } from './deadline.js';
 import { sessionDeleted } from './entries.js';
-import { EventStream, MAX_READ_BYTES, STREAM_DEADLINE_MS, STREAM_RETENTION_MS } from './event-stream.js';
+import {
+  EventStream,
+  FAREWELL_RETENTION_MS,
+  MAX_READ_BYTES,
+  STREAM_DEADLINE_MS,
+  STREAM_RETENTION_MS,
+} from './event-stream.js';
 import type {
   AppendResult,
   Cursor,
@@ -233,6 +239,14 @@ export class PostgresEventStream extends EventStream {
   }
 
   async #prune(until: number): Promise<void> {
+    // A farewell is the last entry of its stream. Left for as long as others, each would hold a page of the index.
+    await query(
+      this.#pool,
+      `DELETE FROM event_stream_entries entry USING event_streams stream
+       WHERE stream.erased_at < now() - $1::int * interval '1 ms'
+         AND entry.session_id = stream.session_id AND entry.seq = stream.head`,
+      [FAREWELL_RETENTION_MS],
+    );
     // Streams last: while one has entries or replies, it keeps its generation and numbering.
     const deletes = [
       batchedDelete('event_stream_entries', "created_at < now() - $1::int * interval '1 ms'"),

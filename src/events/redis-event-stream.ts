@@ -2,7 +2,13 @@ import { randomBytes } from 'node:crypto';
 import { Redis } from 'ioredis';
 import { withinDeadline } from './deadline.js';
 import { sessionDeleted } from './entries.js';
-import { EventStream, MAX_READ_BYTES, STREAM_DEADLINE_MS, STREAM_RETENTION_MS } from './event-stream.js';
+import {
+  EventStream,
+  FAREWELL_RETENTION_MS,
+  MAX_READ_BYTES,
+  STREAM_DEADLINE_MS,
+  STREAM_RETENTION_MS,
+} from './event-stream.js';
 import type {
   AppendResult,
   Cursor,
@@ -24,9 +30,6 @@ const LOG_SLACK = 100;
 
 /** Larger news are told by a bare bell, in bytes: Redis would hold a copy for every process that listens. */
 const MAX_NEWS_BYTES = 65_536;
-
-/** How long the last word to a deleted session's watchers is kept; who comes later is told by the rows. */
-const FAREWELL_RETENTION_MS = 60_000;
 
 /** Channels that are named in one SUBSCRIBE after a reconnection. */
 const RESUBSCRIBE_BATCH = 1_000;

@@ -115,7 +115,8 @@ export class SessionEventsController {
       for await (const frame of frames) {
         await out.send(frame);
         if (frame.appendedAt !== undefined)
-          this.metrics.eventLag.observe((performance.now() - frame.appendedAt) / 1_000);
+          // Never below nothing: the comparison of the clocks is exact to some milliseconds only.
+          this.metrics.eventLag.observe(Math.max(0, performance.now() - frame.appendedAt) / 1_000);
       }
     } finally {
       this.metrics.eventStreamsOpen.dec();

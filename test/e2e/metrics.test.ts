@@ -187,7 +187,7 @@ describe('the metrics of event streams', () => {
     expect(count).toBeGreaterThan(told / 2);
     expect(count).toBeLessThanOrEqual(told);
     const mean = (await sum('assistly_event_lag_seconds_sum')) / count;
-    expect(mean).toBeGreaterThan(0);
+    expect(mean).toBeGreaterThanOrEqual(0); // the comparison of the clocks is exact to some milliseconds only
     expect(mean).toBeLessThan(Math.min(1, tookSeconds / 2));
     await Promise.all(streams.map((stream) => stream.close()));
     await waitFor('the streams to be gone', async () => (await sum('assistly_event_streams_open')) === 0);

@@ -1183,6 +1183,25 @@ describe('the event stream on PostgreSQL, over time', () => {
     expect(dump).toContain(young);
     await release();
   });
+
+  it('keeps the farewell of an erased session for a minute, and goes on refusing to append', async () => {
+    const { stream, release } = store.open(store.url);
+    const sessionId = randomUUID();
+    const before = await stream.head(sessionId);
+    await stream.erase(sessionId);
+    await stream.prune();
+    expect(await stream.read(sessionId, before, 10)).toMatchObject({ events: [{ type: 'session.deleted' }] });
+
+    await database.query(
+      `UPDATE event_streams SET erased_at = erased_at - interval '61 s' WHERE session_id = $1`,
+      [sessionId],
+    );
+    await stream.prune();
+
+    expect(await stream.read(sessionId, before, 10)).toEqual({ status: 'lost' });
+    expect(await stream.append(sessionId, [messageCreated(message())])).toMatchObject({ status: 'refused' });
+    await release();
+  });
 });
 
 describe('the event stream on Redis, over time', () => {

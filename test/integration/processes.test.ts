@@ -34,7 +34,7 @@ const BACKENDS = globalThis.HAS_REDIS ? (['postgres', 'redis'] as const) : (['po
 type Backend = (typeof BACKENDS)[number];
 
 /** How many watch a session whose api stops; the fault plan says 200, which takes long on two cores. */
-const WATCHERS = Number(process.env['WATCHERS'] ?? 40);
+const WATCHERS = Number(process.env['WATCHERS'] ?? 20);
 
 let cwd: string;
 let programs: Program[];
