@@ -9,6 +9,7 @@ import type { Browser, Locator, Page } from 'playwright-core';
 import type { ApiClient, Json } from '../support/api-client.js';
 import { startBrowser } from '../support/browser.js';
 import { answerTo, type RawProvider, startRawProvider } from '../support/raw-provider.js';
+import { checkedFetch } from '../support/contract.js';
 import { Stack } from '../support/stack.js';
 import { waitFor } from '../support/wait.js';
 
@@ -490,7 +491,7 @@ describe('whoever is no operator', () => {
   it('takes no credential from the path, nor the operator’s for the API', async () => {
     const userInfo = `${OPERATOR.user}:${encodeURIComponent(OPERATOR.password)}`;
     const { status } = await raw(url, 'GET', `http://${userInfo}@127.0.0.1/admin/queues`);
-    const answer = await fetch(`${url}/v1/chatbots`, { headers: { authorization: OPERATOR_HEADER } });
+    const answer = await checkedFetch(`${url}/v1/chatbots`, { headers: { authorization: OPERATOR_HEADER } });
 
     expect([400, 401, 404]).toContain(status);
     expect(answer.status).toBe(401);

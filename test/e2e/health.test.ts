@@ -4,6 +4,7 @@ import { createApp } from '../../src/app.js';
 import { loadConfig, Role } from '../../src/config/env.js';
 import type { Json } from '../support/api-client.js';
 import type { SseRecorder } from '../support/sse-recorder.js';
+import { checkedFetch } from '../support/contract.js';
 import { Stack } from '../support/stack.js';
 import { startTcpProxy, type TcpProxy } from '../support/tcp-proxy.js';
 import { waitFor } from '../support/wait.js';
@@ -61,7 +62,7 @@ interface Answer {
 
 async function ask(url: string, path: string, authorization?: string): Promise<Answer> {
   const askedAt = performance.now();
-  const response = await fetch(url + path, { headers: authorization ? { authorization } : {} });
+  const response = await checkedFetch(url + path, { headers: authorization ? { authorization } : {} });
   const text = await response.text();
   return { status: response.status, body: JSON.parse(text), text, tookMs: performance.now() - askedAt };
 }
