@@ -28,4 +28,18 @@ export class SchemaCheck {
     if ((bullmq?.version ?? 0) < LATEST_SCHEMA_VERSION) pending.push(`BullMQ ${LATEST_SCHEMA_VERSION}`);
     return pending;
   }
+
+  /**
+   * The oldest major version of BullMQ that may use the tables, which a newer one may have migrated.
+   *
+   * @throws where there are no such tables
+   */
+  async neededBullmq(): Promise<number> {
+    const [needed] = await this.database.run(
+      // The first versions of the ledger lack the column.
+      sql<{ major: number | null }>`select max((to_jsonb(migration) ->> 'min_client_version')::int) as major
+        from bullmq.migration`,
+    );
+    return needed?.major ?? 0;
+  }
 }

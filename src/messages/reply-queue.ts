@@ -149,7 +149,7 @@ export class ReplyQueue implements OnModuleInit {
 
   /** Resolves when the queue answers; how long to wait is the caller's to know. */
   async ping(): Promise<void> {
-    if (!this.queue) throw new MissingPartError('it is not open yet');
+    if (!this.queue) throw new MissingPartError(this.gate.closedBy ?? 'it is not open yet');
     await this.queue.getJobCounts('waiting');
   }
 

@@ -1,4 +1,5 @@
 import { Injectable, Logger, type OnModuleDestroy } from '@nestjs/common';
+import { BULLMQ_MAJOR_VERSION } from 'bullmq';
 import { SchemaCheck } from '../database/schema-check.js';
 
 /** How often a closed gate looks again. */
@@ -8,15 +9,17 @@ const RETRY_INTERVAL_MS = 500;
 const LOOKS_PER_LINE = 20;
 
 /**
- * Holds the making of queues and workers back until the schema is the one of this version: a worker that is newer
- * than its schema would take jobs only to fail them. And BullMQ on PostgreSQL remembers a failed first connection
- * for ever: a queue made too early would never work again, and say nothing.
+ * Holds the making of queues and workers back until the schema is one for this version: a worker that is newer
+ * than its schema would take jobs only to fail them, and one whose BullMQ is too old for its tables would ask for
+ * jobs in vain, as fast as it can. And BullMQ on PostgreSQL remembers a failed first connection for ever: a queue
+ * made too early would never work again.
  */
 @Injectable()
 export class QueueGate implements OnModuleDestroy {
   private readonly logger = new Logger(QueueGate.name);
   private isStopped = false;
   private opened: Promise<boolean> | null = null;
+  private obstacle: string | null = null;
 
   constructor(private readonly schema: SchemaCheck) {}
 
@@ -24,6 +27,11 @@ export class QueueGate implements OnModuleDestroy {
   whenOpen(): Promise<boolean> {
     this.opened ??= this.waitForSchema();
     return this.opened;
+  }
+
+  /** What keeps it closed, for an operator; null: nothing, or it has not looked yet. */
+  get closedBy(): string | null {
+    return this.obstacle;
   }
 
   onModuleDestroy(): void {
@@ -34,16 +42,25 @@ export class QueueGate implements OnModuleDestroy {
     for (let looks = 0; !this.isStopped; looks++) {
       const isTold = looks % LOOKS_PER_LINE === 0;
       try {
-        const pending = await this.schema.pending();
-        if (pending.length === 0) return true;
-        if (isTold) {
-          this.logger.warn({ pending }, 'the schema is older than this version: run "npm run db:migrate"');
-        }
+        this.obstacle = await this.findObstacle();
+        if (this.obstacle === null) return true;
+        if (isTold) this.logger.warn(`the queue is not open: ${this.obstacle}`);
       } catch (error) {
         if (isTold) this.logger.warn({ err: error }, 'the queue waits for the database');
       }
       await new Promise((resolve) => setTimeout(resolve, RETRY_INTERVAL_MS).unref());
     }
     return false;
+  }
+
+  private async findObstacle(): Promise<string | null> {
+    const pending = await this.schema.pending();
+    if (pending.length > 0) {
+      return `migrations have not run yet, which "npm run db:migrate" does: ${pending.join(', ')}`;
+    }
+    const needed = await this.schema.neededBullmq();
+    return needed > BULLMQ_MAJOR_VERSION
+      ? `the tables need BullMQ ${needed} or newer, and this version of the product has BullMQ ${BULLMQ_MAJOR_VERSION}`
+      : null;
   }
 }

@@ -4,10 +4,11 @@ import { once } from 'node:events';
 import { mkdtempSync, rmSync, writeFileSync } from 'node:fs';
 import { tmpdir } from 'node:os';
 import { join } from 'node:path';
+import { setTimeout as sleep } from 'node:timers/promises';
 import { fileURLToPath } from 'node:url';
 import { afterAll, beforeAll, describe, expect, it, jest } from '@jest/globals';
 import type { INestApplicationContext } from '@nestjs/common';
-import { type Job, Queue } from 'bullmq';
+import { BULLMQ_MAJOR_VERSION, type Job, Queue } from 'bullmq';
 import { Redis } from 'ioredis';
 import {
   type GenerateJob,
@@ -520,6 +521,67 @@ describe.each(BACKENDS)('a queue on %s that loses everything', (backend: Backend
     await client.config('SET', 'maxmemory-policy', 'noeviction');
     expect(await ready(url)).toEqual([200, '']);
     client.disconnect();
+  });
+});
+
+// case 23
+describe.each(BACKENDS)('a version whose BullMQ is too old for the tables, on %s', (backend: Backend) => {
+  it('takes no jobs and says why, those before it work on, and what waits is answered', async () => {
+    const authorization = `Basic ${Buffer.from('operator:secret').toString('base64')}`;
+    const stack = await Stack.start({
+      backend,
+      env: {
+        OPENAI_BASE_URL: provider.baseUrl,
+        OPENAI_API_KEY: 'sk-test',
+        BULL_BOARD_USER: 'operator',
+        BULL_BOARD_PASSWORD: 'secret',
+      },
+    });
+    const queuePart = async (url: string): Promise<{ status: string; reason?: string } | undefined> => {
+      const response = await fetch(`${url}/health/ready`, { headers: { authorization } });
+      const { parts } = (await response.json()) as {
+        parts: { name: string; status: string; reason?: string }[];
+      };
+      return parts.find(({ name }) => name === 'queue');
+    };
+    const reason = (url: string): Promise<string> =>
+      waitFor('the gate to have looked', async () => {
+        const { reason } = (await queuePart(url)) ?? {};
+        return reason?.startsWith('the tables') ? reason : null;
+      });
+    const needBullmq = (major: number): Promise<unknown> =>
+      stack.database.query(
+        `update bullmq.migration set min_client_version = $1
+         where version = (select max(version) from bullmq.migration)`,
+        [major],
+      );
+    try {
+      const { guest, session } = await converse(stack, 'ok');
+
+      await needBullmq(BULLMQ_MAJOR_VERSION + 1);
+      const { url } = await stack.addApi();
+      const worker = await stack.addWorker();
+      await worker.listen(0, '127.0.0.1');
+
+      const refusal = `the tables need BullMQ ${BULLMQ_MAJOR_VERSION + 1} or newer, and this version of the product has BullMQ ${BULLMQ_MAJOR_VERSION}`;
+      expect(await reason(url)).toBe(refusal);
+      expect(await reason((await worker.getUrl()).replace('[::1]', '127.0.0.1'))).toBe(refusal);
+      expect(await queuePart(stack.apis[0]!.url)).toEqual({ name: 'queue', status: 'up' });
+      await guest.finalReply((await guest.postMessage(session.id, newQuestion())).reply.id);
+
+      await stack.workers.shift()!.close();
+      const question = newQuestion();
+      const { reply } = await guest.postMessage(session.id, question);
+      await sleep(1_500); // three looks of the gate
+      expect((await row(stack, reply.id))['status']).toBe('queued');
+      await needBullmq(BULLMQ_MAJOR_VERSION);
+      await guest.finalReply(reply.id);
+
+      expect((await guest.messages(session.id)).at(-1).content).toBe(answerTo(question));
+      expect(callsAbout(provider, question)).toHaveLength(1);
+    } finally {
+      await stack.stop();
+    }
   });
 });
 
