@@ -1,11 +1,9 @@
 import { parseArgs } from 'node:util';
-import { check, checkLeaks, drain, Findings, untilSeen } from './lib/checks.mjs';
-import { Cluster, copyProduct, createChatbot } from './lib/cluster.mjs';
+import { check, checkLeaks, drain, untilSeen } from './lib/checks.mjs';
 import { Injector, USUAL } from './lib/faults.mjs';
-import { Load } from './lib/load.mjs';
 import { MUTANTS } from './lib/mutants.mjs';
-import { NO_FAULTS, Provider, USUAL_FAULTS } from './lib/provider.mjs';
-import { Random } from './lib/random.mjs';
+import { NO_FAULTS, USUAL_FAULTS } from './lib/provider.mjs';
+import { backendsOf, playScene, row } from './lib/stage.mjs';
 
 /**
  * Real processes under load and under random faults; afterwards, whatever happened, the promises must hold.
@@ -35,33 +33,24 @@ const REPLY_ATTEMPTS = 6; // more than the default: here a worker is lost every 
 const DRAIN_MS = 90_000;
 
 /** @returns {Promise<boolean>} whether everything held */
-async function round({ backend, seconds, seed, mutant = null, drainMs = DRAIN_MS }) {
-  const random = new Random(seed);
-  const findings = new Findings();
-  const startedAt = Date.now();
-  const log = (line) => {
-    if (options.verbose)
-      console.log(`  ${((Date.now() - startedAt) / 1000).toFixed(1).padStart(6)} s  ${line}`);
+function round({ backend, seconds, seed, mutant = null, drainMs = DRAIN_MS }) {
+  const setting = {
+    backend,
+    title: `${mutant ? `mutant ${mutant.name}: ${mutant.what}, ` : ''}seed ${seed}`,
+    seed,
+    change: mutant?.patch,
+    env: { REPLY_ATTEMPTS: String(REPLY_ATTEMPTS) },
+    keep: options.keep,
+    examples: options.verbose ? 3 : options.mutants ? 0 : 1,
   };
-  console.log(`\n== ${backend}${mutant ? `, mutant ${mutant.name}: ${mutant.what}` : ''}, seed ${seed}`);
-
-  const directory = await copyProduct(mutant?.patch);
-  const provider = new Provider(random.integer(0, 2 ** 31));
-  await provider.listen();
-  provider.faults = mutant?.provider ?? USUAL_FAULTS;
-  let cluster;
-  try {
-    cluster = await Cluster.start({
-      backend,
-      directory,
-      providerUrl: (worker) => provider.baseUrl(worker),
-      env: { REPLY_ATTEMPTS: String(REPLY_ATTEMPTS) },
-    });
-    const chatbot = await createChatbot(cluster);
-    const load = new Load({
-      urls: cluster.apis.map(({ url }) => url),
-      chatbotId: chatbot.id,
-      random: random.fork(),
+  return playScene(setting, async ({ cluster, provider, random, findings, makeLoad }) => {
+    const startedAt = Date.now();
+    const log = (line) => {
+      if (options.verbose)
+        console.log(`  ${((Date.now() - startedAt) / 1000).toFixed(1).padStart(6)} s  ${line}`);
+    };
+    provider.faults = mutant?.provider ?? USUAL_FAULTS;
+    const load = makeLoad({
       guests: Number(options.guests),
       pauseMs: 2_500,
       ...(mutant?.cancelShare && { cancelShare: mutant.cancelShare }),
@@ -84,15 +73,9 @@ async function round({ backend, seconds, seed, mutant = null, drainMs = DRAIN_MS
     await untilSeen(cluster, load.sessions, mutant ? 5_000 : 20_000);
     const result = await check({ cluster, load, provider, budget: REPLY_ATTEMPTS }, findings);
     const leaks = await checkLeaks({ cluster, load }, findings);
-    report({ seconds, injector, result, leaks, load, provider, drainedMs, findings });
-    if (findings.total > 0 && !mutant) {
-      console.log(`  the seed is ${seed}; the logs: ${options.keep ? cluster.logs : 'kept with --keep'}`);
-    }
-    return findings.total === 0;
-  } finally {
-    await cluster?.close({ keep: options.keep });
-    await provider.close();
-  }
+    report({ seconds, injector, result, leaks, load, provider, drainedMs });
+    if (findings.total > 0 && !mutant) row('logs', options.keep ? cluster.logs : 'kept with --keep');
+  });
 }
 
 const at = (sorted, share) => sorted[Math.min(sorted.length - 1, Math.floor(sorted.length * share))];
@@ -122,8 +105,7 @@ function takeOvers(injector, { repliesOf, audit }) {
   return { taken: summary(taken), finished: summary(finished) };
 }
 
-function report({ seconds, injector, result, leaks, load, provider, drainedMs, findings }) {
-  const row = (name, value) => console.log(`  ${name.padEnd(34)} ${value}`);
+function report({ seconds, injector, result, leaks, load, provider, drainedMs }) {
   row('injected for', `${seconds} s`);
   row(
     'faults',
@@ -155,7 +137,6 @@ function report({ seconds, injector, result, leaks, load, provider, drainedMs, f
     'memory and files',
     leaks.footprints.map(({ name, rssMb, files }) => `${name} ${rssMb} MB/${files}`).join(', '),
   );
-  findings.print(options.verbose ? 3 : options.mutants ? 0 : 1);
 }
 
 const seed = Number(options.seed ?? Date.now() % 1_000_000);
@@ -175,7 +156,8 @@ if (options.mutants || options.mutant) {
   isGood = survivors.length === 0;
   console.log(isGood ? '\nevery mutant was caught' : `\nNOT CAUGHT: ${survivors.join(', ')}`);
 } else {
-  const backends = options.backend === 'both' ? ['redis', 'postgres'] : [options.backend];
-  for (const backend of backends) isGood = (await round({ backend, seconds, seed })) && isGood;
+  for (const backend of backendsOf(options.backend)) {
+    isGood = (await round({ backend, seconds, seed })) && isGood;
+  }
 }
 process.exit(isGood ? 0 : 1);
