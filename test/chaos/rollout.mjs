@@ -20,33 +20,56 @@ const { values: options } = parseArgs({
   options: { backend: { type: 'string', default: 'both' }, keep: { type: 'boolean', default: false } },
 });
 const SETTLE_MS = 2_000;
-/** Slowest acknowledgement while the migration runs, resending by impatient guests included. */
-const MAX_ACK_MS = 2_000;
+/** Longest that a request may wait for a table which the migration wants: its lock_timeout, and a slow machine. */
+const MAX_LOCK_WAIT_MS = 1_000 + 500;
 const run = promisify(execFile);
 
 /** @param {string} directory of a copy of the build, which becomes that of a next version */
 async function makeNextVersion(directory) {
-  await writeFile(
-    join(directory, 'dist/src/database/migrations/Next.js'),
-    `import { Migration } from '@mikro-orm/migrations';
-export class Next extends Migration {
-  name = 'Next';
-  up() {
-    this.addSql('alter table replies add note text null');
-    this.addSql("alter table messages add mood text not null default 'calm'");
-  }
+  // Each locks one table in use, as the README asks of migrations.
+  const statements = [
+    'alter table replies add note text null',
+    "alter table messages add mood text not null default 'calm'",
+  ];
+  for (const [i, statement] of statements.entries()) {
+    const name = `Next${i}`;
+    await writeFile(
+      join(directory, `dist/src/database/migrations/${name}.js`),
+      `import { Migration } from '@mikro-orm/migrations';
+export class ${name} extends Migration {
+  name = '${name}';
+  up() { this.addSql(${JSON.stringify(statement)}); }
 }
 `,
-  );
-  const index = 'dist/src/database/migrations/index.js';
-  await patchFile(
-    directory,
-    index,
-    '/** In the order',
-    "import { Next } from './Next.js';\n/** In the order",
-  );
-  await patchFile(directory, index, '\n];', '\n    Next,\n];');
+    );
+    const index = 'dist/src/database/migrations/index.js';
+    const header = '/** In the order';
+    await patchFile(directory, index, header, `import { ${name} } from './${name}.js';\n${header}`);
+    await patchFile(directory, index, '\n];', `\n    ${name},\n];`);
+  }
   await patchFile(directory, 'dist/src/messages/reply-queue.js', 'version: 1,', "version: 1, shade: 'blue',");
+}
+
+/** Looks at who waits for a table, until it is stopped; that gives the longest such wait, in milliseconds. */
+function watchLockWaits(cluster) {
+  let isStopped = false;
+  const watching = (async () => {
+    let longestMs = 0;
+    while (!isStopped) {
+      const [{ ms }] = await cluster.query(
+        `select coalesce(max(extract(epoch from clock_timestamp() - waitstart) * 1000), 0)::int as ms
+         from pg_locks where locktype = 'relation' and not granted`,
+      );
+      longestMs = Math.max(longestMs, ms);
+      await sleep(20);
+    }
+    return longestMs;
+  })();
+  const stop = () => {
+    isStopped = true;
+    return watching;
+  };
+  return { stop };
 }
 
 /** @param {import('./lib/stage.mjs').Stage} stage */
@@ -59,7 +82,7 @@ async function rollOut(stage) {
     load.start();
     await sleep(SETTLE_MS);
 
-    const acksBefore = load.ackMs.length;
+    const lockWaits = watchLockWaits(cluster);
     const migratingAt = Date.now();
     await run(process.execPath, ['dist/src/cli/migrate.js'], {
       cwd: next,
@@ -68,9 +91,11 @@ async function rollOut(stage) {
     });
     row('migrated in', `${Date.now() - migratingAt} ms, start of the program included`);
     await sleep(SETTLE_MS);
-    const slowestMs = Math.max(...load.ackMs.slice(acksBefore));
-    row('slowest acknowledgement meanwhile', `${slowestMs} ms of ${load.ackMs.length - acksBefore}`);
-    if (slowestMs > MAX_ACK_MS) findings.add('a request waited for the migration', `${slowestMs} ms`);
+    const longestMs = await lockWaits.stop();
+    row('longest wait for a table', `${longestMs} ms`);
+    if (longestMs > MAX_LOCK_WAIT_MS) {
+      findings.add('somebody waited too long for the migration', `${longestMs} ms`);
+    }
 
     /** One after the other: workers before the apis that send them jobs, and the other way round on the way back. */
     const replaceAll = async (processes, directory) => {
