@@ -64,7 +64,7 @@ export class DatabaseModule {
       await database.run(sql`select 1`);
     });
     readiness.register('migrations', async () => {
-      const pending = await schema.pending();
+      const { pending } = await schema.look();
       if (pending.length > 0) throw new MissingPartError(`not run yet: ${pending.join(', ')}`);
     });
   }

@@ -54,13 +54,12 @@ export class QueueGate implements OnModuleDestroy {
   }
 
   private async findObstacle(): Promise<string | null> {
-    const pending = await this.schema.pending();
+    const { pending, neededBullmq } = await this.schema.look();
     if (pending.length > 0) {
       return `migrations have not run yet, which "npm run db:migrate" does: ${pending.join(', ')}`;
     }
-    const needed = await this.schema.neededBullmq();
-    return needed > BULLMQ_MAJOR_VERSION
-      ? `the tables need BullMQ ${needed} or newer, and this version of the product has BullMQ ${BULLMQ_MAJOR_VERSION}`
+    return neededBullmq > BULLMQ_MAJOR_VERSION
+      ? `the tables need BullMQ ${neededBullmq} or newer, and this version of the product has BullMQ ${BULLMQ_MAJOR_VERSION}`
       : null;
   }
 }
