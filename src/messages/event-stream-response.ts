@@ -1,6 +1,7 @@
 import { once } from 'node:events';
 import type { Response } from 'express';
 import { clientGone } from '../common/client-gone.js';
+import { within } from '../common/within.js';
 import { endRequestSpan } from '../tracing/request-span.js';
 import type { Frame } from './session-events.service.js';
 
@@ -54,9 +55,7 @@ export class EventStreamResponse {
   private async write(text: string): Promise<void> {
     if (this.signal.aborted || this.response.writableEnded || this.response.write(text)) return;
     try {
-      await once(this.response, 'drain', {
-        signal: AbortSignal.any([this.signal, AbortSignal.timeout(MAX_STALL_MS)]),
-      });
+      await within(MAX_STALL_MS, once(this.response, 'drain', { signal: this.signal }));
     } catch {
       this.response.destroy(); // it does not read, or it has gone
     }

@@ -92,8 +92,23 @@ export class SessionEventsController {
     const out = new EventStreamResponse(response);
     // A blank header is what a browser has before its first event: as good as none.
     const cursor = lastEventId || (Array.isArray(after) ? after.join() : after) || null;
-    const age = AbortSignal.timeout(MAX_AGE_MS);
-    const signal = AbortSignal.any([out.signal, this.shutdown.signal, age]);
+    const aged = new AbortController();
+    // Not a timeout of AbortSignal's own: that one keeps, for all its time, whatever has listened to it.
+    const age = setTimeout(() => aged.abort(), MAX_AGE_MS);
+    try {
+      await this.send(id, cursor, out, AbortSignal.any([out.signal, this.shutdown.signal, aged.signal]));
+    } finally {
+      clearTimeout(age);
+    }
+  }
+
+  /** Sends what happens after the cursor, until `signal`, or until the session is gone. */
+  private async send(
+    id: string,
+    cursor: string | null,
+    out: EventStreamResponse,
+    signal: AbortSignal,
+  ): Promise<void> {
     const frames = this.events.open(id, cursor, signal);
     const first = await frames.next();
     if (first.done || out.signal.aborted) return;

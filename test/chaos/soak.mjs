@@ -1,10 +1,8 @@
-import { mkdtempSync, readFileSync, rmSync } from 'node:fs';
-import { tmpdir } from 'node:os';
-import { join } from 'node:path';
 import { parseArgs } from 'node:util';
 import { setTimeout as sleep } from 'node:timers/promises';
 import { Cluster, copyProduct, createChatbot } from './lib/cluster.mjs';
 import { drain } from './lib/checks.mjs';
+import { Heaps } from './lib/heaps.mjs';
 import { Load } from './lib/load.mjs';
 import { NO_FAULTS, Provider } from './lib/provider.mjs';
 import { Random } from './lib/random.mjs';
@@ -34,23 +32,18 @@ const GROWTH = { heap: 1.2, files: 20, connections: 6, redis: 1.3 };
 const CONNECTIONS_A_PROCESS = 10 + 8;
 /** Resident memory goes up and down with the garbage; V8 takes about 340 MB before it collects all of it. */
 const MAX_RSS_MB = 450;
-const HEAP_TIMEOUT_MS = 20_000;
 
 const forMs = Number(options.minutes) * 60_000;
 const random = new Random(7);
 const provider = new Provider(7);
 await provider.listen();
 provider.faults = { ...NO_FAULTS, ok: 97, cut: 1, status: 1, pacing: 1 };
-const heapReports = mkdtempSync(join(tmpdir(), 'assistly-heaps-'));
+const heaps = new Heaps();
 const cluster = await Cluster.start({
   backend: options.backend,
   directory: await copyProduct(),
   providerUrl: (worker) => provider.baseUrl(worker),
-  env: {
-    LOG_LEVEL: 'warn',
-    NODE_OPTIONS: `--expose-gc --import=${new URL('lib/heap-report.mjs', import.meta.url).href}`,
-    HEAP_REPORTS: heapReports,
-  },
+  env: { LOG_LEVEL: 'warn', ...heaps.env },
 });
 const owner = { authorization: `Bearer ${cluster.ownerToken()}` };
 const load = new Load({
@@ -75,23 +68,9 @@ const load = new Load({
   },
 });
 
-/** What a process holds after its garbage is gone, in MB. */
-async function heapMb({ name, pid }) {
-  const askedAt = Date.now();
-  process.kill(pid, 'SIGUSR2');
-  while (Date.now() < askedAt + HEAP_TIMEOUT_MS) {
-    await sleep(100);
-    try {
-      const { at, bytes } = JSON.parse(readFileSync(join(heapReports, `${pid}.json`), 'utf8'));
-      if (at >= askedAt) return Math.round(bytes / 1024 / 1024);
-    } catch (error) {
-      if (error.code !== 'ENOENT') throw error;
-    }
-  }
-  throw new Error(`${name} did not report its heap`);
-}
-
-const heaps = () => Promise.all(cluster.processes.map(heapMb));
+/** What each process holds after its garbage is gone, in MB. */
+const heapsMb = () =>
+  Promise.all(cluster.processes.map(async (each) => Math.round((await heaps.bytesOf(each)) / 1024 / 1024)));
 
 async function measure() {
   const tables = await cluster.query(
@@ -122,7 +101,7 @@ async function measure() {
 load.start();
 await sleep(Number(options.warmup) * 1000);
 const start = await measure();
-const heapsAtStart = await heaps();
+const heapsAtStart = await heapsMb();
 const rss = cluster.processes.map(() => []);
 const startedAt = Date.now();
 const postsAtStart = load.counts.posts;
@@ -140,7 +119,7 @@ while (Date.now() - startedAt < forMs) {
   );
 }
 const end = await measure();
-const heapsAtEnd = await heaps();
+const heapsAtEnd = await heapsMb();
 const posts = load.counts.posts - postsAtStart;
 
 const grown = [];
@@ -211,6 +190,6 @@ await load.stopFollowing();
 for (const bad of await cluster.stopProcesses()) grown.push(bad);
 await cluster.close();
 await provider.close();
-rmSync(heapReports, { recursive: true });
+heaps.close();
 console.log(grown.length === 0 ? '  flat' : `  NOT FLAT: ${grown.join(', ')}`);
 process.exit(grown.length === 0 ? 0 : 1);

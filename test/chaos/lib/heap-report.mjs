@@ -2,7 +2,7 @@ import { renameSync, writeFileSync } from 'node:fs';
 import { join } from 'node:path';
 
 /**
- * Preloaded into the processes of a soak (`node --expose-gc --import`): at SIGUSR2 it collects the garbage and writes
+ * Preloaded into processes whose memory is measured (`node --expose-gc --import`): at SIGUSR2 it collects the garbage and writes
  * what is left, in bytes. Resident memory says little of a leak: V8 takes what it may before it collects.
  */
 process.on('SIGUSR2', () => {
