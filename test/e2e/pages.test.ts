@@ -15,10 +15,6 @@ const query = <Row extends pg.QueryResultRow>(text: string, values?: unknown[]) 
   stack.database.query<Row>(text, values);
 
 /** A list of some parent's rows, filled directly: thousands of rows, in any order of time. */
-interface List {
-  /** Makes the list's parent, and gives what reads and fills it. */
-  open: () => Promise<OpenList>;
-}
 interface OpenList {
   client: ApiClient;
   path: string;
@@ -36,17 +32,25 @@ interface OpenList {
 const pick = (rows: { id: string }[]): string[] => rows.map(({ id }) => id);
 const RANDOM_TIME = `now() - random() * interval '1 day'`;
 
-async function openChatbots(): Promise<OpenList> {
-  const user = `user_${randomUUID()}`;
-  const add = (count: number, time: string) =>
-    query(
-      `insert into chatbots (id, clerk_user_id, name, created_at)
-       select gen_random_uuid(), $1, 'bot', ${time} from generate_series(1, $2::int)`,
-      [user, count],
-    );
+/** A list whose order is a time's. */
+interface TimedList {
+  path: string;
+  client?: ApiClient;
+  table: string;
+  /** The column of the parent, and its value. */
+  parent: [string, string];
+  time: 'created_at' | 'active_at';
+  direction: 'asc' | 'desc';
+  /** Adds $2 rows to the parent $1, at that time. */
+  insert: (time: string) => string;
+}
+
+function openTimed({ path, client = stack.owner(), table, parent, time, ...list }: TimedList): OpenList {
+  const [column, value] = parent;
+  const add = (count: number, at: string) => query(list.insert(at), [value, count]);
   return {
-    client: stack.owner(user),
-    path: '/v1/chatbots',
+    client,
+    path,
     fill: async (count) => void (await add(count, RANDOM_TIME)),
     addAtEnds: async () => {
       await add(1, 'clock_timestamp()');
@@ -54,72 +58,57 @@ async function openChatbots(): Promise<OpenList> {
     },
     ids: async () =>
       pick(
-        await query('select id from chatbots where clerk_user_id = $1 order by created_at desc, id desc', [
-          user,
-        ]),
+        await query(
+          `select id from ${table} where ${column} = $1 order by ${time} ${list.direction}, id ${list.direction}`,
+          [value],
+        ),
       ),
-    remove: async (id) => void (await query('delete from chatbots where id = $1', [id])),
+    remove: async (id) => void (await query(`delete from ${table} where id = $1`, [id])),
     makeSimultaneous: async () =>
-      void (await query('update chatbots set created_at = now() where clerk_user_id = $1', [user])),
+      void (await query(`update ${table} set ${time} = now() where ${column} = $1`, [value])),
   };
+}
+
+async function openChatbots(): Promise<OpenList> {
+  const user = `user_${randomUUID()}`;
+  return openTimed({
+    path: '/v1/chatbots',
+    client: stack.owner(user),
+    table: 'chatbots',
+    parent: ['clerk_user_id', user],
+    time: 'created_at',
+    direction: 'desc',
+    insert: (time) => `insert into chatbots (id, clerk_user_id, name, created_at)
+      select gen_random_uuid(), $1, 'bot', ${time} from generate_series(1, $2::int)`,
+  });
 }
 
 async function openCharacteristics(): Promise<OpenList> {
   const { id } = await stack.owner().createChatbot();
-  const add = (count: number, time: string) =>
-    query(
-      `insert into chatbot_characteristics (id, chatbot_id, content, created_at)
-       select gen_random_uuid(), $1, 'fact', ${time} from generate_series(1, $2::int)`,
-      [id, count],
-    );
-  return {
-    client: stack.owner(),
+  return openTimed({
     path: `/v1/chatbots/${id}/characteristics`,
-    fill: async (count) => void (await add(count, RANDOM_TIME)),
-    addAtEnds: async () => {
-      await add(1, 'clock_timestamp()');
-      await add(1, `now() - interval '2 days'`);
-    },
-    ids: async () =>
-      pick(
-        await query('select id from chatbot_characteristics where chatbot_id = $1 order by created_at, id', [
-          id,
-        ]),
-      ),
-    remove: async (row) => void (await query('delete from chatbot_characteristics where id = $1', [row])),
-    makeSimultaneous: async () =>
-      void (await query('update chatbot_characteristics set created_at = now() where chatbot_id = $1', [id])),
-  };
+    table: 'chatbot_characteristics',
+    parent: ['chatbot_id', id],
+    time: 'created_at',
+    direction: 'asc',
+    insert: (time) => `insert into chatbot_characteristics (id, chatbot_id, content, created_at)
+      select gen_random_uuid(), $1, 'fact', ${time} from generate_series(1, $2::int)`,
+  });
 }
 
 async function openSessions(): Promise<OpenList> {
   const { id } = await stack.owner().createChatbot();
-  const add = (count: number, time: string) =>
-    query(
-      `with guest as (
-         insert into guests (id, name) select gen_random_uuid(), 'Ada' from generate_series(1, $2::int) returning id)
-       insert into chat_sessions (id, chatbot_id, guest_id, token_hash, event_token_key, active_at)
-       select gen_random_uuid(), $1, guest.id, replace(guest.id::text, '-', ''), '', ${time} from guest`,
-      [id, count],
-    );
-  return {
-    client: stack.owner(),
+  return openTimed({
     path: `/v1/chatbots/${id}/sessions`,
-    fill: async (count) => void (await add(count, RANDOM_TIME)),
-    addAtEnds: async () => {
-      await add(1, 'clock_timestamp()');
-      await add(1, `now() - interval '2 days'`);
-    },
-    ids: async () =>
-      pick(
-        await query('select id from chat_sessions where chatbot_id = $1 order by active_at desc, id desc', [
-          id,
-        ]),
-      ),
-    remove: async (row) => void (await query('delete from chat_sessions where id = $1', [row])),
-    makeSimultaneous: async () =>
-      void (await query('update chat_sessions set active_at = now() where chatbot_id = $1', [id])),
-  };
+    table: 'chat_sessions',
+    parent: ['chatbot_id', id],
+    time: 'active_at',
+    direction: 'desc',
+    insert: (time) => `with guest as (
+        insert into guests (id, name) select gen_random_uuid(), 'Ada' from generate_series(1, $2::int) returning id)
+      insert into chat_sessions (id, chatbot_id, guest_id, token_hash, event_token_key, active_at)
+      select gen_random_uuid(), $1, guest.id, replace(guest.id::text, '-', ''), '', ${time} from guest`,
+  });
 }
 
 async function openMessages(order: 'asc' | 'desc'): Promise<OpenList> {
@@ -147,7 +136,8 @@ async function openMessages(order: 'asc' | 'desc'): Promise<OpenList> {
   };
 }
 
-const LISTS: [string, List['open']][] = [
+/** Each makes the list's parent, and gives what reads and fills it. */
+const LISTS: [string, () => Promise<OpenList>][] = [
   ['chatbots, newest first', openChatbots],
   ['characteristics, oldest first', openCharacteristics],
   ['sessions, most recently active first', openSessions],

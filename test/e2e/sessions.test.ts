@@ -285,6 +285,19 @@ describe('deleting conversations', () => {
     }
   }
 
+  /** Two sessions of one guest. */
+  async function openTwice() {
+    const chatbotId = await newChatbot();
+    const first = await stack.client().openSession(chatbotId, { guest: { name: 'Regular' } });
+    const second = await stack.client().openSession(chatbotId);
+    // No route gives a guest a second session yet.
+    await stack.database.query('update chat_sessions set guest_id = $1 where id = $2', [
+      first.session.guest.id,
+      second.session.id,
+    ]);
+    return { first, second };
+  }
+
   async function expectGone(live: LiveSession, secret: string): Promise<void> {
     for (const stream of live.streams) {
       await stream.next('session.deleted');
@@ -373,14 +386,7 @@ describe('deleting conversations', () => {
   });
 
   it('leaves a guest who has another session, until that one goes too', async () => {
-    const chatbotId = await newChatbot();
-    const first = await stack.client().openSession(chatbotId, { guest: { name: 'Regular' } });
-    const second = await stack.client().openSession(chatbotId);
-    // No route gives a guest a second session yet.
-    await stack.database.query('update chat_sessions set guest_id = $1 where id = $2', [
-      first.session.guest.id,
-      second.session.id,
-    ]);
+    const { first, second } = await openTwice();
     const guests = () =>
       stack.database.query('select name from guests where id = $1', [first.session.guest.id]);
 
@@ -392,13 +398,7 @@ describe('deleting conversations', () => {
   });
 
   it('of a guest takes all its sessions at once', async () => {
-    const chatbotId = await newChatbot();
-    const first = await stack.client().openSession(chatbotId, { guest: { name: 'Regular' } });
-    const second = await stack.client().openSession(chatbotId);
-    await stack.database.query('update chat_sessions set guest_id = $1 where id = $2', [
-      first.session.guest.id,
-      second.session.id,
-    ]);
+    const { first, second } = await openTwice();
 
     await stack.owner().delete(`/v1/guests/${first.session.guest.id}`);
 

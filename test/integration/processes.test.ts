@@ -436,12 +436,10 @@ describe.each(BACKENDS)('apis and workers on %s', (backend: Backend) => {
         expect(status).toBe(503);
         expect(detail).toContain('migrations');
         expect(detail).not.toContain('database');
-        const told = role.program.log.find(({ pending }) => pending !== undefined);
-        expect(told).toMatchObject({ msg: expect.stringContaining('npm run db:migrate') });
-        expect(told?.['pending']).toEqual([
-          ...migrations.map(({ name }) => name),
-          expect.stringMatching(/^BullMQ/),
-        ]);
+        const told = role.program.log.find(({ msg }) => msg.startsWith('the queue is not open'))?.msg;
+        expect(told).toContain('npm run db:migrate');
+        for (const { name } of migrations) expect(told).toContain(name);
+        expect(told).toMatch(/BullMQ \d+$/);
       }
 
       const runs = [1, 2, 3, 4, 5].map(() => run('cli/migrate.js', [], { DATABASE_URL })); // at once
