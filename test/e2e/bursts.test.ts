@@ -55,10 +55,7 @@ async function postUntilTaken(guest: ApiClient, sessionId: string, content: stri
     'the api to take a message',
     async () => {
       const { status, body } = await guest.post(`/v1/sessions/${sessionId}/messages`, { content }, key);
-      if (status === 503) {
-        console.log('503');
-        return null;
-      }
+      if (status === 503) return null;
       expect(status).toBe(202);
       return body;
     },
