@@ -239,31 +239,33 @@ export class PostgresEventStream extends EventStream {
   }
 
   async #prune(until: number): Promise<void> {
-    // A farewell is the last entry of its stream. Left for as long as others, each would hold a page of the index.
-    await query(
-      this.#pool,
-      `DELETE FROM event_stream_entries entry USING event_streams stream
-       WHERE stream.erased_at < now() - $1::int * interval '1 ms'
-         AND entry.session_id = stream.session_id AND entry.seq = stream.head`,
-      [FAREWELL_RETENTION_MS],
-    );
     // Streams last: while one has entries or replies, it keeps its generation and numbering.
-    const deletes = [
-      batchedDelete('event_stream_entries', "created_at < now() - $1::int * interval '1 ms'"),
-      batchedDelete('event_stream_replies', "touched_at < now() - $1::int * interval '1 ms'"),
-      batchedDelete(
-        'event_streams',
-        `touched_at < now() - $1::int * interval '1 ms' AND NOT EXISTS (
-           SELECT FROM event_stream_entries entry WHERE entry.session_id = expired.session_id
-         ) AND NOT EXISTS (
-           SELECT FROM event_stream_replies reply WHERE reply.session_id = expired.session_id)`,
-      ),
+    const deletes: [text: string, retentionMs: number][] = [
+      [DELETE_FAREWELLS, FAREWELL_RETENTION_MS],
+      [
+        batchedDelete('event_stream_entries', "created_at < now() - $1::int * interval '1 ms'"),
+        STREAM_RETENTION_MS,
+      ],
+      [
+        batchedDelete('event_stream_replies', "touched_at < now() - $1::int * interval '1 ms'"),
+        STREAM_RETENTION_MS,
+      ],
+      [
+        batchedDelete(
+          'event_streams',
+          `touched_at < now() - $1::int * interval '1 ms' AND NOT EXISTS (
+             SELECT FROM event_stream_entries entry WHERE entry.session_id = expired.session_id
+           ) AND NOT EXISTS (
+             SELECT FROM event_stream_replies reply WHERE reply.session_id = expired.session_id)`,
+        ),
+        STREAM_RETENTION_MS,
+      ],
     ];
-    for (const text of deletes) {
+    for (const [text, retentionMs] of deletes) {
       let deleted = PRUNE_BATCH;
       while (deleted === PRUNE_BATCH) {
         if (performance.now() >= until) return;
-        const result = await query(this.#pool, text, [STREAM_RETENTION_MS, PRUNE_BATCH]);
+        const result = await query(this.#pool, text, [retentionMs, PRUNE_BATCH]);
         deleted = result.rowCount ?? 0;
       }
     }
@@ -352,6 +354,12 @@ export class PostgresEventStream extends EventStream {
 function toEvents(rows: readonly { seq: number | null; type: EventType; data: string }[]): StreamEvent[] {
   return rows.flatMap(({ seq, type, data }) => (seq === null ? [] : [{ seq, type, data }]));
 }
+
+/** A farewell is the last entry of its stream. Left for as long as others, each would hold a page of the index. */
+const DELETE_FAREWELLS = `DELETE FROM event_stream_entries WHERE ctid = ANY (ARRAY(
+  SELECT entry.ctid FROM event_streams stream
+    JOIN event_stream_entries entry ON entry.session_id = stream.session_id AND entry.seq = stream.head
+  WHERE stream.erased_at < now() - $1::int * interval '1 ms' FOR UPDATE OF entry SKIP LOCKED LIMIT $2::int))`;
 
 /** Locking first rechecks the condition on the newest version of a row, and passes over what is in use. */
 function batchedDelete(table: string, condition: string): string {
