@@ -14,6 +14,7 @@ const { values: options } = parseArgs({
   options: { backend: { type: 'string', default: 'both' }, keep: { type: 'boolean', default: false } },
 });
 const REPLIES = 50;
+const BEGIN_TIMEOUT_MS = 30_000;
 
 /** @param {import('./lib/stage.mjs').Stage} stage */
 async function restartEverything(stage) {
@@ -30,7 +31,9 @@ async function restartEverything(stage) {
   const count = async (condition) =>
     (await cluster.query(`select count(*)::int as n from replies where ${condition}`))[0].n;
   const inProgress = () => count(`status = 'in_progress'`);
-  while ((await inProgress()) < REPLIES) await sleep(50);
+  for (const end = Date.now() + BEGIN_TIMEOUT_MS; (await inProgress()) < REPLIES; await sleep(50)) {
+    if (Date.now() > end) throw new Error(`${await inProgress()} of ${REPLIES} replies have begun`);
+  }
   await sleep(2_000); // the text of all of them has begun
 
   row('in progress at the signal', await inProgress());

@@ -1,6 +1,7 @@
 import { Agent, get } from 'node:http';
 import { setTimeout as sleep } from 'node:timers/promises';
 import { parseArgs } from 'node:util';
+import { within } from './lib/cluster.mjs';
 import { Heaps } from './lib/heaps.mjs';
 import { backendsOf, playScene, row } from './lib/stage.mjs';
 
@@ -71,7 +72,10 @@ async function watch({ cluster, findings, makeLoad }, heaps) {
   const agent = new Agent({ maxSockets: Infinity });
   const load = makeLoad({ guests: 0, cancelShare: 0, readShare: 0 });
   const openSession = async () => {
-    const response = await fetch(`${apis[0].url}/v1/chatbots/${load.chatbotId}/sessions`, { method: 'POST' });
+    const response = await fetch(`${apis[0].url}/v1/chatbots/${load.chatbotId}/sessions`, {
+      method: 'POST',
+      signal: AbortSignal.timeout(TIMEOUT_MS),
+    });
     const { session, token } = await response.json();
     return { id: session.id, token };
   };
@@ -81,7 +85,8 @@ async function watch({ cluster, findings, makeLoad }, heaps) {
     const lane = async () => {
       while (next < count) {
         const i = next++;
-        await watchers[i].open(apis[i % apis.length].url, sessions[i % sessions.length], agent);
+        const opened = watchers[i].open(apis[i % apis.length].url, sessions[i % sessions.length], agent);
+        await within(TIMEOUT_MS, opened, 'the beginning of a stream');
       }
     };
     await Promise.all(Array.from({ length: OPENING_AT_ONCE }, lane));
@@ -122,6 +127,7 @@ async function watch({ cluster, findings, makeLoad }, heaps) {
     [...talking].map(async (session, i) => {
       const response = await fetch(`${apis[i % apis.length].url}/v1/sessions/${session.id}/messages`, {
         method: 'POST',
+        signal: AbortSignal.timeout(TIMEOUT_MS),
         headers: { authorization: `Bearer ${session.token}`, 'content-type': 'application/json' },
         body: JSON.stringify({ content: `[w${i}] What about this?` }),
       });
