@@ -2,7 +2,7 @@ import { Migrator } from '@mikro-orm/migrations';
 import { defineConfig, type Options } from '@mikro-orm/postgresql';
 import type { Pool } from 'pg';
 import { databaseUrlForTools } from './src/config/env.js';
-import { entities } from './src/database/entities.js';
+import { entities } from './src/entities.js';
 import { ImpatientClient } from './src/database/impatient-client.js';
 import { migrations } from './src/database/migrations/index.js';
 

@@ -1,10 +1,10 @@
 import { setTimeout as sleep } from 'node:timers/promises';
 import type { NestExpressApplication } from '@nestjs/platform-express';
-import { createApp } from './app.js';
+import { createApp } from './create-app.js';
 import { signLocalOwnerToken } from './auth/owner-tokens.js';
-import { errorCode } from './common/error-code.js';
-import { operatorCredentials } from './common/operator.js';
-import { Readiness } from './common/readiness.js';
+import { errorCode } from './runtime/error-code.js';
+import { operatorCredentials } from './auth/operator.js';
+import { Readiness } from './runtime/readiness.js';
 import { type Config, ConfigError, loadConfig, loadEnvFile, localTokensRefusal, Role } from './config/env.js';
 import { migrate } from './database/migrate.js';
 import {
@@ -12,7 +12,7 @@ import {
   EmbeddedPostgresError,
   startEmbeddedPostgres,
 } from './database/embedded-postgres.js';
-import { BULL_BOARD_PATH } from './queue/bull-board.js';
+import { BULL_BOARD_PATH } from './operations/queue-board.js';
 import { welcome } from './welcome.js';
 
 /** What is left for closing, after the drain. */

@@ -3,7 +3,7 @@ import { Reflector } from '@nestjs/core';
 import type { Request } from 'express';
 import { sql } from 'kysely';
 import { ACCESS, type CallerKind } from './access.js';
-import { AppError } from '../common/app-error.js';
+import { AppError } from '../runtime/app-error.js';
 import { Database } from '../database/database.js';
 import { OwnerTokens } from './owner-tokens.js';
 import type { Principal } from './principal.js';

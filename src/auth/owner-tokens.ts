@@ -2,9 +2,9 @@ import { createPrivateKey, createPublicKey, generateKeyPairSync, sign } from 'no
 import { join } from 'node:path';
 import { Injectable } from '@nestjs/common';
 import { verifyToken } from '@clerk/backend';
-import { ownFile } from '../common/own-file.js';
+import { ownFile } from '../runtime/own-file.js';
 import type { Config } from '../config/env.js';
-import { within } from '../common/within.js';
+import { within } from '../runtime/within.js';
 
 /** How far the clocks of Clerk and of this machine may differ. */
 const CLOCK_SKEW_MS = 5_000;

@@ -2,10 +2,10 @@ import { Controller, Get } from '@nestjs/common';
 import { ApiOkResponse, ApiOperation, ApiTags } from '@nestjs/swagger';
 import { Access } from '../auth/access.js';
 import { Caller, Owner, type Principal } from '../auth/principal.js';
-import { ApiIdParam, IdParam } from '../common/id-param.js';
-import { ApiPage, PAGE_PROBLEMS } from '../common/page-api.js';
-import { type Page, PageQuery, type PageRequest } from '../common/page.js';
-import { ApiProblems } from '../common/problem-api.js';
+import { ApiIdParam, IdParam } from '../http/id-param.js';
+import { ApiPage, PAGE_PROBLEMS } from '../http/page-api.js';
+import { type Page, PageQuery, type PageRequest } from '../http/page.js';
+import { ApiProblems } from '../http/problem-api.js';
 import { ChatSessionDto } from './chat-session.dto.js';
 import { ChatSessionsService } from './chat-sessions.service.js';
 

@@ -1,8 +1,8 @@
 import { Injectable } from '@nestjs/common';
 import { sql, type RawBuilder } from 'kysely';
 import type { Principal } from '../auth/principal.js';
-import { notFound } from '../common/app-error.js';
-import { decodeCursor, isTimeKey, type Page, type PageRequest, toPage } from '../common/page.js';
+import { notFound } from '../runtime/app-error.js';
+import { decodeCursor, isTimeKey, type Page, type PageRequest, toPage } from '../http/page.js';
 import { Database, isoTime } from '../database/database.js';
 import {
   type ChatSessionDto,

@@ -1,5 +1,5 @@
 import { ApiProperty } from '@nestjs/swagger';
-import { Text, TextList } from '../common/text.js';
+import { Text, TextList } from '../http/text.js';
 import type { Chatbot } from './chatbot.entity.js';
 import type { ChatbotCharacteristic } from './chatbot-characteristic.entity.js';
 

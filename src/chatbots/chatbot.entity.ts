@@ -1,5 +1,5 @@
 import { defineEntity, p } from '@mikro-orm/core';
-import { createdAtColumn, idColumn, timeColumn } from '../common/columns.js';
+import { createdAtColumn, idColumn, timeColumn } from '../database/columns.js';
 
 const ChatbotSchema = defineEntity({
   name: 'Chatbot',

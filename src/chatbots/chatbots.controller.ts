@@ -9,13 +9,13 @@ import {
 import type { Response } from 'express';
 import { Access } from '../auth/access.js';
 import { Owner } from '../auth/principal.js';
-import { ApiIdParam, IdParam } from '../common/id-param.js';
-import { locationHeader } from '../common/location-header.js';
-import { ApiPage, PAGE_PROBLEMS } from '../common/page-api.js';
-import { type Page, PageQuery, type PageRequest } from '../common/page.js';
-import { ApiProblems, BODY_PROBLEMS } from '../common/problem-api.js';
-import { Idempotent, type IdempotentRequest, markReplay } from '../limits/idempotency.js';
-import { ApiIdempotent, IDEMPOTENCY_PROBLEMS, replayedHeader } from '../limits/idempotency-api.js';
+import { ApiIdParam, IdParam } from '../http/id-param.js';
+import { locationHeader } from '../http/location-header.js';
+import { ApiPage, PAGE_PROBLEMS } from '../http/page-api.js';
+import { type Page, PageQuery, type PageRequest } from '../http/page.js';
+import { ApiProblems, BODY_PROBLEMS } from '../http/problem-api.js';
+import { Idempotent, type IdempotentRequest, markReplay } from '../database/idempotency.js';
+import { ApiIdempotent, IDEMPOTENCY_PROBLEMS, replayedHeader } from '../http/idempotency-api.js';
 import {
   CharacteristicContentDto,
   ChatbotCharacteristicDto,

@@ -1,11 +1,11 @@
 import { Injectable } from '@nestjs/common';
 import type { SqlEntityManager } from '@mikro-orm/postgresql';
 import { sql } from 'kysely';
-import { AppError, notFound } from '../common/app-error.js';
-import { newId } from '../common/columns.js';
-import { decodeCursor, isTimeKey, type Page, type PageRequest, toPage } from '../common/page.js';
+import { AppError, notFound } from '../runtime/app-error.js';
+import { newId } from '../database/columns.js';
+import { decodeCursor, isTimeKey, type Page, type PageRequest, toPage } from '../http/page.js';
 import { Database, runOn } from '../database/database.js';
-import { type IdempotentRequest, once } from '../limits/idempotency.js';
+import { type IdempotentRequest, once } from '../database/idempotency.js';
 import {
   type ChatbotCharacteristicDto,
   type ChatbotDto,

@@ -1,4 +1,4 @@
-import { errorCode } from '../common/error-code.js';
+import { errorCode } from '../runtime/error-code.js';
 import { healthOrigins, loadEnvFile } from '../config/env.js';
 
 /**

@@ -1,7 +1,7 @@
 import { mkdtempSync, rmSync, writeFileSync } from 'node:fs';
 import { tmpdir } from 'node:os';
 import { join } from 'node:path';
-import { createApp } from '../app.js';
+import { createApp } from '../create-app.js';
 import { loadConfig, Role } from '../config/env.js';
 import { createOpenApiDocument } from '../openapi/document.js';
 

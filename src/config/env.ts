@@ -1,7 +1,7 @@
 import { createPublicKey } from 'node:crypto';
 import { isIP } from 'node:net';
 import { z } from 'zod';
-import { errorCode } from '../common/error-code.js';
+import { errorCode } from '../runtime/error-code.js';
 
 /**
  * The one reader of `process.env`. Every setting is validated at start, and every wrong or missing one is

@@ -1,8 +1,8 @@
 import { Injectable } from '@nestjs/common';
 import { MikroORM, type SqlEntityManager } from '@mikro-orm/postgresql';
 import type { RawBuilder } from 'kysely';
-import { isDatabaseUnavailable } from '../common/database-errors.js';
-import { within } from '../common/within.js';
+import { isDatabaseUnavailable } from './database-errors.js';
+import { within } from '../runtime/within.js';
 
 /** How often a unit that changes nothing by being done twice is tried: a restarted server fails each pooled connection once. */
 const TRIES = 3;

@@ -1,7 +1,7 @@
 import { Global, Logger, Module } from '@nestjs/common';
 import type { Pool } from 'pg';
-import { Readiness } from '../common/readiness.js';
-import { Shutdown, ShutdownPhase } from '../common/shutdown.js';
+import { Readiness } from '../runtime/readiness.js';
+import { Shutdown, ShutdownPhase } from '../runtime/shutdown.js';
 import { CONFIG } from '../config/config.module.js';
 import type { Config } from '../config/env.js';
 import { POSTGRES_POOL } from '../database/database.module.js';

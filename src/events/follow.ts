@@ -1,4 +1,4 @@
-import { Bell } from '../common/bell.js';
+import { Bell } from '../runtime/latch.js';
 import { EventStreamUnavailableError } from './event-stream.js';
 import type { Cursor, EventStream, ReadResult, StreamEvent, StreamNews } from './event-stream.js';
 import { continues } from './records.js';

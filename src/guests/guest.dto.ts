@@ -1,6 +1,6 @@
 import { ApiProperty } from '@nestjs/swagger';
 import { IsEmail, ValidateIf } from 'class-validator';
-import { Text } from '../common/text.js';
+import { Text } from '../http/text.js';
 import { isoTime, type TimeText } from '../database/database.js';
 
 /** What a guest may tell of itself when a session opens; a blank counts as not told. */

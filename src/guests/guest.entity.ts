@@ -1,5 +1,5 @@
 import { defineEntity, p } from '@mikro-orm/core';
-import { createdAtColumn, idColumn } from '../common/columns.js';
+import { createdAtColumn, idColumn } from '../database/columns.js';
 
 const GuestSchema = defineEntity({
   name: 'Guest',

@@ -3,7 +3,7 @@ import type { IncomingMessage, ServerResponse } from 'node:http';
 import { type DynamicModule, Module } from '@nestjs/common';
 import { LoggerModule } from 'nestjs-pino';
 import type { Config } from '../config/env.js';
-import { idsOf } from '../common/request-ids.js';
+import { idsOf } from './request-ids.js';
 import { activeTraceId } from '../tracing/spans.js';
 import { createErrorSerializer } from './error-serializer.js';
 

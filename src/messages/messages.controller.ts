@@ -11,20 +11,20 @@ import type { Request, Response } from 'express';
 import { Access } from '../auth/access.js';
 import { Caller, type Principal } from '../auth/principal.js';
 import { OpenSessionDto } from '../chat-sessions/chat-session.dto.js';
-import { AppError } from '../common/app-error.js';
-import { ApiIdParam, IdParam } from '../common/id-param.js';
-import { markIds } from '../common/request-ids.js';
-import { locationHeader } from '../common/location-header.js';
-import { ApiPage, PAGE_PROBLEMS } from '../common/page-api.js';
-import { type Page, PageQuery, type PageRequest } from '../common/page.js';
-import { ApiProblems, BODY_PROBLEMS } from '../common/problem-api.js';
-import { Idempotent, type IdempotentRequest, markReplay } from '../limits/idempotency.js';
-import { ApiIdempotent, IDEMPOTENCY_PROBLEMS, replayedHeader } from '../limits/idempotency-api.js';
-import { EVENT_CURSOR_HEADER, eventCursorHeader } from './event-cursor-header.js';
-import { CreateMessageDto, MessageDto } from './message.dto.js';
+import { AppError } from '../runtime/app-error.js';
+import { ApiIdParam, IdParam } from '../http/id-param.js';
+import { markIds } from '../logging/request-ids.js';
+import { locationHeader } from '../http/location-header.js';
+import { ApiPage, PAGE_PROBLEMS } from '../http/page-api.js';
+import { type Page, PageQuery, type PageRequest } from '../http/page.js';
+import { ApiProblems, BODY_PROBLEMS } from '../http/problem-api.js';
+import { Idempotent, type IdempotentRequest, markReplay } from '../database/idempotency.js';
+import { ApiIdempotent, IDEMPOTENCY_PROBLEMS, replayedHeader } from '../http/idempotency-api.js';
+import { EVENT_CURSOR_HEADER, eventCursorHeader } from '../http/event-cursor-header.js';
+import { CreateMessageDto, MessageDto } from '../conversations/message.dto.js';
 import { MessagesService, type Order } from './messages.service.js';
-import { OpenedSessionDto, PostedMessageDto } from './opened-session.dto.js';
-import { SessionOpeningService } from './session-opening.service.js';
+import { OpenedSessionDto, PostedMessageDto } from '../chat-sessions/opened-session.dto.js';
+import { SessionOpeningService } from '../chat-sessions/session-opening.service.js';
 
 @ApiTags('Sessions')
 @Controller('v1')

@@ -1,16 +1,16 @@
 import { Injectable } from '@nestjs/common';
 import { sql } from 'kysely';
 import type { Principal } from '../auth/principal.js';
-import { decodeCursor, isSequenceKey, type Page, type PageRequest, toPage } from '../common/page.js';
+import { decodeCursor, isSequenceKey, type Page, type PageRequest, toPage } from '../http/page.js';
 import { ChatSessionsService } from '../chat-sessions/chat-sessions.service.js';
 import { Database } from '../database/database.js';
-import type { IdempotentRequest } from '../limits/idempotency.js';
-import { messageColumns, type MessageDto, type MessageRow, toMessageDto } from './message.dto.js';
-import type { PostedMessageDto } from './opened-session.dto.js';
-import { toReplyDto } from './reply.dto.js';
-import { ReplyAnnouncer } from './reply-announcer.js';
-import { ReplyLifecycle } from './reply-lifecycle.js';
-import { ReplyQueue } from './reply-queue.js';
+import type { IdempotentRequest } from '../database/idempotency.js';
+import { messageColumns, type MessageDto, type MessageRow, toMessageDto } from '../conversations/message.dto.js';
+import type { PostedMessageDto } from '../chat-sessions/opened-session.dto.js';
+import { toReplyDto } from '../conversations/reply.dto.js';
+import { ReplyAnnouncer } from '../conversations/reply-event-publisher.js';
+import { ReplyLifecycle } from '../conversations/reply-lifecycle.js';
+import { ReplyQueue } from '../conversations/reply-queue.js';
 
 export type Order = 'asc' | 'desc';
 

@@ -1,7 +1,7 @@
 import { Global, Module } from '@nestjs/common';
-import { MetricsController } from './metrics.controller.js';
+import { MetricsController } from '../operations/metrics.controller.js';
 import { Metrics } from './metrics.js';
-import { ReplyMetrics } from './reply-metrics.js';
+import { ReplyMetrics } from '../conversations/reply-metrics.js';
 
 /** Whoever has something to measure takes {@link Metrics}; how it is read is the controller's. */
 @Global()

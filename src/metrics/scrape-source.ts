@@ -1,4 +1,4 @@
-import { within } from '../common/within.js';
+import { within } from '../runtime/within.js';
 
 /** A scrape waits so long for a store; Prometheus by itself gives up after ten seconds. */
 const READ_TIMEOUT_MS = 1_000;

@@ -1,6 +1,6 @@
 import type { INestApplication } from '@nestjs/common';
 import { DocumentBuilder, type OpenAPIObject, SwaggerModule } from '@nestjs/swagger';
-import { sessionEventName, sessionEventSchemas } from '../messages/session-event.dto.js';
+import { sessionEventName, sessionEventSchemas } from '../session-events/session-event.dto.js';
 import { EXAMPLES } from './examples.js';
 import { GUIDE } from './guide.js';
 

@@ -1,5 +1,5 @@
-import { type ProblemCode, PROBLEMS } from '../common/app-error.js';
-import { EVENT_DESCRIPTIONS } from '../messages/session-event.dto.js';
+import { type ProblemCode, PROBLEMS } from '../runtime/app-error.js';
+import { EVENT_DESCRIPTIONS } from '../session-events/session-event.dto.js';
 import { EXAMPLES } from './examples.js';
 
 /**

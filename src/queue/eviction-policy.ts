@@ -1,6 +1,6 @@
 import { Inject, Injectable, Logger } from '@nestjs/common';
 import { Redis } from 'ioredis';
-import { MissingPartError, Readiness } from '../common/readiness.js';
+import { MissingPartError, Readiness } from '../runtime/readiness.js';
 import { CONFIG } from '../config/config.module.js';
 import type { Config } from '../config/env.js';
 

@@ -7,7 +7,7 @@ import {
   trace,
   type Tracer,
 } from '@opentelemetry/api';
-import { errorCode } from '../common/error-code.js';
+import { errorCode } from '../runtime/error-code.js';
 
 /**
  * Spans are made by hand, at the few places that matter, with OpenTelemetry's API alone: without a started SDK (see

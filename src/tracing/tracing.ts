@@ -1,7 +1,7 @@
 import { randomUUID } from 'node:crypto';
 import { context, propagation, trace } from '@opentelemetry/api';
 import { Logger } from '@nestjs/common';
-import { within } from '../common/within.js';
+import { within } from '../runtime/within.js';
 import { type Config, Role } from '../config/env.js';
 
 /** Longest that one export may take, its repetitions included. */

@@ -3,7 +3,7 @@ import { request } from 'node:http';
 import { connect, type Socket } from 'node:net';
 import { once } from 'node:events';
 import { createEventToken } from '../../src/auth/session-tokens.js';
-import { newId } from '../../src/common/columns.js';
+import { newId } from '../../src/database/columns.js';
 import type { ApiClient, Json, Recorded } from '../support/api-client.js';
 import { answerTo, type RawProvider, startRawProvider } from '../support/raw-provider.js';
 import type { SseRecorder } from '../support/sse-recorder.js';

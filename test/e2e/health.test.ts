@@ -1,6 +1,6 @@
 import { afterAll, afterEach, beforeAll, beforeEach, describe, expect, it, jest } from '@jest/globals';
 import { randomBytes } from 'node:crypto';
-import { createApp } from '../../src/app.js';
+import { createApp } from '../../src/create-app.js';
 import { loadConfig, Role } from '../../src/config/env.js';
 import type { Json } from '../support/api-client.js';
 import type { SseRecorder } from '../support/sse-recorder.js';

@@ -14,7 +14,7 @@ import { signLocalOwnerToken } from '../../src/auth/owner-tokens.js';
 import { migrations } from '../../src/database/migrations/index.js';
 import { migrate } from '../../src/database/migrate.js';
 import { startEmbeddedPostgres } from '../../src/database/embedded-postgres.js';
-import { Sweeper } from '../../src/messages/sweeper.js';
+import { Sweeper } from '../../src/conversations/reconciler.js';
 import { ApiClient } from '../support/api-client.js';
 import { createTestDatabase } from '../support/database.js';
 import {

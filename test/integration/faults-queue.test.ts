@@ -16,10 +16,10 @@ import {
   jobIdOf,
   REPLIES_QUEUE,
   ReplyQueue,
-} from '../../src/messages/reply-queue.js';
-import { ReplyAnnouncer } from '../../src/messages/reply-announcer.js';
-import { ReplyLifecycle } from '../../src/messages/reply-lifecycle.js';
-import { Sweeper } from '../../src/messages/sweeper.js';
+} from '../../src/conversations/reply-queue.js';
+import { ReplyAnnouncer } from '../../src/conversations/reply-event-publisher.js';
+import { ReplyLifecycle } from '../../src/conversations/reply-lifecycle.js';
+import { Sweeper } from '../../src/conversations/reconciler.js';
 import { QUEUE_BACKEND } from '../../src/queue/queue.module.js';
 import type { QueueBackend } from '../../src/queue/queue-backend.js';
 import {

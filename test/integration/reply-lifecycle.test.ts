@@ -3,12 +3,12 @@ import { randomUUID } from 'node:crypto';
 import { MikroORM } from '@mikro-orm/postgresql';
 import { sql } from 'kysely';
 import { ormOptions } from '../../mikro-orm.config.js';
-import { newId } from '../../src/common/columns.js';
+import { newId } from '../../src/database/columns.js';
 import { Database, runOn } from '../../src/database/database.js';
-import { type Claim, type Dispatch, LEASE_MS, ReplyLifecycle } from '../../src/messages/reply-lifecycle.js';
+import { type Claim, type Dispatch, LEASE_MS, ReplyLifecycle } from '../../src/conversations/reply-lifecycle.js';
 import { Metrics } from '../../src/metrics/metrics.js';
-import { ReplyMetrics } from '../../src/metrics/reply-metrics.js';
-import type { ReplyRow } from '../../src/messages/reply.dto.js';
+import { ReplyMetrics } from '../../src/conversations/reply-metrics.js';
+import type { ReplyRow } from '../../src/conversations/reply.dto.js';
 import { createTestDatabase, type TestDatabase } from '../support/database.js';
 
 const REPLY_ATTEMPTS = 3;

@@ -3,7 +3,7 @@ import { mkdtempSync, rmSync } from 'node:fs';
 import { tmpdir } from 'node:os';
 import { join } from 'node:path';
 import type { NestExpressApplication } from '@nestjs/platform-express';
-import { createApp } from '../../src/app.js';
+import { createApp } from '../../src/create-app.js';
 import { signLocalOwnerToken } from '../../src/auth/owner-tokens.js';
 import { loadConfig, Role } from '../../src/config/env.js';
 import { ApiClient } from './api-client.js';

@@ -3,7 +3,7 @@ import { join } from 'node:path';
 import { describe, expect, it } from '@jest/globals';
 import { validate } from 'dockerfile-utils';
 import { loadConfig, healthOrigins, Role, SETTINGS } from '../../src/config/env.js';
-import { HealthController } from '../../src/health/health.controller.js';
+import { HealthController } from '../../src/operations/health.controller.js';
 import {
   composeVariables,
   readCompose,

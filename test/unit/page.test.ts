@@ -1,5 +1,5 @@
 import { describe, expect, it } from '@jest/globals';
-import { decodeCursor, encodeCursor, isSequenceKey, isTimeKey, toPage } from '../../src/common/page.js';
+import { decodeCursor, encodeCursor, isSequenceKey, isTimeKey, toPage } from '../../src/http/page.js';
 
 const KEY = ['2026-11-22T12:43:00.123Z', '0190a1b2-c3d4-7e5f-8a9b-0c1d2e3f4a5b'] as const;
 

@@ -1,6 +1,6 @@
 import { describe, expect, it } from '@jest/globals';
-import { countTokens } from '../../src/common/tokens.js';
-import { buildPrompt, type PromptInput } from '../../src/replies/prompt.js';
+import { countTokens } from '../../src/llm/tokens.js';
+import { buildPrompt, type PromptInput } from '../../src/worker/prompt.js';
 
 const BASE: PromptInput = {
   chatbotName: 'Velo',

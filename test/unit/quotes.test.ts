@@ -1,6 +1,6 @@
 import { describe, expect, it } from '@jest/globals';
 import { LlmError, LlmErrorCode } from '../../src/llm/llm-client.js';
-import { quotes, withoutQuotes } from '../../src/replies/quotes.js';
+import { quotes, withoutQuotes } from '../../src/worker/quotes.js';
 
 const QUESTION = 'Hi, my name is Zoë Weiß — call me at +49 30 1234567 "after\nsix"!';
 

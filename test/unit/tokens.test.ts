@@ -1,5 +1,5 @@
 import { describe, expect, it } from '@jest/globals';
-import { countTokens } from '../../src/common/tokens.js';
+import { countTokens } from '../../src/llm/tokens.js';
 
 describe('Counting tokens', () => {
   it.each([

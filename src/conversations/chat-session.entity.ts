@@ -1,0 +1,32 @@
+import { defineEntity, p } from '@mikro-orm/core';
+import { createdAtColumn, idColumn, timeColumn } from '../database/columns.js';
+import { Chatbot } from '../chatbots/chatbot.entity.js';
+import { Guest } from '../guests/guest.entity.js';
+
+const ChatSessionSchema = defineEntity({
+  name: 'ChatSession',
+  tableName: 'chat_sessions',
+  properties: {
+    id: idColumn(),
+    chatbot: () => p.manyToOne(Chatbot).ref().deleteRule('cascade'),
+    guest: () => p.manyToOne(Guest).ref().nullable().deleteRule('cascade').index(),
+    /** SHA-256 of the session token, hex: the token itself is never stored. */
+    tokenHash: p.string().length(64).unique(),
+    /** Key that signs this session's event tokens, hex; goes with the row, and they with it. */
+    eventTokenKey: p.string().length(64),
+    /** The sequence of the newest message. Counted under this row's lock, so sequence order is commit order. */
+    messageCount: p.integer().default(0),
+    lastMessageAt: timeColumn().nullable(),
+    /** When it was opened or last written to: what lists of sessions are ordered by. */
+    activeAt: timeColumn().defaultRaw('clock_timestamp()').returning(),
+    createdAt: createdAtColumn(),
+  },
+  indexes: [
+    { name: 'chat_sessions_most_active_index', properties: ['chatbot', 'activeAt', 'id'] }, // a chatbot's list, read backwards
+  ],
+});
+
+/** One conversation of a guest, or of nobody in particular, with a chatbot. */
+export class ChatSession extends ChatSessionSchema.class {}
+ChatSessionSchema.setClass(ChatSession);
+export { ChatSessionSchema };

@@ -1,0 +1,30 @@
+import { Module } from '@nestjs/common';
+import { Readiness } from '../runtime/readiness.js';
+import { Shutdown, ShutdownPhase } from '../runtime/shutdown.js';
+import { Backlog } from './backlog.js';
+import { ErasureService } from './erasure.service.js';
+import { ReplyAnnouncer } from './reply-event-publisher.js';
+import { ReplyCancellation } from './reply-cancellation.js';
+import { ReplyLifecycle } from './reply-lifecycle.js';
+import { ReplyQueue } from './reply-queue.js';
+import { Sweeper } from './reconciler.js';
+
+/** What both roles know of replies: their transitions, their bell, their events, and what puts them right. */
+@Module({
+  providers: [
+    ReplyLifecycle,
+    ReplyQueue,
+    ReplyAnnouncer,
+    ReplyCancellation,
+    ErasureService,
+    Sweeper,
+    Backlog,
+  ],
+  exports: [ReplyLifecycle, ReplyQueue, ReplyAnnouncer, ReplyCancellation, ErasureService],
+})
+export class ReplyLifecycleModule {
+  constructor(queue: ReplyQueue, shutdown: Shutdown, readiness: Readiness) {
+    readiness.register('queue', () => queue.ping());
+    shutdown.register(ShutdownPhase.Close, () => queue.close());
+  }
+}

@@ -1,0 +1,69 @@
+import { ApiProperty } from '@nestjs/swagger';
+import { type RawBuilder, sql } from 'kysely';
+import { Text } from '../http/text.js';
+import { isoTime, type TimeText } from '../database/database.js';
+import { MessageSender } from './message.entity.js';
+
+/** The longest message, in code points. */
+export const MAX_MESSAGE_LENGTH = 8_000;
+
+export class CreateMessageDto {
+  @Text({ maxLength: MAX_MESSAGE_LENGTH, description: 'Kept exactly as sent.' })
+  content!: string;
+}
+
+export class MessageDto {
+  @ApiProperty({ format: 'uuid' })
+  id!: string;
+  @ApiProperty({ format: 'uuid' })
+  chatSessionId!: string;
+  @ApiProperty({
+    type: 'integer',
+    minimum: 1,
+    description: 'Numbers the messages of a session 1, 2, 3… Order by it.',
+  })
+  sequence!: number;
+  @ApiProperty({ enum: MessageSender, enumName: 'MessageSender' })
+  sender!: MessageSender;
+  @ApiProperty()
+  content!: string;
+  @ApiProperty({
+    type: String,
+    format: 'uuid',
+    nullable: true,
+    description:
+      'Of a user message: the reply that answers it. Of an AI message: the reply that wrote it; null for a greeting.',
+  })
+  replyId!: string | null;
+  @ApiProperty({ format: 'date-time' })
+  createdAt!: string;
+}
+
+/** A row of `messages`, as {@link messageColumns} selects it. */
+export interface MessageRow {
+  id: string;
+  chat_session_id: string;
+  sequence: number;
+  sender: MessageSender;
+  content: string;
+  reply_id: string | null;
+  created_at: TimeText;
+}
+
+export const messageColumns = sql.raw('id, chat_session_id, sequence, sender, content, reply_id, created_at');
+
+/** What a session that has just counted a message says of its time: the message bears the same one. */
+export const timeOfNewest = (sessionId: string): RawBuilder<unknown> =>
+  sql`(select last_message_at from chat_sessions where id = ${sessionId})`;
+
+export function toMessageDto(row: MessageRow): MessageDto {
+  return {
+    id: row.id,
+    chatSessionId: row.chat_session_id,
+    sequence: row.sequence,
+    sender: row.sender,
+    content: row.content,
+    replyId: row.reply_id,
+    createdAt: isoTime(row.created_at),
+  };
+}

@@ -1,0 +1,31 @@
+import { defineEntity, p } from '@mikro-orm/core';
+import { createdAtColumn, idColumn } from '../database/columns.js';
+import { ChatSession } from './chat-session.entity.js';
+import { Reply } from './reply.entity.js';
+
+export const MessageSender = { User: 'user', Ai: 'ai' } as const;
+export type MessageSender = (typeof MessageSender)[keyof typeof MessageSender];
+
+const MessageSchema = defineEntity({
+  name: 'Message',
+  tableName: 'messages',
+  properties: {
+    id: idColumn(),
+    chatSession: () => p.manyToOne(ChatSession).ref().deleteRule('cascade'),
+    sequence: p.integer(),
+    sender: p.enum(Object.values(MessageSender)),
+    content: p.text(),
+    /** Of a user message: the reply that answers it. Of an AI message: the reply that wrote it. */
+    reply: () => p.manyToOne(Reply).ref().nullable().deleteRule('no action').index(),
+    createdAt: createdAtColumn(),
+  },
+  uniques: [
+    { name: 'messages_sequence_unique', properties: ['chatSession', 'sequence'] }, // also a session's list
+    { name: 'messages_one_ai_message_per_reply', properties: ['reply'], where: "sender = 'ai'" },
+  ],
+});
+
+/** What a guest (or the owner) wrote, or what the worker wrote as the chatbot. */
+export class Message extends MessageSchema.class {}
+MessageSchema.setClass(Message);
+export { MessageSchema };

@@ -1,0 +1,103 @@
+import { Injectable, Logger, type OnApplicationBootstrap } from '@nestjs/common';
+import { Shutdown, ShutdownPhase } from '../runtime/shutdown.js';
+import { Database } from '../database/database.js';
+import { EventStream } from '../events/event-stream.js';
+import { sweepIdempotencyKeys } from '../database/idempotency.js';
+import { ErasureService } from './erasure.service.js';
+import { ReplyAnnouncer } from './reply-event-publisher.js';
+import { ReplyCancellation } from './reply-cancellation.js';
+import { ReplyLifecycle } from './reply-lifecycle.js';
+import { ReplyQueue } from './reply-queue.js';
+
+/** How often a process looks; each time, one of them does the work. */
+const SWEEP_INTERVAL_MS = 3_000;
+/** What has expired is deleted at every so manyth sweep: about once a minute. */
+const PRUNE_EVERY = 20;
+
+/**
+ * Puts right what fell between: a crash between a commit and what should follow it, a bell that was lost, a
+ * worker that died. Nothing depends on it while all goes well; with it, nothing stays unfinished for ever.
+ */
+@Injectable()
+export class Sweeper implements OnApplicationBootstrap {
+  private readonly logger = new Logger(Sweeper.name);
+  private timer: NodeJS.Timeout | undefined;
+  private running: Promise<void> | null = null;
+  private rounds = 0;
+  private isStopped = false;
+
+  constructor(
+    private readonly lifecycle: ReplyLifecycle,
+    private readonly queue: ReplyQueue,
+    private readonly announcer: ReplyAnnouncer,
+    private readonly cancellation: ReplyCancellation,
+    private readonly erasures: ErasureService,
+    private readonly stream: EventStream,
+    private readonly database: Database,
+    shutdown: Shutdown,
+  ) {
+    shutdown.register(ShutdownPhase.StopTaking, () => this.stop());
+  }
+
+  onApplicationBootstrap(): void {
+    this.schedule();
+  }
+
+  private schedule(): void {
+    // Jitter keeps many processes from looking all at once.
+    const delayMs = SWEEP_INTERVAL_MS * (0.75 + Math.random() / 2);
+    this.timer = setTimeout(() => {
+      this.running = this.sweep().finally(() => {
+        this.running = null;
+        if (!this.isStopped) this.schedule();
+      });
+    }, delayMs);
+  }
+
+  private async stop(): Promise<void> {
+    this.isStopped = true;
+    clearTimeout(this.timer);
+    await this.running;
+  }
+
+  /** One round; each of its parts is tried even when another one fails. */
+  async sweep(): Promise<void> {
+    this.rounds++;
+    await this.part('replies', async () => {
+      const swept = await this.lifecycle.sweep();
+      for (const { reply, message, next } of swept?.finished ?? []) {
+        this.logger.warn({ replyId: reply.id, code: reply.error_code }, 'a reply was given up');
+        await this.announcer.announceFinished(reply, message);
+        await this.queue.ringNext(next);
+      }
+      for (const { sessionId, replyId } of swept?.cancels ?? [])
+        await this.cancellation.cancel(sessionId, replyId);
+      for (const dispatch of swept?.dispatches ?? []) {
+        this.logger.warn(
+          { replyId: dispatch.replyId, number: dispatch.number },
+          'a due reply is rung for again',
+        );
+        await this.queue.ring(dispatch);
+      }
+    });
+    await this.part('announcements', async () => {
+      for (const { reply, message } of await this.lifecycle.findUnannounced()) {
+        await this.announcer.announceFinished(reply, message);
+      }
+    });
+    await this.part('erasures', () => this.erasures.removeTraces());
+    if (this.rounds % PRUNE_EVERY === 0) {
+      await this.part('event stream', () => this.stream.prune());
+      await this.part('idempotency keys', () => sweepIdempotencyKeys(this.database));
+    }
+  }
+
+  private async part(what: string, work: () => Promise<void>): Promise<void> {
+    if (this.isStopped) return;
+    try {
+      await work();
+    } catch (error) {
+      this.logger.warn({ err: error }, `the sweep of ${what} failed; the next one follows`);
+    }
+  }
+}

@@ -1,0 +1,67 @@
+import { Injectable, Logger } from '@nestjs/common';
+import { EventStream, type ShownText } from '../events/event-stream.js';
+import { ReplyAnnouncer } from './reply-event-publisher.js';
+import { ReplyLifecycle } from './reply-lifecycle.js';
+import { ReplyQueue } from './reply-queue.js';
+import type { ReplyRow } from './reply.dto.js';
+
+/**
+ * Stops a reply, from any process, so that it stays stopped: first the wish is noted in its row, then the event
+ * stream is sealed, which fixes the text that was shown and refuses any more, then one transition makes that text
+ * the AI message. Its worker learns of it from the event that is told then, and otherwise by its next heartbeat;
+ * whether it does, or has died, changes nothing. After a crash in between the sweeper does the rest.
+ */
+@Injectable()
+export class ReplyCancellation {
+  private readonly logger = new Logger(ReplyCancellation.name);
+
+  constructor(
+    private readonly lifecycle: ReplyLifecycle,
+    private readonly stream: EventStream,
+    private readonly announcer: ReplyAnnouncer,
+    private readonly queue: ReplyQueue,
+  ) {}
+
+  /** Resolves when the reply is final, by this or before. */
+  async cancel(sessionId: string, replyId: string): Promise<void> {
+    const reply = await this.lifecycle.requestCancel(replyId);
+    if (!reply) return;
+    const sealed = await this.seal(reply);
+    const finished = await this.lifecycle.cancel(
+      sessionId,
+      replyId,
+      textSoFar(reply, sealed?.shown ?? null),
+      sealed !== null,
+    );
+    if (!finished) return;
+    await Promise.all([
+      this.announcer.announceFinished(finished.reply, finished.message),
+      this.queue.ringNext(finished.next),
+    ]);
+  }
+
+  /** What was shown, if anything; null where the stream does not answer. */
+  private async seal(reply: ReplyRow): Promise<{ shown: ShownText | null } | null> {
+    try {
+      return { shown: await this.stream.seal(reply.chat_session_id, reply.id) };
+    } catch (error) {
+      this.logger.warn(
+        { err: error, replyId: reply.id },
+        'the event stream does not answer; the checkpoint is used',
+      );
+      return null;
+    }
+  }
+}
+
+/**
+ * What was shown of a reply, as far as anybody knows: the stream's text; or the checkpoint, where the stream was
+ * lost or has not heard of the attempt that wrote it. Null where that is nothing.
+ */
+function textSoFar(reply: ReplyRow, shown: ShownText | null): string | null {
+  const kept = reply.partial_text ?? '';
+  const isOfThisAttempt = shown?.attempt === reply.attempt;
+  const text =
+    shown && (kept === '' || (isOfThisAttempt && shown.text.length >= kept.length)) ? shown.text : kept;
+  return text.trim() === '' ? null : text;
+}

@@ -1,0 +1,156 @@
+import { Injectable, Logger } from '@nestjs/common';
+import { within } from '../runtime/within.js';
+import type { FactEntry, StreamEntry } from '../events/event-stream.js';
+import { EventStream, formatCursor, UNKNOWN_CURSOR } from '../events/event-stream.js';
+import {
+  messageCreated,
+  replyCancelled,
+  replyCompleted,
+  replyDelta,
+  replyFailed,
+  replyQueued,
+  replyStarted,
+} from '../events/entries.js';
+import { type MessageDto, type MessageRow, toMessageDto } from './message.dto.js';
+import { asQueued, type ReplyDto, type ReplyRow, toReplyDto } from './reply.dto.js';
+import { ReplyLifecycle } from './reply-lifecycle.js';
+import { ReplyStatus } from './reply-status.js';
+
+/** How often telling an end may find that the stream has changed meanwhile. */
+const MAX_ROUNDS = 5;
+/**
+ * How long a request waits for the stream: for the cursor, and then for its events beside the bell. Together that is
+ * less than a second, in which a post is answered also while the stream hangs. What comes later takes effect all the
+ * same.
+ */
+const CURSOR_PATIENCE_MS = 300;
+const ANNOUNCE_PATIENCE_MS = 500;
+
+/**
+ * Tells the event stream what the rows say. Each event may be told by anyone and any number of times: a stream
+ * that has it already ignores it. So a crash between a commit and its event only delays the event.
+ */
+@Injectable()
+export class ReplyAnnouncer {
+  private readonly logger = new Logger(ReplyAnnouncer.name);
+
+  constructor(
+    private readonly stream: EventStream,
+    private readonly lifecycle: ReplyLifecycle,
+  ) {}
+
+  /** Where the session's stream stands, as clients get it. A stream that does not answer soon fails no request. */
+  async cursor(sessionId: string): Promise<string> {
+    try {
+      return formatCursor(await within(CURSOR_PATIENCE_MS, this.stream.head(sessionId)));
+    } catch (error) {
+      this.logger.warn({ err: error, sessionId }, 'the event stream does not answer');
+      return UNKNOWN_CURSOR;
+    }
+  }
+
+  /** A message was posted, and a reply queued for it or joined. */
+  async announcePosted(message: MessageDto, reply: ReplyDto): Promise<void> {
+    await this.tellSoon(message.chatSessionId, [messageCreated(message), replyQueued(reply)]);
+  }
+
+  async announceQueued(reply: ReplyDto): Promise<void> {
+    await this.tellSoon(reply.chatSessionId, [replyQueued(reply)]);
+  }
+
+  /**
+   * An attempt begins. Tells the messages and the queueing again, first: whoever stored them may have died, or may
+   * not have come to it yet, and a reply must not start before it was queued.
+   *
+   * @returns false where a later attempt or an end is told already: the worker must stop
+   */
+  async announceStarted(reply: ReplyRow, messages: readonly MessageRow[]): Promise<boolean> {
+    return this.attempt(reply.chat_session_id, openingOf(reply, messages));
+  }
+
+  /**
+   * A reply is final. Tells the text that the stream has not heard, so that the deltas of the last attempt always
+   * make up the message. Where the stream is down, the sweeper tells it later.
+   */
+  async announceFinished(row: ReplyRow, messageRow: MessageRow | null): Promise<void> {
+    const reply = toReplyDto(row);
+    const message = messageRow && toMessageDto(messageRow);
+    const end = endOf(reply, message);
+    try {
+      // One that was cancelled or failed may have been stored while the stream was down, and nobody has told it since.
+      let entries: StreamEntry[] =
+        row.status === ReplyStatus.Completed ? [end] : [...(await this.beforeEndOf(row)), end];
+      for (let round = 1; round <= MAX_ROUNDS; round++) {
+        const result = await this.stream.append(reply.chatSessionId, entries);
+        if (result.status !== 'behind') {
+          await this.lifecycle.markAnnounced(reply.id);
+          return;
+        }
+        const text = message?.content ?? '';
+        const isOther = result.attempt !== reply.attempt;
+        const heard = isOther ? 0 : result.length;
+        if (heard > text.length) {
+          // More was shown than was kept: the watchers get the message as it is.
+          this.logger.error({ replyId: reply.id }, 'the event stream has more text than the message');
+          entries = [{ ...end, reply: end.reply && { ...end.reply, length: null } }];
+          continue;
+        }
+        entries = [
+          ...(isOther ? await this.beforeEndOf(row) : []),
+          replyDelta({ replyId: reply.id, attempt: reply.attempt, offset: heard, text: text.slice(heard) }),
+          end,
+        ];
+      }
+      throw new Error(`the stream changed ${MAX_ROUNDS} times meanwhile`);
+    } catch (error) {
+      this.logger.warn({ err: error, replyId: reply.id }, 'the end of a reply is to be told later');
+    }
+  }
+
+  private async beforeEndOf(reply: ReplyRow): Promise<StreamEntry[]> {
+    const messages = await this.lifecycle.questionOf(reply.id);
+    return reply.attempt === 0 ? postOf(reply, messages) : openingOf(reply, messages);
+  }
+
+  /** For requests, which do not wait for a stream that hangs: whoever starts the reply tells it again. */
+  private async tellSoon(sessionId: string, entries: StreamEntry[]): Promise<void> {
+    await within(ANNOUNCE_PATIENCE_MS, this.attempt(sessionId, entries)).catch(() => undefined);
+  }
+
+  /** @returns false where the stream refused; true also where it is down, since then nothing is known */
+  private async attempt(sessionId: string, entries: StreamEntry[]): Promise<boolean> {
+    try {
+      return (await this.stream.append(sessionId, entries)).status !== 'refused';
+    } catch (error) {
+      this.logger.warn({ err: error, sessionId }, 'events are to be told later');
+      return true;
+    }
+  }
+}
+
+/** What was told, or should have been, when the messages were stored. */
+function postOf(reply: ReplyRow, messages: readonly MessageRow[]): StreamEntry[] {
+  return [
+    ...messages.map((message) => messageCreated(toMessageDto(message))),
+    replyQueued(asQueued(toReplyDto(reply))),
+  ];
+}
+
+/** What comes before the text of an attempt, for a stream that may know nothing of its reply. */
+export function openingOf(reply: ReplyRow, messages: readonly MessageRow[]): StreamEntry[] {
+  return [...postOf(reply, messages), replyStarted({ replyId: reply.id, attempt: reply.attempt })];
+}
+
+function endOf(reply: ReplyDto, message: MessageDto | null): FactEntry {
+  switch (reply.status) {
+    case ReplyStatus.Completed:
+      if (!message) throw new Error('a completed reply has a message');
+      return replyCompleted(reply, message);
+    case ReplyStatus.Cancelled:
+      return replyCancelled(reply, message);
+    case ReplyStatus.Failed:
+      return replyFailed(reply);
+    default:
+      throw new Error(`a reply that is ${reply.status} has no end to tell`);
+  }
+}

@@ -1,0 +1,91 @@
+import { defineEntity, p } from '@mikro-orm/core';
+import { createdAtColumn, idColumn, timeColumn } from '../database/columns.js';
+import { ChatSession } from './chat-session.entity.js';
+import { ReplyErrorCode, ReplyFinishReason, ReplyStatus } from './reply-status.js';
+
+const ReplySchema = defineEntity({
+  name: 'Reply',
+  tableName: 'replies',
+  properties: {
+    id: idColumn(),
+    chatSession: () => p.manyToOne(ChatSession).ref().deleteRule('cascade'),
+    status: p.enum(Object.values(ReplyStatus)).default(ReplyStatus.Queued),
+    retryOf: () => p.manyToOne(Reply).ref().nullable().deleteRule('no action'),
+    /** The request that asked for it, for the logs of every process that works on it. */
+    requestId: p.string().length(128).nullable(),
+
+    /** Counts claims; never goes down. What an attempt says is told apart by it. */
+    attempt: p.integer().default(0),
+    /** Counts attempts that failed or whose worker was lost; a hand-back on shutdown is not charged. */
+    failures: p.integer().default(0),
+    /** The fence: a fresh one for each claim, in the WHERE of every write of that claim's worker. */
+    leaseToken: p.uuid().nullable(),
+    leaseUntil: timeColumn().nullable(),
+    /** Not to be claimed before; null while an earlier reply of the session is unfinished. */
+    availableAt: timeColumn().nullable(),
+    /** Failed as expired after; null while an earlier reply of the session is unfinished. */
+    deadlineAt: timeColumn().nullable(),
+    /** A cancel that was accepted: nobody claims it any more, and it will be cancelled, by the sweeper if need be. */
+    cancelRequestedAt: timeColumn().nullable(),
+    /** Numbers the jobs rung for it: a job id is never used twice. */
+    dispatchCount: p.integer().default(0),
+    /** When the queue was last rung for it; null: it has to be. */
+    dispatchedAt: timeColumn().nullable(),
+
+    /** The text so far, about once a second, should the event stream be lost. */
+    partialText: p.text().nullable(),
+    model: p.string().length(255).nullable(),
+    finishReason: p.enum(Object.values(ReplyFinishReason)).nullable(),
+    inputTokens: p.integer().nullable(),
+    outputTokens: p.integer().nullable(),
+    isUsageEstimated: p.boolean().default(false),
+    errorCode: p.enum(Object.values(ReplyErrorCode)).nullable(),
+
+    createdAt: createdAtColumn(),
+    startedAt: timeColumn().nullable(),
+    firstTokenAt: timeColumn().nullable(),
+    finishedAt: timeColumn().nullable(),
+    /** When its end was told to the event stream; null on a finished reply: it has to be. */
+    announcedAt: timeColumn().nullable(),
+  },
+  indexes: [
+    { name: 'replies_newest_index', properties: ['chatSession', 'createdAt', 'id'] }, // a session's newest replies; its foreign key
+    { name: 'replies_retry_of_index', properties: ['retryOf'], where: 'retry_of_id is not null' },
+    // What the sweeper looks for: few rows at any time, whatever the table has grown to.
+    { name: 'replies_unfinished_index', properties: ['availableAt'], where: 'finished_at is null' },
+    {
+      name: 'replies_unannounced_index',
+      properties: ['finishedAt'],
+      where: 'finished_at is not null and announced_at is null',
+    },
+  ],
+  uniques: [
+    { name: 'replies_one_queued_per_session', properties: ['chatSession'], where: "status = 'queued'" },
+    {
+      name: 'replies_one_in_progress_per_session',
+      properties: ['chatSession'],
+      where: "status = 'in_progress'",
+    },
+  ],
+  checks: [
+    { name: 'replies_lease_only_in_progress', expression: "lease_token is null or status = 'in_progress'" },
+    { name: 'replies_lease_is_whole', expression: '(lease_token is null) = (lease_until is null)' },
+    {
+      name: 'replies_end_exactly_when_final',
+      expression: "(status in ('completed', 'failed', 'cancelled')) = (finished_at is not null)",
+    },
+    {
+      name: 'replies_error_exactly_when_failed',
+      expression: "(status = 'failed') = (error_code is not null)",
+    },
+  ],
+});
+
+/**
+ * The unit of work: a row made in the transaction of the user message it answers. It is the outbox, the state
+ * machine and the record of one answer. Its constraints hold the promises: at most one queued and one in
+ * progress per session, a lease only while in progress, an end exactly when final.
+ */
+export class Reply extends ReplySchema.class {}
+ReplySchema.setClass(Reply);
+export { ReplySchema };

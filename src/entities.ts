@@ -1,0 +1,19 @@
+import { ChatSession } from './conversations/chat-session.entity.js';
+import { ChatbotCharacteristic } from './chatbots/chatbot-characteristic.entity.js';
+import { Chatbot } from './chatbots/chatbot.entity.js';
+import { Guest } from './guests/guest.entity.js';
+import { IdempotencyKey } from './database/idempotency-key.entity.js';
+import { Message } from './conversations/message.entity.js';
+import { Reply } from './conversations/reply.entity.js';
+import { Erasure } from './conversations/erasure.entity.js';
+
+export const entities = [
+  Chatbot,
+  ChatbotCharacteristic,
+  Guest,
+  ChatSession,
+  Message,
+  Reply,
+  Erasure,
+  IdempotencyKey,
+];

@@ -1,0 +1,79 @@
+import { applyDecorators } from '@nestjs/common';
+import { ApiExtraModels, ApiResponse, getSchemaPath } from '@nestjs/swagger';
+import { type ProblemCode, PROBLEMS } from '../runtime/app-error.js';
+import { ProblemDto } from './problem.filter.js';
+
+const DESCRIPTIONS: Record<number, string> = {
+  400: 'The body, a parameter or a cursor is not valid.',
+  401: 'No credential, or not a good one of the right kind.',
+  404: 'There is no such thing, or it is not yours.',
+  409: 'The state of the resource does not allow it.',
+  413: 'The body is too large.',
+  415: 'The body is not application/json in UTF-8.',
+  422: 'The idempotency key was used with another body.',
+  500: 'Something went wrong on our side; it is logged under the request id.',
+  503: 'The service is not available for the moment. Try again.',
+};
+
+const HEADERS = {
+  401: {
+    'WWW-Authenticate': {
+      description: 'The scheme of the credential that is missing.',
+      required: true,
+      schema: { type: 'string' as const },
+      example: 'Bearer realm="assistly"',
+    },
+  },
+  409: {
+    'Retry-After': {
+      description: 'Seconds to wait; with `idempotency_in_progress`.',
+      schema: { type: 'integer' as const, minimum: 1 },
+      example: 1,
+    },
+  },
+  503: {
+    'Retry-After': {
+      description: 'Seconds to wait, where they are known.',
+      schema: { type: 'integer' as const, minimum: 1 },
+      example: 1,
+    },
+  },
+};
+
+/** What any route may answer with. */
+const ALWAYS: ProblemCode[] = ['internal_error', 'service_unavailable'];
+
+/** The problems of any route that reads a body, be it only to refuse it. */
+export const BODY_PROBLEMS: ProblemCode[] = [
+  'invalid_request',
+  'malformed_json',
+  'payload_too_large',
+  'unsupported_media_type',
+];
+
+/** Documents the problems that a route may answer with, by their codes. Their examples come with the document. */
+export function ApiProblems(...codes: ProblemCode[]) {
+  const all = [...new Set([...codes, ...ALWAYS])];
+  const statuses = [...new Set(all.map((code) => PROBLEMS[code].status))].sort((a, b) => a - b);
+  return applyDecorators(
+    ApiExtraModels(ProblemDto),
+    ...statuses.map((status) => {
+      const ofStatus = all.filter((code) => PROBLEMS[code].status === status);
+      return ApiResponse({
+        status,
+        description: `${DESCRIPTIONS[status] ?? 'An error.'} Codes: ${ofStatus.map((code) => `\`${code}\``).join(', ')}.`,
+        headers: status in HEADERS ? HEADERS[status as keyof typeof HEADERS] : {},
+        content: {
+          'application/problem+json': {
+            schema: {
+              allOf: [
+                { $ref: getSchemaPath(ProblemDto) },
+                { properties: { status: { enum: [status] }, code: { enum: ofStatus } } },
+              ],
+            },
+          },
+        },
+      });
+    }),
+  );
+}

@@ -1,0 +1,64 @@
+import { Controller, Get, Inject, Req } from '@nestjs/common';
+import { ApiOkResponse, ApiOperation, ApiProperty, ApiSecurity, ApiTags } from '@nestjs/swagger';
+import type { Request } from 'express';
+import { Access } from '../auth/access.js';
+import { AppError } from '../runtime/app-error.js';
+import { isOperator, type OperatorCredentials } from '../auth/operator.js';
+import { ApiProblems } from '../http/problem-api.js';
+import { PartHealthDto } from '../http/problem.filter.js';
+import { namesOfMissing, Readiness } from '../runtime/readiness.js';
+import { Shutdown } from '../runtime/shutdown.js';
+
+/** Injection token of the {@link OperatorCredentials}; null where there is no operator. */
+export const OPERATOR = Symbol('OPERATOR');
+
+class HealthDto {
+  @ApiProperty({ enum: ['ok'] })
+  status!: 'ok';
+}
+
+class ReadinessDto extends HealthDto {
+  @ApiProperty({ type: [PartHealthDto], required: false, description: 'Only for operators.' })
+  parts?: PartHealthDto[];
+}
+
+@ApiTags('Operations')
+@Controller('health')
+export class HealthController {
+  constructor(
+    private readonly readiness: Readiness,
+    private readonly shutdown: Shutdown,
+    @Inject(OPERATOR) private readonly operator: OperatorCredentials | null,
+  ) {}
+
+  @Get('live')
+  @Access('public')
+  @ApiOperation({ summary: 'Whether the process runs', operationId: 'getLiveness' })
+  @ApiOkResponse({ type: HealthDto, description: 'It runs.' })
+  live(): HealthDto {
+    return { status: 'ok' };
+  }
+
+  @Get('ready')
+  @Access('public')
+  @ApiOperation({
+    summary: 'Whether the process may be given work',
+    description:
+      'Names what is missing. With the operator’s credentials also each part and why it is down; without them, or with wrong ones, it answers all the same.',
+    operationId: 'getReadiness',
+  })
+  @ApiSecurity({})
+  @ApiSecurity('operator')
+  @ApiOkResponse({ type: ReadinessDto, description: 'It is ready.' })
+  @ApiProblems()
+  async ready(@Req() { headers }: Request): Promise<ReadinessDto> {
+    if (this.shutdown.signal.aborted) throw new AppError('service_unavailable', 'The process is stopping.');
+    const parts = await this.readiness.look();
+    const details = this.operator && isOperator(this.operator, headers.authorization) ? { parts } : {};
+    const missing = namesOfMissing(parts);
+    if (missing.length > 0) {
+      throw new AppError('service_unavailable', `Not ready. Missing: ${missing.join(', ')}.`, details);
+    }
+    return { status: 'ok', ...details };
+  }
+}

@@ -1,0 +1,161 @@
+import { createBullBoard } from '@bull-board/api';
+import { BullMQAdapter } from '@bull-board/api/bullMQAdapter';
+import { ExpressAdapter } from '@bull-board/express';
+import { Logger } from '@nestjs/common';
+import type { Job, Queue } from 'bullmq';
+import type { Express, NextFunction, Request, RequestHandler, Response } from 'express';
+import helmet from 'helmet';
+import { isOperator, type OperatorCredentials } from '../auth/operator.js';
+
+/**
+ * Bull Board, cut down to what an operator needs: to see the jobs, and to ring for a reply again. It is
+ * middleware, which Nest's guards do not cover, so it has a door of its own. Whatever is not on the list of what
+ * it may do is refused, and not shown either: the rows are the truth, so that adding, changing or removing jobs
+ * could do no good.
+ */
+
+export const BULL_BOARD_PATH = '/admin/queues';
+
+/** What the board may change. All else is for looking at. */
+const RING_ROUTES = new Set(['/api/queues/:queueName/:jobId/retry', '/api/queues/:queueName/:jobId/promote']);
+
+/** The states that a job of ours can be in, in the order of a job's life. */
+const JOB_STATES = ['waiting', 'active', 'delayed', 'completed', 'failed'] as const;
+
+/**
+ * Hides what Bull Board shows all the same: the buttons whose actions are refused, of which it can hide all or
+ * none, and states that no job of ours has. By the names of its parts, so an update may bring some of them back;
+ * the actions stay refused.
+ */
+const HIDING_STYLE = `
+  [class^='queueActions-'],
+  main [aria-haspopup='menu'],
+  [class^='jobActions-'] li:not(:has(.lucide-refresh-cw, .lucide-corner-up-left)),
+  li[class^='waitingChildren-'],
+  li[class^='prioritized-'],
+  li[class^='paused-'] { display: none !important; }`;
+
+function basicAuth(credentials: OperatorCredentials): RequestHandler {
+  return (request: Request, response: Response, next: NextFunction) => {
+    if (isOperator(credentials, request.headers.authorization)) {
+      next();
+      return;
+    }
+    response
+      .status(401)
+      .setHeader('WWW-Authenticate', 'Basic realm="Assistly queues", charset="UTF-8"')
+      .type('text/plain')
+      .send('Operators only.');
+  };
+}
+
+/**
+ * A browser sends the operator's credentials along with whatever any page makes it ask for, so what changes
+ * something must come from the board itself. Where a browser does not say where from, its `Origin` is compared.
+ */
+function sameOrigin(request: Request, response: Response, next: NextFunction): void {
+  const { origin, host, 'sec-fetch-site': site } = request.headers;
+  const isSafe = request.method === 'GET' || request.method === 'HEAD';
+  const isOwn = site === undefined ? origin === undefined || hostOf(origin) === host : site === 'same-origin';
+  if (isSafe || isOwn) next();
+  else response.status(403).type('text/plain').send('Not from another page.');
+}
+
+const hostOf = (origin: string): string | null => (URL.canParse(origin) ? new URL(origin).host : null);
+
+/** Nothing from elsewhere, nothing for elsewhere, and nothing kept. */
+const securityHeaders: RequestHandler[] = [
+  helmet({
+    contentSecurityPolicy: {
+      useDefaults: false,
+      directives: {
+        defaultSrc: ["'none'"],
+        scriptSrc: ["'self'"],
+        styleSrc: ["'self'", "'unsafe-inline'"], // as Bull Board writes its pages
+        imgSrc: ["'self'", 'data:'],
+        connectSrc: ["'self'"],
+        baseUri: ["'self'"],
+        formAction: ["'none'"],
+        frameAncestors: ["'none'"],
+      },
+    },
+    xFrameOptions: { action: 'deny' },
+  }),
+  (_request, response, next) => {
+    response.setHeader('Cache-Control', 'no-store');
+    next();
+  },
+];
+
+/** Bull Board's page without what is refused, and without the fonts that it would get from another site. */
+class PageAdapter extends ExpressAdapter {
+  override setEntryRoute(entry: Parameters<ExpressAdapter['setEntryRoute']>[0]): this {
+    this.app.get(entry.route, (_request, response, next) => {
+      const { name, params } = entry.handler({ basePath: this.basePath, uiConfig: this.uiConfig });
+      this.app.render(name, params, (error, html) => {
+        if (error) next(error);
+        else {
+          response.send(
+            html
+              .replace(/<link [^>]*fonts\.googleapis\.com[^>]*>/, '')
+              .replace('</head>', `<style>${HIDING_STYLE}</style></head>`),
+          );
+        }
+      });
+    });
+    return this;
+  }
+}
+
+class RepliesAdapter extends BullMQAdapter {
+  /** A reply that is completed is not generated again. */
+  override readonly allowCompletedRetries = false;
+
+  override getStatuses(): ReturnType<BullMQAdapter['getStatuses']> {
+    return ['latest', ...JOB_STATES];
+  }
+
+  override getJobStatuses(): ReturnType<BullMQAdapter['getJobStatuses']> {
+    return [...JOB_STATES];
+  }
+}
+
+export interface BoardOptions {
+  credentials: OperatorCredentials;
+  /** Calls back with the queue once there is one: it is shown from then on. */
+  onQueue: (listener: (queue: Queue) => void) => void;
+  /** Called before the bell of a job is rung again. */
+  beforeRing: (job: Job) => Promise<void>;
+}
+
+/** The board behind its door. */
+export function createQueueBoard({ credentials, onQueue, beforeRing }: BoardOptions): RequestHandler[] {
+  const logger = new Logger('QueueBoard');
+  const serverAdapter = new PageAdapter();
+  serverAdapter.setBasePath(BULL_BOARD_PATH);
+  const board = createBullBoard({
+    queues: [],
+    serverAdapter,
+    options: {
+      uiConfig: { boardTitle: 'Assistly', hideRedisDetails: true, hideDocsLink: true },
+      handlerHooks: {
+        before: async ({ method, route, request }) => {
+          if (method === 'get') return { allow: true };
+          if (!RING_ROUTES.has(route))
+            return { allow: false, message: 'Only single replies are rung for again.' };
+          const { queueName, jobId } = request.params as { queueName: string; jobId: string };
+          const job = (await request.queues.get(queueName)?.getJob(jobId)) as Job | undefined;
+          if (!job) return { allow: true }; // which Bull Board answers with 404
+          if (await job.isCompleted()) return { allow: false, message: 'This job has done its work.' };
+          await beforeRing(job);
+          logger.log({ jobId }, 'an operator rings again');
+          return { allow: true };
+        },
+      },
+    },
+  });
+  onQueue((queue) => board.addQueue(new RepliesAdapter(queue)));
+  const router = serverAdapter.getRouter() as Express;
+  router.disable('x-powered-by');
+  return [...securityHeaders, basicAuth(credentials), sameOrigin, router];
+}

@@ -1,0 +1,145 @@
+import { Controller, Get, Head, Headers, HttpCode, Post, Query, Res } from '@nestjs/common';
+import {
+  ApiCreatedResponse,
+  ApiExcludeEndpoint,
+  ApiHeader,
+  ApiOperation,
+  ApiQuery,
+  ApiTags,
+} from '@nestjs/swagger';
+import type { Response } from 'express';
+import { Access } from '../auth/access.js';
+import { Caller, type Principal } from '../auth/principal.js';
+import { ApiIdParam, IdParam } from '../http/id-param.js';
+import { ApiProblems, BODY_PROBLEMS } from '../http/problem-api.js';
+import { Shutdown } from '../runtime/shutdown.js';
+import { Metrics } from '../metrics/metrics.js';
+import { EventStreamResponse, RECONNECT_AFTER_MS } from './event-stream-response.js';
+import { ApiEventStream } from './session-event.dto.js';
+import { EventTokenDto } from '../chat-sessions/opened-session.dto.js';
+import { SESSION_DELETED, SessionEventsService } from './session-events.service.js';
+
+/** A comment goes out this often. */
+const KEEPALIVE_INTERVAL_MS = 15_000;
+/** A stream is ended after so long, so that connections move to new processes and credentials are checked again. */
+const MAX_AGE_MS = 15 * 60_000;
+
+@ApiTags('Events')
+@Controller('v1/sessions/:id/events')
+export class SessionEventsController {
+  constructor(
+    private readonly events: SessionEventsService,
+    private readonly shutdown: Shutdown,
+    private readonly metrics: Metrics,
+  ) {}
+
+  @Post('token')
+  @HttpCode(201)
+  @Access('owner', 'guest')
+  @ApiOperation({
+    summary: 'Get a token for following the session’s events',
+    description:
+      'For a native EventSource, which cannot send headers. Good for reading this session’s events only, for sixty minutes, reconnects included.',
+    operationId: 'createEventToken',
+  })
+  @ApiIdParam('session')
+  @ApiCreatedResponse({ type: EventTokenDto, description: 'The token.' })
+  @ApiProblems('unauthorized', 'not_found', ...BODY_PROBLEMS)
+  createToken(@Caller() caller: Principal, @IdParam() id: string): Promise<EventTokenDto> {
+    return this.events.createToken(caller, id);
+  }
+
+  /** Before the GET, whose route would take a HEAD as well, and keep it waiting for a stream without a body. */
+  @Head()
+  @ApiExcludeEndpoint()
+  @Access('owner', 'guest', 'watcher')
+  async head(@Caller() caller: Principal, @IdParam() id: string, @Res() response: Response): Promise<void> {
+    await this.events.authorize(caller, id);
+    response.type('text/event-stream').end();
+  }
+
+  @Get()
+  @Access('owner', 'guest', 'watcher')
+  @ApiOperation({
+    summary: 'Follow the session’s events',
+    description:
+      'Server-sent events. Each has an `id`, which is a cursor: sent back as `Last-Event-ID`, or in `after`, the stream continues right after it, whichever process answers. Without one it begins with what happens next. A cursor that is too old, unknown or of another session gets one `session.snapshot` first.\n\nExecute, on this page, leaves the stream when a reply has ended, or after ten seconds, and shows what came until then; `curl -N` shows it as it comes.',
+    operationId: 'followSession',
+  })
+  @ApiIdParam('session')
+  @ApiHeader({
+    name: 'Last-Event-ID',
+    required: false,
+    description: 'The cursor to continue after, as browsers send it when they come back; wins over `after`.',
+    schema: { type: 'string' },
+  })
+  @ApiQuery({
+    name: 'after',
+    required: false,
+    description: 'The cursor to continue after: an `X-Event-Cursor`, or the `id` of an event.',
+    schema: { type: 'string' },
+  })
+  @ApiEventStream()
+  @ApiProblems('unauthorized', 'not_found')
+  async follow(
+    @Caller() caller: Principal,
+    @IdParam() id: string,
+    @Headers('last-event-id') lastEventId: string | undefined,
+    @Query('after') after: string | string[] | undefined,
+    @Res() response: Response,
+  ): Promise<void> {
+    await this.events.authorize(caller, id);
+    const out = new EventStreamResponse(response);
+    // A blank header is what a browser has before its first event: as good as none.
+    const cursor = lastEventId || (Array.isArray(after) ? after.join() : after) || null;
+    const aged = new AbortController();
+    // Not a timeout of AbortSignal's own: that one keeps, for all its time, whatever has listened to it.
+    const age = setTimeout(() => aged.abort(), MAX_AGE_MS);
+    try {
+      await this.send(id, cursor, out, AbortSignal.any([out.signal, this.shutdown.signal, aged.signal]));
+    } finally {
+      clearTimeout(age);
+    }
+  }
+
+  /** Sends what happens after the cursor, until `signal`, or until the session is gone. */
+  private async send(
+    id: string,
+    cursor: string | null,
+    out: EventStreamResponse,
+    signal: AbortSignal,
+  ): Promise<void> {
+    const frames = this.events.open(id, cursor, signal);
+    const first = await frames.next();
+    if (first.done || out.signal.aborted) return;
+    await out.begin(first.value);
+    const keepAlive = setInterval(() => {
+      out.keepAlive();
+      // The rows decide: whatever became of the event, a deleted session is not followed on.
+      void this.events
+        .exists(id)
+        .then(async (exists) => {
+          if (exists) return;
+          await out.send(SESSION_DELETED);
+          out.end();
+        })
+        .catch(() => undefined); // the next one asks again
+    }, KEEPALIVE_INTERVAL_MS);
+    this.metrics.eventStreamsOpen.inc();
+    try {
+      for await (const frame of frames) {
+        await out.send(frame);
+        if (frame.appendedAt !== undefined)
+          // Never below nothing: the comparison of the clocks is exact to some milliseconds only.
+          this.metrics.eventLag.observe(Math.max(0, performance.now() - frame.appendedAt) / 1_000);
+      }
+    } finally {
+      this.metrics.eventStreamsOpen.dec();
+      clearInterval(keepAlive);
+      // Spread out, so that the clients of a process that stops do not all come back at once.
+      out.end(
+        this.shutdown.signal.aborted ? Math.round(RECONNECT_AFTER_MS * (0.25 + Math.random())) : undefined,
+      );
+    }
+  }
+}

@@ -1,0 +1,185 @@
+import { Injectable } from '@nestjs/common';
+import { sql } from 'kysely';
+import type { Principal } from '../auth/principal.js';
+import { createEventToken } from '../auth/session-tokens.js';
+import { ChatSessionsService } from '../chat-sessions/chat-sessions.service.js';
+import { Database } from '../database/database.js';
+import {
+  type Cursor,
+  EventStream,
+  EventStreamUnavailableError,
+  EventType,
+  formatCursor,
+  parseCursor,
+  UNKNOWN_CURSOR,
+} from '../events/event-stream.js';
+import { follow } from '../events/follow.js';
+import { messageColumns, type MessageDto, type MessageRow, toMessageDto } from '../conversations/message.dto.js';
+import type { EventTokenDto } from '../chat-sessions/opened-session.dto.js';
+import { isFinal, replyColumns, type ReplyDto, type ReplyRow, toReplyDto } from '../conversations/reply.dto.js';
+
+/** How many messages and replies a snapshot holds. */
+const SNAPSHOT_SIZE = 50;
+/** How often a snapshot is taken again because a reply began meanwhile. */
+const SNAPSHOT_ROUNDS = 5;
+/** Pauses while the event stream is unavailable. */
+const RETRY_INTERVAL_MS = 1_000;
+
+/** What goes over the wire: one event, or only a cursor. `data` is JSON text. */
+export interface Frame {
+  id: string;
+  event?: EventType;
+  data?: string;
+  /** See {@link StreamEvent.appendedAt}. */
+  appendedAt?: number;
+}
+
+export const SESSION_DELETED: Frame = { id: UNKNOWN_CURSOR, event: EventType.SessionDeleted, data: '{}' };
+
+/** An unfinished reply in a snapshot carries what was shown of it. */
+type SnapshotReply = ReplyDto & { text?: string };
+
+@Injectable()
+export class SessionEventsService {
+  constructor(
+    private readonly sessions: ChatSessionsService,
+    private readonly database: Database,
+    private readonly stream: EventStream,
+  ) {}
+
+  async createToken(caller: Principal, sessionId: string): Promise<EventTokenDto> {
+    const session = await this.sessions.find(caller, sessionId);
+    const { token, expiresAt } = createEventToken(session.id, session.event_token_key);
+    return { token, expiresAt: expiresAt.toISOString() };
+  }
+
+  /** Checks that the session is the caller's, before anything is streamed. */
+  async authorize(caller: Principal, sessionId: string): Promise<void> {
+    await this.sessions.find(caller, sessionId);
+  }
+
+  async exists(sessionId: string): Promise<boolean> {
+    const rows = await this.database.runSafely(sql`select 1 from chat_sessions where id = ${sessionId}`);
+    return rows.length > 0;
+  }
+
+  /**
+   * The events of a session: first the cursor where it starts, then what follows it, with a snapshot wherever
+   * the stream cannot continue. Ends with `session.deleted`, or when the signal aborts.
+   *
+   * @param after the client's cursor, whatever it sent; null to begin with what happens next
+   */
+  async *open(
+    sessionId: string,
+    after: string | null,
+    signal: AbortSignal,
+  ): AsyncGenerator<Frame, void, undefined> {
+    let cursor = await this.startingPoint(sessionId, after);
+    // An unknown cursor is given back as such: who is cut off before the snapshot asks for it again.
+    yield { id: cursor ? formatCursor(cursor) : UNKNOWN_CURSOR };
+    while (!signal.aborted) {
+      if (!cursor) {
+        const snapshot = await this.snapshot(sessionId, signal);
+        if (!snapshot) {
+          if (!signal.aborted) yield SESSION_DELETED;
+          return;
+        }
+        cursor = snapshot.cursor;
+        yield {
+          id: formatCursor(cursor),
+          event: EventType.SessionSnapshot,
+          data: JSON.stringify(snapshot.data),
+        };
+      }
+      for await (const step of follow(this.stream, sessionId, cursor, signal)) {
+        if (step === 'lost') {
+          cursor = null;
+          break;
+        }
+        for (const { seq, type, data, appendedAt } of step.events) {
+          yield {
+            id: formatCursor({ generation: step.cursor.generation, seq }),
+            event: type,
+            data,
+            appendedAt,
+          };
+          if (type === EventType.SessionDeleted) return;
+        }
+      }
+    }
+  }
+
+  /** Null where the client's cursor cannot be continued from. */
+  private async startingPoint(sessionId: string, after: string | null): Promise<Cursor | null> {
+    const cursor = after === null ? null : parseCursor(after);
+    if (after !== null && cursor === null) return null;
+    try {
+      if (cursor === null) return await this.stream.head(sessionId);
+      const read = await this.stream.read(sessionId, cursor, 1);
+      return read.status === 'lost' ? null : cursor;
+    } catch (error) {
+      if (!(error instanceof EventStreamUnavailableError)) throw error;
+      return cursor; // the stream is opened all the same: an error would keep a browser from ever coming back
+    }
+  }
+
+  /** Rows and shown texts that belong to one cursor; null where the session is gone, or the signal aborted. */
+  private async snapshot(
+    sessionId: string,
+    signal: AbortSignal,
+  ): Promise<{ cursor: Cursor; data: { messages: MessageDto[]; replies: SnapshotReply[] } } | null> {
+    let unfinished: string[] = [];
+    for (let round = 1; !signal.aborted;) {
+      let shown: Awaited<ReturnType<EventStream['shown']>>;
+      try {
+        shown = await this.stream.shown(sessionId, unfinished);
+      } catch (error) {
+        if (!(error instanceof EventStreamUnavailableError)) throw error;
+        await new Promise((resolve) => setTimeout(resolve, RETRY_INTERVAL_MS));
+        continue;
+      }
+      // Rows are read after the cursor was taken: they may be ahead of it, never behind. And messages after replies:
+      // a reply that is final brings its message.
+      if (!(await this.exists(sessionId))) return null;
+      const replies = await this.newestReplies(sessionId);
+      const messages = await this.newestMessages(sessionId);
+      const wanted = replies.filter((reply) => !isFinal(reply.status)).map((reply) => reply.id);
+      // A reply that nobody asked the stream about may have spoken before the cursor: ask again.
+      if (round++ < SNAPSHOT_ROUNDS && !wanted.every((id) => unfinished.includes(id))) {
+        unfinished = wanted;
+        continue;
+      }
+      return {
+        cursor: shown.cursor,
+        data: {
+          messages: messages.map(toMessageDto),
+          replies: replies.map((row) => {
+            const reply = toReplyDto(row);
+            if (isFinal(row.status)) return reply;
+            const text = shown.texts.get(row.id);
+            return { ...reply, attempt: text?.attempt ?? reply.attempt, text: text?.text ?? '' };
+          }),
+        },
+      };
+    }
+    return null;
+  }
+
+  private async newestMessages(sessionId: string): Promise<MessageRow[]> {
+    const rows = await this.database.runSafely(
+      sql<MessageRow>`
+        select ${messageColumns} from messages where chat_session_id = ${sessionId}
+        order by sequence desc limit ${SNAPSHOT_SIZE}`,
+    );
+    return rows.reverse();
+  }
+
+  private async newestReplies(sessionId: string): Promise<ReplyRow[]> {
+    const rows = await this.database.runSafely(
+      sql<ReplyRow>`
+        select ${replyColumns} from replies where chat_session_id = ${sessionId}
+        order by created_at desc, id desc limit ${SNAPSHOT_SIZE}`,
+    );
+    return rows.reverse();
+  }
+}

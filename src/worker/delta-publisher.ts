@@ -1,0 +1,126 @@
+import type { EventStream, StreamEntry } from '../events/event-stream.js';
+import { replyDelta } from '../events/entries.js';
+import type { Claim } from '../conversations/reply-lifecycle.js';
+
+/** Deltas go out at most this often, the first one at once: a reader's eye is no faster. */
+const FLUSH_INTERVAL_MS = 50;
+/** Pause after the stream did not answer. */
+const RETRY_INTERVAL_MS = 500;
+/** How long the end of an answer waits for a stream that does not answer; the text is told later then. */
+const FINAL_FLUSH_TIMEOUT_MS = 3_000;
+
+/**
+ * Says an answer to the event stream while it grows. It keeps the whole text and how much of it the stream has;
+ * so whatever becomes of an append (lost, done twice, the stream begun anew), the next one continues exactly
+ * where the stream says it stands.
+ */
+export class Speaker {
+  private text = '';
+  private heard = 0;
+  /** The stream does not know this attempt yet, or no more. */
+  private mustStart = false;
+  private flushing: Promise<void> | null = null;
+  private lastFlushAt = -Infinity;
+  private timer: NodeJS.Timeout | null = null;
+  private isRefused = false;
+  private isStopped = false;
+  /** When its first text came, by `performance.now()`; null: none yet. */
+  firstTextAt: number | null = null;
+
+  /**
+   * @param opening what the stream has to know of the attempt before its text
+   * @param onRefused this attempt may not speak any more: a later one does, or the reply has ended
+   */
+  constructor(
+    private readonly stream: EventStream,
+    private readonly claim: Claim,
+    private readonly opening: readonly StreamEntry[],
+    private readonly onRefused: () => void,
+  ) {}
+
+  /** All of it so far, heard or not. */
+  get said(): string {
+    return this.text;
+  }
+
+  /** Adds well-formed text; nothing is ever taken back. */
+  say(text: string): void {
+    this.firstTextAt ??= performance.now();
+    this.text += text;
+    this.schedule(this.lastFlushAt + FLUSH_INTERVAL_MS - performance.now());
+  }
+
+  /** Resolves when the stream has all of the text, cannot be reached, or refuses it. */
+  async finish(): Promise<void> {
+    const giveUpAt = performance.now() + FINAL_FLUSH_TIMEOUT_MS;
+    this.clearTimer();
+    while (this.heard < this.text.length && !this.isRefused && performance.now() < giveUpAt) {
+      await (this.flushing ?? this.flush());
+      this.clearTimer();
+    }
+    this.isStopped = true;
+  }
+
+  /** Says nothing more. */
+  stop(): void {
+    this.isStopped = true;
+    this.clearTimer();
+  }
+
+  private clearTimer(): void {
+    if (this.timer) clearTimeout(this.timer);
+    this.timer = null;
+  }
+
+  private schedule(delayMs: number): void {
+    if (this.timer || this.flushing || this.isStopped || this.isRefused) return;
+    if (delayMs <= 0) {
+      void this.flush();
+      return;
+    }
+    this.timer = setTimeout(() => {
+      this.timer = null;
+      void this.flush();
+    }, delayMs);
+  }
+
+  private flush(): Promise<void> {
+    this.flushing ??= this.append().finally(() => {
+      this.flushing = null;
+      if (this.heard < this.text.length)
+        this.schedule(this.lastFlushAt + FLUSH_INTERVAL_MS - performance.now());
+    });
+    return this.flushing;
+  }
+
+  private async append(): Promise<void> {
+    this.lastFlushAt = performance.now();
+    const { replyId, sessionId, attempt } = this.claim;
+    const end = this.text.length;
+    const entries: StreamEntry[] = [
+      ...(this.mustStart ? this.opening : []),
+      replyDelta({ replyId, attempt, offset: this.heard, text: this.text.slice(this.heard, end) }),
+    ];
+    try {
+      const result = await this.stream.append(sessionId, entries);
+      switch (result.status) {
+        case 'appended':
+          this.heard = end;
+          this.mustStart = false;
+          return;
+        case 'behind':
+          this.mustStart = result.attempt !== attempt;
+          this.heard = this.mustStart ? 0 : Math.min(result.length, this.text.length);
+          this.lastFlushAt = -Infinity; // correct it at once
+          return;
+        case 'refused':
+          this.isRefused = true;
+          this.onRefused();
+      }
+    } catch {
+      // The stream reports its own troubles; the text waits here meanwhile.
+      this.lastFlushAt = performance.now() + RETRY_INTERVAL_MS - FLUSH_INTERVAL_MS;
+      await new Promise((resolve) => setTimeout(resolve, RETRY_INTERVAL_MS));
+    }
+  }
+}
