@@ -5,7 +5,7 @@ import { randomUUID } from 'node:crypto';
 import { once } from 'node:events';
 import pg from 'pg';
 import { signLocalOwnerToken } from '../dist/src/auth/owner-tokens.js';
-import { migrate } from '../dist/src/database/migrate.js';
+import { migrate } from '../dist/src/migrate.js';
 import { freePort, startRedis, startTemporaryPostgres } from '../test/support/services.mjs';
 
 const COUNT = 2_000;

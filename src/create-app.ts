@@ -1,59 +1,29 @@
 import 'reflect-metadata';
-import { type DynamicModule, Module } from '@nestjs/common';
 import { NestFactory } from '@nestjs/core';
 import type { NestExpressApplication } from '@nestjs/platform-express';
 import type { Job } from 'bullmq';
 import helmet from 'helmet';
 import { Logger } from 'nestjs-pino';
-import { ApiModule } from './api.module.js';
-import { CommonModule } from './runtime/runtime.module.js';
+import { AppModule } from './app.module.js';
 import { JsonBodyInterceptor } from './http/json-body.interceptor.js';
 import { operatorCredentials } from './auth/operator.js';
 import { ProblemFilter } from './http/problem.filter.js';
 import { Shutdown, ShutdownPhase } from './runtime/shutdown.js';
 import { createValidationPipe } from './http/validation.pipe.js';
-import { ConfigModule } from './config/config.module.js';
 import { type Config, parseTrustProxy, Role } from './config/env.js';
-import { DatabaseModule } from './database/database.module.js';
-import { EventsModule } from './events/events.module.js';
-import { HealthModule } from './operations/operations.module.js';
-import { assignRequestId, LoggingModule } from './logging/logging.module.js';
+import { assignRequestId } from './logging/logging.module.js';
 import { ReplyLifecycle } from './conversations/reply-lifecycle.js';
 import { type GenerateJob, ReplyQueue } from './conversations/reply-queue.js';
-import { MetricsModule } from './metrics/metrics.module.js';
 import { setUpOpenApi } from './openapi/docs-page.js';
 import { BULL_BOARD_PATH, createQueueBoard } from './operations/queue-board.js';
-import { QueueModule } from './queue/queue.module.js';
 import { traceRequest } from './http/request-span.js';
 import { isTracing, startTracing } from './tracing/tracing.js';
-import { WorkerModule } from './worker.module.js';
 
 /** Headers that a page from another origin may read. */
 const EXPOSED_HEADERS = ['X-Request-Id', 'X-Event-Cursor', 'Location', 'Retry-After', 'Idempotency-Replayed'];
 
 /** How often a process that stops looks for connections that have become idle. */
 const IDLE_CHECK_INTERVAL_MS = 100;
-
-@Module({})
-class AppModule {
-  static forRole(config: Config): DynamicModule {
-    return {
-      module: AppModule,
-      imports: [
-        ConfigModule.forRoot(config),
-        LoggingModule.forRoot(config),
-        CommonModule,
-        DatabaseModule,
-        EventsModule,
-        QueueModule,
-        HealthModule,
-        MetricsModule,
-        ...(config.role === Role.Worker ? [] : [ApiModule]),
-        ...(config.role === Role.Api ? [] : [WorkerModule]),
-      ],
-    };
-  }
-}
 
 /**
  * Node closes idle connections once, when its server begins to close. Those whose last answer, or stream, ends

@@ -6,7 +6,7 @@ import { errorCode } from './runtime/error-code.js';
 import { operatorCredentials } from './auth/operator.js';
 import { Readiness } from './runtime/readiness.js';
 import { type Config, ConfigError, loadConfig, loadEnvFile, localTokensRefusal, Role } from './config/env.js';
-import { migrate } from './database/migrate.js';
+import { migrate } from './migrate.js';
 import {
   type EmbeddedPostgres,
   EmbeddedPostgresError,

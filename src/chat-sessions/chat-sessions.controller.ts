@@ -1,18 +1,61 @@
-import { Controller, Get } from '@nestjs/common';
-import { ApiOkResponse, ApiOperation, ApiTags } from '@nestjs/swagger';
+import { Body, Controller, Delete, Get, HttpCode, Post, Res } from '@nestjs/common';
+import {
+  ApiBody,
+  ApiCreatedResponse,
+  ApiNoContentResponse,
+  ApiOkResponse,
+  ApiOperation,
+  ApiTags,
+} from '@nestjs/swagger';
+import type { Response } from 'express';
 import { Access } from '../auth/access.js';
 import { Caller, Owner, type Principal } from '../auth/principal.js';
 import { ApiIdParam, IdParam } from '../http/id-param.js';
 import { ApiPage, PAGE_PROBLEMS } from '../http/page-api.js';
 import { type Page, PageQuery, type PageRequest } from '../http/page.js';
-import { ApiProblems } from '../http/problem-api.js';
-import { ChatSessionDto } from './chat-session.dto.js';
+import { ErasureService } from '../conversations/erasure.service.js';
+import { EVENT_CURSOR_HEADER, eventCursorHeader } from '../http/event-cursor-header.js';
+import { ApiProblems, BODY_PROBLEMS } from '../http/problem-api.js';
+import { markIds } from '../logging/request-ids.js';
+import { ChatSessionDto, OpenSessionDto } from './chat-session.dto.js';
 import { ChatSessionsService } from './chat-sessions.service.js';
+import { OpenedSessionDto } from './opened-session.dto.js';
+import { SessionOpeningService } from './session-opening.service.js';
 
 @ApiTags('Sessions')
 @Controller('v1')
 export class ChatSessionsController {
-  constructor(private readonly sessions: ChatSessionsService) {}
+  constructor(
+    private readonly sessions: ChatSessionsService,
+    private readonly opening: SessionOpeningService,
+    private readonly erasure: ErasureService,
+  ) {}
+
+  @Post('chatbots/:id/sessions')
+  @Access('public')
+  @ApiOperation({
+    summary: 'Open a session with a chatbot',
+    description: 'For anybody; the body may be left out. The token in the answer is given this once.',
+    operationId: 'openSession',
+  })
+  @ApiIdParam('chatbot')
+  @ApiBody({ type: OpenSessionDto, required: false })
+  @ApiCreatedResponse({
+    type: OpenedSessionDto,
+    description: 'The session, its token, and the greeting.',
+    headers: eventCursorHeader,
+  })
+  @ApiProblems('not_found', ...BODY_PROBLEMS)
+  async open(
+    @IdParam() id: string,
+    @Body() body: OpenSessionDto,
+    @Res({ passthrough: true }) response: Response,
+  ): Promise<OpenedSessionDto> {
+    const { opened, cursor } = await this.opening.open(id, body);
+    response.setHeader(EVENT_CURSOR_HEADER, cursor);
+    markIds(response, { sessionId: opened.session.id });
+    return opened;
+  }
 
   @Get('chatbots/:id/sessions')
   @Access('owner')
@@ -39,5 +82,21 @@ export class ChatSessionsController {
   @ApiProblems('unauthorized', 'not_found')
   get(@Caller() caller: Principal, @IdParam() id: string): Promise<ChatSessionDto> {
     return this.sessions.get(caller, id);
+  }
+
+  @Delete('sessions/:id')
+  @Access('owner')
+  @HttpCode(204)
+  @ApiOperation({
+    summary: 'Delete a session everywhere',
+    description:
+      'Its messages, replies, jobs and events go; its tokens end; its guest goes with the last session.',
+    operationId: 'deleteSession',
+  })
+  @ApiIdParam('session')
+  @ApiNoContentResponse({ description: 'It is gone.' })
+  @ApiProblems('unauthorized', 'not_found', ...BODY_PROBLEMS)
+  deleteSession(@Owner() owner: string, @IdParam() id: string): Promise<void> {
+    return this.erasure.deleteSession(owner, id);
   }
 }

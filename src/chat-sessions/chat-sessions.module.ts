@@ -1,10 +1,12 @@
 import { Module } from '@nestjs/common';
+import { ConversationsModule } from '../conversations/conversations.module.js';
 import { ChatSessionsController } from './chat-sessions.controller.js';
 import { ChatSessionsService } from './chat-sessions.service.js';
+import { SessionOpeningService } from './session-opening.service.js';
 
 @Module({
+  imports: [ConversationsModule],
   controllers: [ChatSessionsController],
-  providers: [ChatSessionsService],
-  exports: [ChatSessionsService],
+  providers: [ChatSessionsService, SessionOpeningService],
 })
 export class ChatSessionsModule {}

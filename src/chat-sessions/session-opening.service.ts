@@ -3,13 +3,8 @@ import { sql } from 'kysely';
 import { createSessionSecrets } from '../auth/session-tokens.js';
 import { notFound } from '../runtime/app-error.js';
 import { newId } from '../database/columns.js';
-import {
-  type ChatSessionRow,
-  type OpenSessionDto,
-  sessionColumns,
-  sessionTables,
-  toChatSessionDto,
-} from './chat-session.dto.js';
+import { type ChatSessionRow, sessionColumns, sessionTables } from '../conversations/session-access.js';
+import { type OpenSessionDto, toChatSessionDto } from './chat-session.dto.js';
 import { Database, runOn } from '../database/database.js';
 import { messageColumns, type MessageRow, timeOfNewest, toMessageDto } from '../conversations/message.dto.js';
 import type { OpenedSessionDto } from './opened-session.dto.js';

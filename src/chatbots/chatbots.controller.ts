@@ -14,7 +14,8 @@ import { locationHeader } from '../http/location-header.js';
 import { ApiPage, PAGE_PROBLEMS } from '../http/page-api.js';
 import { type Page, PageQuery, type PageRequest } from '../http/page.js';
 import { ApiProblems, BODY_PROBLEMS } from '../http/problem-api.js';
-import { Idempotent, type IdempotentRequest, markReplay } from '../database/idempotency.js';
+import type { IdempotentRequest } from '../database/idempotency.js';
+import { Idempotent, markReplay } from '../http/idempotent.js';
 import { ApiIdempotent, IDEMPOTENCY_PROBLEMS, replayedHeader } from '../http/idempotency-api.js';
 import {
   CharacteristicContentDto,

@@ -1,6 +1,6 @@
 import { errorCode } from '../runtime/error-code.js';
 import { databaseUrlToMigrate, loadEnvFile } from '../config/env.js';
-import { migrate } from '../database/migrate.js';
+import { migrate } from '../migrate.js';
 
 /** `npm run db:migrate`: brings the database of DATABASE_URL to the schema of this version. */
 loadEnvFile();

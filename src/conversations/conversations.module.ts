@@ -6,10 +6,12 @@ import { ErasureService } from './erasure.service.js';
 import { ReplyAnnouncer } from './reply-event-publisher.js';
 import { ReplyCancellation } from './reply-cancellation.js';
 import { ReplyLifecycle } from './reply-lifecycle.js';
+import { ReplyMetrics } from './reply-metrics.js';
 import { ReplyQueue } from './reply-queue.js';
+import { SessionAccess } from './session-access.js';
 import { Sweeper } from './reconciler.js';
 
-/** What both roles know of replies: their transitions, their bell, their events, and what puts them right. */
+/** What both roles share about a conversation: its rows and their transitions, its jobs, its events, and what puts them right. */
 @Module({
   providers: [
     ReplyLifecycle,
@@ -19,10 +21,12 @@ import { Sweeper } from './reconciler.js';
     ErasureService,
     Sweeper,
     Backlog,
+    SessionAccess,
+    ReplyMetrics,
   ],
-  exports: [ReplyLifecycle, ReplyQueue, ReplyAnnouncer, ReplyCancellation, ErasureService],
+  exports: [ReplyLifecycle, ReplyQueue, ReplyAnnouncer, ReplyCancellation, ErasureService, SessionAccess, ReplyMetrics],
 })
-export class ReplyLifecycleModule {
+export class ConversationsModule {
   constructor(queue: ReplyQueue, shutdown: Shutdown, readiness: Readiness) {
     readiness.register('queue', () => queue.ping());
     shutdown.register(ShutdownPhase.Close, () => queue.close());

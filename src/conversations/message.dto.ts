@@ -1,16 +1,7 @@
 import { ApiProperty } from '@nestjs/swagger';
 import { type RawBuilder, sql } from 'kysely';
-import { Text } from '../http/text.js';
 import { isoTime, type TimeText } from '../database/database.js';
 import { MessageSender } from './message.entity.js';
-
-/** The longest message, in code points. */
-export const MAX_MESSAGE_LENGTH = 8_000;
-
-export class CreateMessageDto {
-  @Text({ maxLength: MAX_MESSAGE_LENGTH, description: 'Kept exactly as sent.' })
-  content!: string;
-}
 
 export class MessageDto {
   @ApiProperty({ format: 'uuid' })

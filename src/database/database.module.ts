@@ -1,8 +1,7 @@
-import { Global, Inject, Module } from '@nestjs/common';
-import { MikroORM } from '@mikro-orm/postgresql';
+import { type DynamicModule, Global, Inject, Module } from '@nestjs/common';
+import { MikroORM, type Options } from '@mikro-orm/postgresql';
 import { sql } from 'kysely';
 import type { Pool } from 'pg';
-import { ormOptions } from '../../mikro-orm.config.js';
 import { MissingPartError, Readiness } from '../runtime/readiness.js';
 import { Shutdown, ShutdownPhase } from '../runtime/shutdown.js';
 import { CONFIG } from '../config/config.module.js';
@@ -15,13 +14,24 @@ import { SchemaCheck } from './schema-check.js';
 export const POSTGRES_POOL = Symbol('POSTGRES_POOL');
 const CONNECTIONS = Symbol('CONNECTIONS');
 
+/**
+ * The ORM's configuration, which names the entities of all features: the application hands it down.
+ *
+ * @param onPoolCreated gets the pool, which the event stream shares
+ */
+export type OrmOptions = (
+  clientUrl: string | undefined,
+  poolMax: number,
+  onPoolCreated: (pool: Pool) => void,
+) => Options;
+
 interface Connections {
   orm: MikroORM;
   pool: Pool;
 }
 
 /** Makes the pool without a connection: a process starts, and says that it is not ready, without a database. */
-function createConnections(config: Config): Connections {
+function createConnections(config: Config, ormOptions: OrmOptions): Connections {
   let pool: Pool | undefined;
   const orm = new MikroORM(
     ormOptions(config.DATABASE_URL, config.DATABASE_POOL_MAX, (created) => {
@@ -34,17 +44,26 @@ function createConnections(config: Config): Connections {
 }
 
 @Global()
-@Module({
-  providers: [
-    { provide: CONNECTIONS, inject: [CONFIG], useFactory: createConnections },
-    { provide: MikroORM, inject: [CONNECTIONS], useFactory: ({ orm }: Connections) => orm },
-    { provide: POSTGRES_POOL, inject: [CONNECTIONS], useFactory: ({ pool }: Connections) => pool },
-    Database,
-    SchemaCheck,
-  ],
-  exports: [Database, SchemaCheck, POSTGRES_POOL],
-})
+@Module({})
 export class DatabaseModule {
+  static forRoot(ormOptions: OrmOptions): DynamicModule {
+    return {
+      module: DatabaseModule,
+      providers: [
+        {
+          provide: CONNECTIONS,
+          inject: [CONFIG],
+          useFactory: (config: Config) => createConnections(config, ormOptions),
+        },
+        { provide: MikroORM, inject: [CONNECTIONS], useFactory: ({ orm }: Connections) => orm },
+        { provide: POSTGRES_POOL, inject: [CONNECTIONS], useFactory: ({ pool }: Connections) => pool },
+        Database,
+        SchemaCheck,
+      ],
+      exports: [Database, SchemaCheck, POSTGRES_POOL],
+    };
+  }
+
   constructor(
     database: Database,
     schema: SchemaCheck,

@@ -1,9 +1,5 @@
-import { createHash } from 'node:crypto';
-import { createParamDecorator, type ExecutionContext } from '@nestjs/common';
 import type { SqlEntityManager } from '@mikro-orm/postgresql';
-import type { Request, Response } from 'express';
 import { sql } from 'kysely';
-import type { Principal } from '../auth/principal.js';
 import { AppError } from '../runtime/app-error.js';
 import { isLockTimeout } from './database-errors.js';
 import { type Database, runOn } from './database.js';
@@ -16,16 +12,12 @@ import { type Database, runOn } from './database.js';
  * it failed, takes its place. So only successes are kept, and no state has to be cleaned up after a crash.
  */
 
-export const IDEMPOTENCY_HEADER = 'Idempotency-Key';
-export const REPLAYED_HEADER = 'Idempotency-Replayed';
 export const IDEMPOTENCY_LIFETIME_HOURS = 24;
 /** How long a repetition waits for the first request. */
 const WAIT_MS = 5_000;
 
 /** How many expired keys one sweep deletes. */
 const SWEEP_LIMIT = 5_000;
-
-const KEY = /^[\x21-\x7e]{1,255}$/;
 
 /** A request that carries a key. */
 export interface IdempotentRequest {
@@ -39,48 +31,6 @@ export interface IdempotentRequest {
 export interface IdempotentResult<T> {
   result: T;
   isReplay: boolean;
-}
-
-const sha256 = (text: string): string => createHash('sha256').update(text).digest('hex');
-
-/** JSON with its keys in order, so that the same fields in another order are the same body. */
-function canonical(value: unknown): string {
-  return JSON.stringify(value, (_key, inner: unknown) =>
-    typeof inner === 'object' && inner !== null && !Array.isArray(inner)
-      ? Object.fromEntries(Object.entries(inner).toSorted(([a], [b]) => (a < b ? -1 : 1)))
-      : inner,
-  );
-}
-
-const callerOf = (principal: Principal | undefined): string => {
-  if (!principal) throw new Error('a route without a caller has no idempotency');
-  return principal.kind === 'owner'
-    ? `owner:${principal.clerkUserId}`
-    : `${principal.kind}:${principal.sessionId}`;
-};
-
-/** The request's idempotency, or null where it carries no key. The body is the one that was sent. */
-export const Idempotent = createParamDecorator(
-  (_: unknown, context: ExecutionContext): IdempotentRequest | null => {
-    const request = context.switchToHttp().getRequest<Request>();
-    const header = request.headers['idempotency-key'];
-    if (header === undefined) return null;
-    const bare = typeof header === 'string' ? header.replace(/^"(.*)"$/, '$1') : '';
-    if (!KEY.test(bare)) {
-      throw new AppError('invalid_request', 'The idempotency key is not usable.', {
-        errors: [{ pointer: IDEMPOTENCY_HEADER, message: 'must be 1 to 255 visible ASCII characters' }],
-      });
-    }
-    return {
-      id: sha256([callerOf(request.principal), request.method, request.path, bare].join('\0')),
-      bodyHash: sha256(canonical(request.body ?? {})),
-    };
-  },
-);
-
-/** Tells a client that it got the answer of an earlier request. */
-export function markReplay(response: Response, isReplay: boolean): void {
-  if (isReplay) response.setHeader(REPLAYED_HEADER, 'true');
 }
 
 /**

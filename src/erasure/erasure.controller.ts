@@ -6,7 +6,7 @@ import { ApiIdParam, IdParam } from '../http/id-param.js';
 import { ApiProblems, BODY_PROBLEMS } from '../http/problem-api.js';
 import { ErasureService } from '../conversations/erasure.service.js';
 
-/** Every deletion that takes conversations with it. */
+/** Deletes what lies below conversations, and them with it: a chatbot, a guest. A session's own stands with the sessions. */
 @Controller('v1')
 export class ErasureController {
   constructor(private readonly erasure: ErasureService) {}
@@ -21,23 +21,6 @@ export class ErasureController {
   @ApiProblems('unauthorized', 'not_found', ...BODY_PROBLEMS)
   deleteChatbot(@Owner() owner: string, @IdParam() id: string): Promise<void> {
     return this.erasure.deleteChatbot(owner, id);
-  }
-
-  @Delete('sessions/:id')
-  @Access('owner')
-  @HttpCode(204)
-  @ApiTags('Sessions')
-  @ApiOperation({
-    summary: 'Delete a session everywhere',
-    description:
-      'Its messages, replies, jobs and events go; its tokens end; its guest goes with the last session.',
-    operationId: 'deleteSession',
-  })
-  @ApiIdParam('session')
-  @ApiNoContentResponse({ description: 'It is gone.' })
-  @ApiProblems('unauthorized', 'not_found', ...BODY_PROBLEMS)
-  deleteSession(@Owner() owner: string, @IdParam() id: string): Promise<void> {
-    return this.erasure.deleteSession(owner, id);
   }
 
   @Delete('guests/:id')

@@ -1,7 +1,8 @@
 import { applyDecorators } from '@nestjs/common';
 import { ApiHeader } from '@nestjs/swagger';
 import type { ProblemCode } from '../runtime/app-error.js';
-import { IDEMPOTENCY_HEADER, IDEMPOTENCY_LIFETIME_HOURS, REPLAYED_HEADER } from '../database/idempotency.js';
+import { IDEMPOTENCY_LIFETIME_HOURS } from '../database/idempotency.js';
+import { IDEMPOTENCY_HEADER, REPLAYED_HEADER } from './idempotent.js';
 
 /** What a key may bring about: also that the key itself is not usable. */
 export const IDEMPOTENCY_PROBLEMS: ProblemCode[] = [

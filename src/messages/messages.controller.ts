@@ -1,8 +1,6 @@
 import { Body, Controller, Get, HttpCode, Post, Query, Req, Res } from '@nestjs/common';
 import {
   ApiAcceptedResponse,
-  ApiBody,
-  ApiCreatedResponse,
   ApiOperation,
   ApiQuery,
   ApiTags,
@@ -10,7 +8,6 @@ import {
 import type { Request, Response } from 'express';
 import { Access } from '../auth/access.js';
 import { Caller, type Principal } from '../auth/principal.js';
-import { OpenSessionDto } from '../chat-sessions/chat-session.dto.js';
 import { AppError } from '../runtime/app-error.js';
 import { ApiIdParam, IdParam } from '../http/id-param.js';
 import { markIds } from '../logging/request-ids.js';
@@ -18,47 +15,19 @@ import { locationHeader } from '../http/location-header.js';
 import { ApiPage, PAGE_PROBLEMS } from '../http/page-api.js';
 import { type Page, PageQuery, type PageRequest } from '../http/page.js';
 import { ApiProblems, BODY_PROBLEMS } from '../http/problem-api.js';
-import { Idempotent, type IdempotentRequest, markReplay } from '../database/idempotency.js';
+import type { IdempotentRequest } from '../database/idempotency.js';
+import { Idempotent, markReplay } from '../http/idempotent.js';
 import { ApiIdempotent, IDEMPOTENCY_PROBLEMS, replayedHeader } from '../http/idempotency-api.js';
 import { EVENT_CURSOR_HEADER, eventCursorHeader } from '../http/event-cursor-header.js';
-import { CreateMessageDto, MessageDto } from '../conversations/message.dto.js';
+import { MessageDto } from '../conversations/message.dto.js';
+import { CreateMessageDto } from './create-message.dto.js';
 import { MessagesService, type Order } from './messages.service.js';
-import { OpenedSessionDto, PostedMessageDto } from '../chat-sessions/opened-session.dto.js';
-import { SessionOpeningService } from '../chat-sessions/session-opening.service.js';
+import { PostedMessageDto } from './posted-message.dto.js';
 
 @ApiTags('Sessions')
 @Controller('v1')
 export class MessagesController {
-  constructor(
-    private readonly opening: SessionOpeningService,
-    private readonly messages: MessagesService,
-  ) {}
-
-  @Post('chatbots/:id/sessions')
-  @Access('public')
-  @ApiOperation({
-    summary: 'Open a session with a chatbot',
-    description: 'For anybody; the body may be left out. The token in the answer is given this once.',
-    operationId: 'openSession',
-  })
-  @ApiIdParam('chatbot')
-  @ApiBody({ type: OpenSessionDto, required: false })
-  @ApiCreatedResponse({
-    type: OpenedSessionDto,
-    description: 'The session, its token, and the greeting.',
-    headers: eventCursorHeader,
-  })
-  @ApiProblems('not_found', ...BODY_PROBLEMS)
-  async open(
-    @IdParam() id: string,
-    @Body() body: OpenSessionDto,
-    @Res({ passthrough: true }) response: Response,
-  ): Promise<OpenedSessionDto> {
-    const { opened, cursor } = await this.opening.open(id, body);
-    response.setHeader(EVENT_CURSOR_HEADER, cursor);
-    markIds(response, { sessionId: opened.session.id });
-    return opened;
-  }
+  constructor(private readonly messages: MessagesService) {}
 
   @Post('sessions/:id/messages')
   @HttpCode(202)

@@ -2,11 +2,11 @@ import { Injectable } from '@nestjs/common';
 import { sql } from 'kysely';
 import type { Principal } from '../auth/principal.js';
 import { decodeCursor, isSequenceKey, type Page, type PageRequest, toPage } from '../http/page.js';
-import { ChatSessionsService } from '../chat-sessions/chat-sessions.service.js';
+import { SessionAccess } from '../conversations/session-access.js';
 import { Database } from '../database/database.js';
 import type { IdempotentRequest } from '../database/idempotency.js';
 import { messageColumns, type MessageDto, type MessageRow, toMessageDto } from '../conversations/message.dto.js';
-import type { PostedMessageDto } from '../chat-sessions/opened-session.dto.js';
+import type { PostedMessageDto } from './posted-message.dto.js';
 import { toReplyDto } from '../conversations/reply.dto.js';
 import { ReplyAnnouncer } from '../conversations/reply-event-publisher.js';
 import { ReplyLifecycle } from '../conversations/reply-lifecycle.js';
@@ -18,7 +18,7 @@ export type Order = 'asc' | 'desc';
 export class MessagesService {
   constructor(
     private readonly database: Database,
-    private readonly sessions: ChatSessionsService,
+    private readonly sessions: SessionAccess,
     private readonly lifecycle: ReplyLifecycle,
     private readonly announcer: ReplyAnnouncer,
     private readonly queue: ReplyQueue,

@@ -4,7 +4,7 @@ import type { Principal } from '../auth/principal.js';
 import { notFound } from '../runtime/app-error.js';
 import { Bell } from '../runtime/latch.js';
 import { Shutdown } from '../runtime/shutdown.js';
-import { isOf } from '../chat-sessions/chat-sessions.service.js';
+import { isOf } from '../conversations/session-access.js';
 import { Database } from '../database/database.js';
 import { EventStream, EventType } from '../events/event-stream.js';
 import type { IdempotentRequest } from '../database/idempotency.js';
@@ -37,11 +37,6 @@ export class RepliesService {
     private readonly queue: ReplyQueue,
     private readonly shutdown: Shutdown,
   ) {}
-
-  /** @throws AppError not_found where there is none, or it is not the caller's */
-  async get(caller: Principal, id: string): Promise<ReplyDto> {
-    return toReplyDto(await this.find(caller, id));
-  }
 
   /**
    * The reply once it is final, or as it is after so many seconds, when the caller has gone, or when the process

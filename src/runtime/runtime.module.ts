@@ -9,4 +9,4 @@ import { Shutdown } from './shutdown.js';
   providers: [Shutdown, Readiness],
   exports: [Shutdown, Readiness],
 })
-export class CommonModule {}
+export class RuntimeModule {}

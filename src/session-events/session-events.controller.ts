@@ -16,7 +16,7 @@ import { Shutdown } from '../runtime/shutdown.js';
 import { Metrics } from '../metrics/metrics.js';
 import { EventStreamResponse, RECONNECT_AFTER_MS } from './event-stream-response.js';
 import { ApiEventStream } from './session-event.dto.js';
-import { EventTokenDto } from '../chat-sessions/opened-session.dto.js';
+import { EventTokenDto } from './event-token.dto.js';
 import { SESSION_DELETED, SessionEventsService } from './session-events.service.js';
 
 /** A comment goes out this often. */

@@ -2,7 +2,7 @@ import { Injectable } from '@nestjs/common';
 import { sql } from 'kysely';
 import type { Principal } from '../auth/principal.js';
 import { createEventToken } from '../auth/session-tokens.js';
-import { ChatSessionsService } from '../chat-sessions/chat-sessions.service.js';
+import { SessionAccess } from '../conversations/session-access.js';
 import { Database } from '../database/database.js';
 import {
   type Cursor,
@@ -15,7 +15,7 @@ import {
 } from '../events/event-stream.js';
 import { follow } from '../events/follow.js';
 import { messageColumns, type MessageDto, type MessageRow, toMessageDto } from '../conversations/message.dto.js';
-import type { EventTokenDto } from '../chat-sessions/opened-session.dto.js';
+import type { EventTokenDto } from './event-token.dto.js';
 import { isFinal, replyColumns, type ReplyDto, type ReplyRow, toReplyDto } from '../conversations/reply.dto.js';
 
 /** How many messages and replies a snapshot holds. */
@@ -42,7 +42,7 @@ type SnapshotReply = ReplyDto & { text?: string };
 @Injectable()
 export class SessionEventsService {
   constructor(
-    private readonly sessions: ChatSessionsService,
+    private readonly sessions: SessionAccess,
     private readonly database: Database,
     private readonly stream: EventStream,
   ) {}

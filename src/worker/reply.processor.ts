@@ -1,14 +1,9 @@
-import { BullRegistrar, Processor, WorkerHost } from '@nestjs/bullmq';
-import { Inject, Injectable, Logger, type OnApplicationBootstrap } from '@nestjs/common';
+import { Processor, WorkerHost } from '@nestjs/bullmq';
+import { Injectable, Logger } from '@nestjs/common';
 import type { Job } from 'bullmq';
-import { MissingPartError, Readiness } from '../runtime/readiness.js';
-import { Shutdown, ShutdownPhase } from '../runtime/shutdown.js';
 import { within } from '../runtime/within.js';
-import { CONFIG } from '../config/config.module.js';
-import type { Config } from '../config/env.js';
 import { type GenerateJob, REPLIES_QUEUE } from '../conversations/reply-queue.js';
 import { ReplyLifecycle } from '../conversations/reply-lifecycle.js';
-import { QueueGate } from '../queue/queue-gate.js';
 import { type Result, ReplyGenerator } from './reply-generator.js';
 
 /** Longest that closing a worker may take, after its jobs have ended. */
@@ -24,8 +19,8 @@ const CLOSE_TIMEOUT_MS = 3_000;
   drainDelay: 5, // seconds
 })
 @Injectable()
-export class RepliesProcessor extends WorkerHost {
-  private readonly logger = new Logger(RepliesProcessor.name);
+export class ReplyProcessor extends WorkerHost {
+  private readonly logger = new Logger(ReplyProcessor.name);
   private isStopping = false;
   private closing: Promise<void> | null = null;
 
@@ -73,49 +68,5 @@ export class RepliesProcessor extends WorkerHost {
     // So that Bull Board shows it among the failed.
     if (result.outcome === 'failed') throw new Error(`the reply failed: ${result.errorCode ?? 'internal'}`);
     return result;
-  }
-}
-
-/** Starts the worker when its queue is there, and stops it before anything that it needs. */
-@Injectable()
-export class RepliesWorker implements OnApplicationBootstrap {
-  private readonly logger = new Logger(RepliesWorker.name);
-  private isRunning = false;
-  private isStopping = false;
-
-  constructor(
-    @Inject(CONFIG) private readonly config: Pick<Config, 'REPLY_CONCURRENCY'>,
-    private readonly gate: QueueGate,
-    private readonly registrar: BullRegistrar,
-    private readonly processor: RepliesProcessor,
-    private readonly generator: ReplyGenerator,
-    shutdown: Shutdown,
-    readiness: Readiness,
-  ) {
-    readiness.register('worker', async () => {
-      if (!this.isRunning || this.isStopping) throw new MissingPartError('it takes no jobs');
-    });
-    shutdown.register(ShutdownPhase.StopTaking, () => this.stopTaking());
-    shutdown.register(ShutdownPhase.Drain, () => this.generator.drain());
-    shutdown.register(ShutdownPhase.Close, () => this.processor.close());
-  }
-
-  onApplicationBootstrap(): void {
-    void this.start();
-  }
-
-  private async start(): Promise<void> {
-    if (!(await this.gate.whenOpen()) || this.isStopping) return;
-    this.registrar.register();
-    const { worker } = this.processor;
-    worker.concurrency = this.config.REPLY_CONCURRENCY;
-    worker.on('error', (error) => this.logger.warn({ err: error }, 'the worker reports an error'));
-    this.isRunning = true;
-    worker.run().catch((error: unknown) => this.logger.error({ err: error }, 'the worker has ended'));
-  }
-
-  private stopTaking(): void {
-    this.isStopping = true;
-    if (this.isRunning) this.processor.stopTaking();
   }
 }

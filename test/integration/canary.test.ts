@@ -17,7 +17,7 @@ import { bullmqTables, redisKeysButEvents } from '../support/queue-texts.js';
 import { type RawProvider, startRawProvider } from '../support/raw-provider.js';
 import { startTemporaryPostgres } from '../support/services.mjs';
 import { waitFor } from '../support/wait.js';
-import { migrate } from '../../dist/src/database/migrate.js';
+import { migrate } from '../../dist/src/migrate.js';
 
 /**
  * Canaries: what people and the model say, and what is secret, must stand in no log (PostgreSQL's own included), no

@@ -12,7 +12,7 @@ import { Migration } from '@mikro-orm/migrations';
 import pg from 'pg';
 import { signLocalOwnerToken } from '../../src/auth/owner-tokens.js';
 import { migrations } from '../../src/database/migrations/index.js';
-import { migrate } from '../../src/database/migrate.js';
+import { migrate } from '../../src/migrate.js';
 import { startEmbeddedPostgres } from '../../src/database/embedded-postgres.js';
 import { Sweeper } from '../../src/conversations/reconciler.js';
 import { ApiClient } from '../support/api-client.js';

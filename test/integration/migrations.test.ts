@@ -5,7 +5,7 @@ import { MikroORM } from '@mikro-orm/postgresql';
 import { LATEST_SCHEMA_VERSION } from 'bullmq';
 import pg from 'pg';
 import { ormOptions } from '../../mikro-orm.config.js';
-import { migrate, MigrationError } from '../../src/database/migrate.js';
+import { migrate, MigrationError } from '../../src/migrate.js';
 import { migrations } from '../../src/database/migrations/index.js';
 import { createTestDatabase, type TestDatabase } from '../support/database.js';
 import { Stack } from '../support/stack.js';

@@ -1,5 +1,5 @@
 import pg from 'pg';
-import { migrate } from '../../dist/src/database/migrate.js';
+import { migrate } from '../../dist/src/migrate.js';
 import { beginSeen } from './seen.mjs';
 import { startRedis, startTemporaryPostgres } from './services.mjs';
 

@@ -160,8 +160,10 @@ export class Cluster {
       full_page_writes: 'on',
     });
     cluster.databaseUrl = cluster.postgres.url;
-    const { migrate } = await import(pathToFileURL(join(directory, 'dist/src/database/migrate.js')).href);
-    await migrate(cluster.databaseUrl);
+    await run(process.execPath, ['dist/src/cli/migrate.js'], {
+      cwd: directory,
+      env: { PATH: process.env.PATH, DATABASE_URL: cluster.databaseUrl },
+    });
     cluster.pool = new pg.Pool({
       connectionString: cluster.databaseUrl,
       max: 3,

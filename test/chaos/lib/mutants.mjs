@@ -14,7 +14,7 @@ export const MUTANTS = {
     patch: (directory) =>
       patchFile(
         directory,
-        'dist/src/replies/reply-generator.js',
+        'dist/src/worker/reply-generator.js',
         'if (!finish) {',
         "if (!finish) finish = { reason: 'stop', isRefusal: false };\n        if (!finish) {",
       ),
@@ -27,7 +27,7 @@ export const MUTANTS = {
     patch: (directory) =>
       patchFile(
         directory,
-        'dist/src/messages/reply-lifecycle.js',
+        'dist/src/conversations/reply-lifecycle.js',
         'dispatches: found.due.map((reply) => toDispatch(reply, 0))',
         'dispatches: []',
       ),
@@ -40,7 +40,7 @@ export const MUTANTS = {
     patch: (directory) =>
       patchFile(
         directory,
-        'dist/src/messages/reply-lifecycle.js',
+        'dist/src/conversations/reply-lifecycle.js',
         'where finished_at is null and lease_until < clock_timestamp()',
         'where false and finished_at is null and lease_until < clock_timestamp()',
       ),
@@ -54,7 +54,7 @@ export const MUTANTS = {
     patch: (directory) =>
       patchFile(
         directory,
-        'dist/src/messages/reply-lifecycle.js',
+        'dist/src/conversations/reply-lifecycle.js',
         "id = ${claim.replyId} and lease_token = ${claim.leaseToken} and status = 'in_progress'",
         'id = ${claim.replyId}',
       ),

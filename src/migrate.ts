@@ -2,8 +2,8 @@ import { setTimeout as sleep } from 'node:timers/promises';
 import { MikroORM, type Options } from '@mikro-orm/postgresql';
 import { runMigrations } from 'bullmq';
 import pg from 'pg';
-import { ormOptions } from '../../mikro-orm.config.js';
-import { isLockTimeout } from './database-errors.js';
+import { ormOptions } from '../mikro-orm.config.js';
+import { isLockTimeout } from './database/database-errors.js';
 
 /** `pg_advisory_lock` key of the migrations: the ASCII codes of "migr". */
 const MIGRATION_LOCK_KEY = 0x6d696772;

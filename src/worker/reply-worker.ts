@@ -1,0 +1,53 @@
+import { BullRegistrar } from '@nestjs/bullmq';
+import { Inject, Injectable, Logger, type OnApplicationBootstrap } from '@nestjs/common';
+import { CONFIG } from '../config/config.module.js';
+import type { Config } from '../config/env.js';
+import { QueueGate } from '../queue/queue-gate.js';
+import { MissingPartError, Readiness } from '../runtime/readiness.js';
+import { Shutdown, ShutdownPhase } from '../runtime/shutdown.js';
+import { ReplyGenerator } from './reply-generator.js';
+import { ReplyProcessor } from './reply.processor.js';
+
+/** Starts the worker when its queue is there, and stops it before anything that it needs. */
+@Injectable()
+export class ReplyWorker implements OnApplicationBootstrap {
+  private readonly logger = new Logger(ReplyWorker.name);
+  private isRunning = false;
+  private isStopping = false;
+
+  constructor(
+    @Inject(CONFIG) private readonly config: Pick<Config, 'REPLY_CONCURRENCY'>,
+    private readonly gate: QueueGate,
+    private readonly registrar: BullRegistrar,
+    private readonly processor: ReplyProcessor,
+    private readonly generator: ReplyGenerator,
+    shutdown: Shutdown,
+    readiness: Readiness,
+  ) {
+    readiness.register('worker', async () => {
+      if (!this.isRunning || this.isStopping) throw new MissingPartError('it takes no jobs');
+    });
+    shutdown.register(ShutdownPhase.StopTaking, () => this.stopTaking());
+    shutdown.register(ShutdownPhase.Drain, () => this.generator.drain());
+    shutdown.register(ShutdownPhase.Close, () => this.processor.close());
+  }
+
+  onApplicationBootstrap(): void {
+    void this.start();
+  }
+
+  private async start(): Promise<void> {
+    if (!(await this.gate.whenOpen()) || this.isStopping) return;
+    this.registrar.register();
+    const { worker } = this.processor;
+    worker.concurrency = this.config.REPLY_CONCURRENCY;
+    worker.on('error', (error) => this.logger.warn({ err: error }, 'the worker reports an error'));
+    this.isRunning = true;
+    worker.run().catch((error: unknown) => this.logger.error({ err: error }, 'the worker has ended'));
+  }
+
+  private stopTaking(): void {
+    this.isStopping = true;
+    if (this.isRunning) this.processor.stopTaking();
+  }
+}
