@@ -15,6 +15,7 @@ import { OperationsModule } from './operations/operations.module.js';
 import { QueueModule } from './queue/queue.module.js';
 import { RepliesModule } from './replies/replies.module.js';
 import { RuntimeModule } from './runtime/runtime.module.js';
+import type { Timings } from './runtime/timings.js';
 import { SessionEventsModule } from './session-events/session-events.module.js';
 import { WorkerModule } from './worker/worker.module.js';
 
@@ -31,11 +32,11 @@ const API = [
 
 @Module({})
 export class AppModule {
-  static forRole(config: Config): DynamicModule {
+  static forRole(config: Config, timings: Partial<Timings>): DynamicModule {
     return {
       module: AppModule,
       imports: [
-        ConfigModule.forRoot(config),
+        ConfigModule.forRoot(config, timings),
         LoggingModule.forRoot(config),
         RuntimeModule,
         DatabaseModule.forRoot(ormOptions),

@@ -16,6 +16,7 @@ import { ReplyLifecycle } from './conversations/reply-lifecycle.js';
 import { type GenerateJob, ReplyQueue } from './conversations/reply-queue.js';
 import { setUpOpenApi } from './openapi/docs-page.js';
 import { BULL_BOARD_PATH, createQueueBoard } from './operations/queue-board.js';
+import type { Timings } from './runtime/timings.js';
 import { traceRequest } from './http/request-span.js';
 import { isTracing, startTracing } from './tracing/tracing.js';
 
@@ -40,10 +41,15 @@ function closeIdleConnectionsWhenStopping(app: NestExpressApplication): void {
 /**
  * A process of a role, wired and not yet listening. Its database has a URL by now; that the database answers is
  * not required: it becomes ready when it does.
+ *
+ * @param timings those that differ from the defaults, for tests
  */
-export async function createApp(config: Config): Promise<NestExpressApplication> {
+export async function createApp(
+  config: Config,
+  timings: Partial<Timings> = {},
+): Promise<NestExpressApplication> {
   const stopTracing = await startTracing(config); // before anything that might begin a span
-  const app = await NestFactory.create<NestExpressApplication>(AppModule.forRole(config), {
+  const app = await NestFactory.create<NestExpressApplication>(AppModule.forRole(config, timings), {
     bodyParser: false, // the interceptor reads bodies, after the guard
     bufferLogs: true,
     abortOnError: false,

@@ -4,7 +4,12 @@ import type { Principal } from '../auth/principal.js';
 import { notFound } from '../runtime/app-error.js';
 import { decodeCursor, isTimeKey, type Page, type PageRequest, toPage } from '../http/page.js';
 import { Database, isoTime } from '../database/database.js';
-import { type ChatSessionRow, SessionAccess, sessionColumns, sessionTables } from '../conversations/session-access.js';
+import {
+  type ChatSessionRow,
+  SessionAccess,
+  sessionColumns,
+  sessionTables,
+} from '../conversations/session-access.js';
 import { type ChatSessionDto, toChatSessionDto } from './chat-session.dto.js';
 
 @Injectable()

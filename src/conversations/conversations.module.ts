@@ -24,7 +24,15 @@ import { Sweeper } from './reconciler.js';
     SessionAccess,
     ReplyMetrics,
   ],
-  exports: [ReplyLifecycle, ReplyQueue, ReplyAnnouncer, ReplyCancellation, ErasureService, SessionAccess, ReplyMetrics],
+  exports: [
+    ReplyLifecycle,
+    ReplyQueue,
+    ReplyAnnouncer,
+    ReplyCancellation,
+    ErasureService,
+    SessionAccess,
+    ReplyMetrics,
+  ],
 })
 export class ConversationsModule {
   constructor(queue: ReplyQueue, shutdown: Shutdown, readiness: Readiness) {

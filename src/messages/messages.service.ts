@@ -5,7 +5,12 @@ import { decodeCursor, isSequenceKey, type Page, type PageRequest, toPage } from
 import { SessionAccess } from '../conversations/session-access.js';
 import { Database } from '../database/database.js';
 import type { IdempotentRequest } from '../database/idempotency.js';
-import { messageColumns, type MessageDto, type MessageRow, toMessageDto } from '../conversations/message.dto.js';
+import {
+  messageColumns,
+  type MessageDto,
+  type MessageRow,
+  toMessageDto,
+} from '../conversations/message.dto.js';
 import type { PostedMessageDto } from './posted-message.dto.js';
 import { toReplyDto } from '../conversations/reply.dto.js';
 import { ReplyAnnouncer } from '../conversations/reply-event-publisher.js';

@@ -47,7 +47,12 @@ export class ${name} extends Migration {
     await patchFile(directory, index, header, `import { ${name} } from './${name}.js';\n${header}`);
     await patchFile(directory, index, '\n];', `\n    ${name},\n];`);
   }
-  await patchFile(directory, 'dist/src/conversations/reply-queue.js', 'version: 1,', "version: 1, shade: 'blue',");
+  await patchFile(
+    directory,
+    'dist/src/conversations/reply-queue.js',
+    'version: 1,',
+    "version: 1, shade: 'blue',",
+  );
 }
 
 /** Looks at who waits for a table, until it is stopped; that gives the longest such wait, in milliseconds. */
