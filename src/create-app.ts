@@ -84,7 +84,7 @@ export async function createApp(
     const board = createQueueBoard({
       credentials,
       onQueue: (listener) => queue.onOpen(listener),
-      beforeRing: async (job: Job<GenerateJob>) => lifecycle.endPause(job.data.replyId),
+      beforeRetry: async (job: Job<GenerateJob>) => lifecycle.endPause(job.data.replyId),
     });
     app.use(BULL_BOARD_PATH, ...board); // before CORS: no page of another origin has business there
   }

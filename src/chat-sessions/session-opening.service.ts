@@ -8,14 +8,14 @@ import { type OpenSessionDto, toChatSessionDto } from './chat-session.dto.js';
 import { Database, runOn } from '../database/database.js';
 import { messageColumns, type MessageRow, timeOfNewest, toMessageDto } from '../conversations/message.dto.js';
 import type { OpenedSessionDto } from './opened-session.dto.js';
-import { ReplyAnnouncer } from '../conversations/reply-event-publisher.js';
+import { ReplyEventPublisher } from '../conversations/reply-event-publisher.js';
 
 /** Opens sessions: the guest, the token, and the greeting as the first AI message. */
 @Injectable()
 export class SessionOpeningService {
   constructor(
     private readonly database: Database,
-    private readonly announcer: ReplyAnnouncer,
+    private readonly publisher: ReplyEventPublisher,
   ) {}
 
   /** @returns the answer, and the cursor from which the session's events begin */
@@ -64,7 +64,7 @@ export class SessionOpeningService {
       return { session: session!, messages };
     });
     // Nobody knows the session before this answer, so nothing can be told in it before this.
-    const cursor = await this.announcer.cursor(sessionId);
+    const cursor = await this.publisher.cursor(sessionId);
     return {
       opened: {
         session: toChatSessionDto(stored.session),

@@ -3,23 +3,23 @@ import { Readiness } from '../runtime/readiness.js';
 import { Shutdown, ShutdownPhase } from '../runtime/shutdown.js';
 import { Backlog } from './backlog.js';
 import { ErasureService } from './erasure.service.js';
-import { ReplyAnnouncer } from './reply-event-publisher.js';
+import { ReplyEventPublisher } from './reply-event-publisher.js';
 import { ReplyCancellation } from './reply-cancellation.js';
 import { ReplyLifecycle } from './reply-lifecycle.js';
 import { ReplyMetrics } from './reply-metrics.js';
 import { ReplyQueue } from './reply-queue.js';
 import { SessionAccess } from './session-access.js';
-import { Sweeper } from './reconciler.js';
+import { Reconciler } from './reconciler.js';
 
 /** What both roles share about a conversation: its rows and their transitions, its jobs, its events, and what puts them right. */
 @Module({
   providers: [
     ReplyLifecycle,
     ReplyQueue,
-    ReplyAnnouncer,
+    ReplyEventPublisher,
     ReplyCancellation,
     ErasureService,
-    Sweeper,
+    Reconciler,
     Backlog,
     SessionAccess,
     ReplyMetrics,
@@ -27,7 +27,7 @@ import { Sweeper } from './reconciler.js';
   exports: [
     ReplyLifecycle,
     ReplyQueue,
-    ReplyAnnouncer,
+    ReplyEventPublisher,
     ReplyCancellation,
     ErasureService,
     SessionAccess,

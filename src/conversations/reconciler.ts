@@ -2,10 +2,10 @@ import { Inject, Injectable, Logger, type OnApplicationBootstrap } from '@nestjs
 import { Shutdown, ShutdownPhase } from '../runtime/shutdown.js';
 import { Database } from '../database/database.js';
 import { EventStream } from '../events/event-stream.js';
-import { sweepIdempotencyKeys } from '../database/idempotency.js';
+import { pruneIdempotencyKeys } from '../database/idempotency.js';
 import { type Timings, TIMINGS } from '../runtime/timings.js';
 import { ErasureService } from './erasure.service.js';
-import { ReplyAnnouncer } from './reply-event-publisher.js';
+import { ReplyEventPublisher } from './reply-event-publisher.js';
 import { ReplyCancellation } from './reply-cancellation.js';
 import { ReplyLifecycle } from './reply-lifecycle.js';
 import { ReplyQueue } from './reply-queue.js';
@@ -18,8 +18,8 @@ const PRUNE_EVERY = 20;
  * worker that died. Nothing depends on it while all goes well; with it, nothing stays unfinished for ever.
  */
 @Injectable()
-export class Sweeper implements OnApplicationBootstrap {
-  private readonly logger = new Logger(Sweeper.name);
+export class Reconciler implements OnApplicationBootstrap {
+  private readonly logger = new Logger(Reconciler.name);
   private timer: NodeJS.Timeout | undefined;
   private running: Promise<void> | null = null;
   private rounds = 0;
@@ -28,7 +28,7 @@ export class Sweeper implements OnApplicationBootstrap {
   constructor(
     private readonly lifecycle: ReplyLifecycle,
     private readonly queue: ReplyQueue,
-    private readonly announcer: ReplyAnnouncer,
+    private readonly publisher: ReplyEventPublisher,
     private readonly cancellation: ReplyCancellation,
     private readonly erasures: ErasureService,
     private readonly stream: EventStream,
@@ -47,7 +47,7 @@ export class Sweeper implements OnApplicationBootstrap {
     // Jitter keeps many processes from looking all at once.
     const delayMs = this.timings.reconcileIntervalMs * (0.75 + Math.random() / 2);
     this.timer = setTimeout(() => {
-      this.running = this.sweep().finally(() => {
+      this.running = this.reconcile().finally(() => {
         this.running = null;
         if (!this.isStopped) this.schedule();
       });
@@ -61,14 +61,14 @@ export class Sweeper implements OnApplicationBootstrap {
   }
 
   /** One round; each of its parts is tried even when another one fails. */
-  async sweep(): Promise<void> {
+  async reconcile(): Promise<void> {
     this.rounds++;
     await this.part('replies', async () => {
-      const swept = await this.lifecycle.sweep();
+      const swept = await this.lifecycle.reconcile();
       for (const { reply, message, next } of swept?.finished ?? []) {
         this.logger.warn({ replyId: reply.id, code: reply.error_code }, 'a reply was given up');
-        await this.announcer.announceFinished(reply, message);
-        await this.queue.ringNext(next);
+        await this.publisher.publishFinished(reply, message);
+        await this.queue.enqueueNext(next);
       }
       for (const { sessionId, replyId } of swept?.cancels ?? [])
         await this.cancellation.cancel(sessionId, replyId);
@@ -77,18 +77,18 @@ export class Sweeper implements OnApplicationBootstrap {
           { replyId: dispatch.replyId, number: dispatch.number },
           'a due reply is rung for again',
         );
-        await this.queue.ring(dispatch);
+        await this.queue.enqueue(dispatch);
       }
     });
     await this.part('announcements', async () => {
-      for (const { reply, message } of await this.lifecycle.findUnannounced()) {
-        await this.announcer.announceFinished(reply, message);
+      for (const { reply, message } of await this.lifecycle.findUnpublished()) {
+        await this.publisher.publishFinished(reply, message);
       }
     });
     await this.part('erasures', () => this.erasures.removeTraces());
     if (this.rounds % PRUNE_EVERY === 0) {
       await this.part('event stream', () => this.stream.prune());
-      await this.part('idempotency keys', () => sweepIdempotencyKeys(this.database));
+      await this.part('idempotency keys', () => pruneIdempotencyKeys(this.database));
     }
   }
 

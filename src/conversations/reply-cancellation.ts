@@ -1,6 +1,6 @@
 import { Injectable, Logger } from '@nestjs/common';
 import { EventStream, type ShownText } from '../events/event-stream.js';
-import { ReplyAnnouncer } from './reply-event-publisher.js';
+import { ReplyEventPublisher } from './reply-event-publisher.js';
 import { ReplyLifecycle } from './reply-lifecycle.js';
 import { ReplyQueue } from './reply-queue.js';
 import type { ReplyRow } from './reply.dto.js';
@@ -18,7 +18,7 @@ export class ReplyCancellation {
   constructor(
     private readonly lifecycle: ReplyLifecycle,
     private readonly stream: EventStream,
-    private readonly announcer: ReplyAnnouncer,
+    private readonly publisher: ReplyEventPublisher,
     private readonly queue: ReplyQueue,
   ) {}
 
@@ -35,8 +35,8 @@ export class ReplyCancellation {
     );
     if (!finished) return;
     await Promise.all([
-      this.announcer.announceFinished(finished.reply, finished.message),
-      this.queue.ringNext(finished.next),
+      this.publisher.publishFinished(finished.reply, finished.message),
+      this.queue.enqueueNext(finished.next),
     ]);
   }
 

@@ -25,8 +25,8 @@ const MAX_ROUNDS = 5;
  * that has it already ignores it. So a crash between a commit and its event only delays the event.
  */
 @Injectable()
-export class ReplyAnnouncer {
-  private readonly logger = new Logger(ReplyAnnouncer.name);
+export class ReplyEventPublisher {
+  private readonly logger = new Logger(ReplyEventPublisher.name);
 
   constructor(
     private readonly stream: EventStream,
@@ -45,12 +45,12 @@ export class ReplyAnnouncer {
   }
 
   /** A message was posted, and a reply queued for it or joined. */
-  async announcePosted(message: MessageDto, reply: ReplyDto): Promise<void> {
-    await this.tellSoon(message.chatSessionId, [messageCreated(message), replyQueued(reply)]);
+  async publishPosted(message: MessageDto, reply: ReplyDto): Promise<void> {
+    await this.publishSoon(message.chatSessionId, [messageCreated(message), replyQueued(reply)]);
   }
 
-  async announceQueued(reply: ReplyDto): Promise<void> {
-    await this.tellSoon(reply.chatSessionId, [replyQueued(reply)]);
+  async publishQueued(reply: ReplyDto): Promise<void> {
+    await this.publishSoon(reply.chatSessionId, [replyQueued(reply)]);
   }
 
   /**
@@ -59,7 +59,7 @@ export class ReplyAnnouncer {
    *
    * @returns false where a later attempt or an end is told already: the worker must stop
    */
-  async announceStarted(reply: ReplyRow, messages: readonly MessageRow[]): Promise<boolean> {
+  async publishStarted(reply: ReplyRow, messages: readonly MessageRow[]): Promise<boolean> {
     return this.attempt(reply.chat_session_id, openingOf(reply, messages));
   }
 
@@ -67,7 +67,7 @@ export class ReplyAnnouncer {
    * A reply is final. Tells the text that the stream has not heard, so that the deltas of the last attempt always
    * make up the message. Where the stream is down, the sweeper tells it later.
    */
-  async announceFinished(row: ReplyRow, messageRow: MessageRow | null): Promise<void> {
+  async publishFinished(row: ReplyRow, messageRow: MessageRow | null): Promise<void> {
     const reply = toReplyDto(row);
     const message = messageRow && toMessageDto(messageRow);
     const end = endOf(reply, message);
@@ -78,7 +78,7 @@ export class ReplyAnnouncer {
       for (let round = 1; round <= MAX_ROUNDS; round++) {
         const result = await this.stream.append(reply.chatSessionId, entries);
         if (result.status !== 'behind') {
-          await this.lifecycle.markAnnounced(reply.id);
+          await this.lifecycle.markPublished(reply.id);
           return;
         }
         const text = message?.content ?? '';
@@ -108,7 +108,7 @@ export class ReplyAnnouncer {
   }
 
   /** For requests, which do not wait for a stream that hangs: whoever starts the reply tells it again. */
-  private async tellSoon(sessionId: string, entries: StreamEntry[]): Promise<void> {
+  private async publishSoon(sessionId: string, entries: StreamEntry[]): Promise<void> {
     await within(this.timings.publishTimeoutMs, this.attempt(sessionId, entries)).catch(() => undefined);
   }
 

@@ -28,9 +28,9 @@ import { FINAL_STATUSES, ReplyErrorCode, type ReplyFinishReason, ReplyStatus } f
  */
 
 /** How many rows one sweep takes of each kind: the next sweep takes the next. */
-const SWEEP_LIMIT = 100;
+const RECONCILE_LIMIT = 100;
 /** `pg_try_advisory_xact_lock` key of the sweep: the ASCII codes of "rply". */
-const SWEEP_LOCK_KEY = 0x72706c79;
+const RECONCILE_LOCK_KEY = 0x72706c79;
 
 /** The right to write for one attempt of a reply. */
 export interface Claim {
@@ -550,7 +550,7 @@ export class ReplyLifecycle {
   }
 
   /** Notes that the end of these replies stands in the event stream. */
-  async markAnnounced(replyId: string): Promise<void> {
+  async markPublished(replyId: string): Promise<void> {
     await this.database.runSafely(
       sql`update replies set announced_at = clock_timestamp() where id = ${replyId} and finished_at is not null`,
     );
@@ -560,7 +560,7 @@ export class ReplyLifecycle {
    * Puts right what fell between: leases that ran out, due replies whose bell was lost, replies past their
    * deadline. One process at a time; null where another one is at it.
    */
-  async sweep(): Promise<{
+  async reconcile(): Promise<{
     dispatches: Dispatch[];
     finished: Finished[];
     /** Cancels that were accepted and not carried out. */
@@ -569,7 +569,7 @@ export class ReplyLifecycle {
     const found = await this.database.transaction(async (em) => {
       const [lock] = await runOn(
         em,
-        sql<{ is_mine: boolean }>`select pg_try_advisory_xact_lock(${SWEEP_LOCK_KEY}) as is_mine`,
+        sql<{ is_mine: boolean }>`select pg_try_advisory_xact_lock(${RECONCILE_LOCK_KEY}) as is_mine`,
       );
       if (!lock?.is_mine) return null;
       await runOn(
@@ -581,7 +581,7 @@ export class ReplyLifecycle {
           where id in (
             select id from replies
             where finished_at is null and lease_until < clock_timestamp()
-            limit ${SWEEP_LIMIT} for update skip locked)`,
+            limit ${RECONCILE_LIMIT} for update skip locked)`,
       );
       const due = await runOn(
         em,
@@ -595,7 +595,7 @@ export class ReplyLifecycle {
               and (dispatched_at is null or dispatched_at < clock_timestamp()
                 - least(interval '1 minute', ${ms(this.timings.redispatchAfterMs)} * power(2, least(greatest(dispatch_count - attempt, 1), 10) - 1)))
             order by available_at
-            limit ${SWEEP_LIMIT} for update skip locked)
+            limit ${RECONCILE_LIMIT} for update skip locked)
           returning ${replyColumns}`,
       );
       const spent = await runOn(
@@ -603,14 +603,14 @@ export class ReplyLifecycle {
         sql<{ id: string; chat_session_id: string }>`
           select id, chat_session_id from replies
           where ${this.isSpent()}
-          limit ${SWEEP_LIMIT}`,
+          limit ${RECONCILE_LIMIT}`,
       );
       const cancels = await runOn(
         em,
         sql<{ sessionId: string; replyId: string }>`
           select chat_session_id as "sessionId", id as "replyId" from replies
           where finished_at is null and cancel_requested_at < clock_timestamp() - ${ms(this.timings.cancelAfterMs)}
-          limit ${SWEEP_LIMIT}`,
+          limit ${RECONCILE_LIMIT}`,
       );
       return { due, spent, cancels };
     });
@@ -624,14 +624,14 @@ export class ReplyLifecycle {
   }
 
   /** Finished replies whose end nobody has told, oldest first. */
-  async findUnannounced(): Promise<{ reply: ReplyRow; message: MessageRow | null }[]> {
+  async findUnpublished(): Promise<{ reply: ReplyRow; message: MessageRow | null }[]> {
     const replies = await this.database.run(
       sql<ReplyRow>`
         select ${replyColumns} from replies
         where finished_at is not null and announced_at is null
           and finished_at < clock_timestamp() - ${ms(this.timings.publishAfterMs)}
         order by finished_at
-        limit ${SWEEP_LIMIT}`,
+        limit ${RECONCILE_LIMIT}`,
     );
     if (replies.length === 0) return [];
     const messages = await this.database.run(

@@ -90,7 +90,7 @@ export class ReplyQueue implements OnModuleInit {
   }
 
   /** Rings for a reply. Never throws and never waits long: a bell that fails is rung again by the sweeper. */
-  async ring(dispatch: Dispatch): Promise<void> {
+  async enqueue(dispatch: Dispatch): Promise<void> {
     try {
       if (!this.queue || this.isClosing) throw new Error('the queue is not open');
       const job: GenerateJob = {
@@ -120,14 +120,14 @@ export class ReplyQueue implements OnModuleInit {
    * Rings for the reply that waited behind another one, which has ended; null: none did. A request of its own caused
    * it, so its trace is not the one that it is rung from.
    */
-  async ringNext(next: Dispatch | null): Promise<void> {
+  async enqueueNext(next: Dispatch | null): Promise<void> {
     if (!next) return;
     const attributes = {
       [SpanAttribute.ReplyId]: next.replyId,
       [SpanAttribute.SessionId]: next.sessionId,
       ...(next.requestId !== null && { [SpanAttribute.RequestId]: next.requestId }),
     };
-    await inOwnTrace('next reply', { attributes }, () => this.ring(next));
+    await inOwnTrace('next reply', { attributes }, () => this.enqueue(next));
   }
 
   /**

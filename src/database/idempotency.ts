@@ -15,7 +15,7 @@ import { type Database, runOn } from './database.js';
 export const IDEMPOTENCY_LIFETIME_HOURS = 24;
 
 /** How many expired keys one sweep deletes. */
-const SWEEP_LIMIT = 5_000;
+const RECONCILE_LIMIT = 5_000;
 
 /** A request that carries a key. */
 export interface IdempotentRequest {
@@ -66,12 +66,12 @@ export async function once<T extends Record<string, string>>(
 }
 
 /** Deletes keys that have expired, a batch at a time: what is left is for the next. */
-export async function sweepIdempotencyKeys(database: Database): Promise<void> {
+export async function pruneIdempotencyKeys(database: Database): Promise<void> {
   await database.run(sql`
     delete from idempotency_keys where id in (
       select id from idempotency_keys
       where created_at < clock_timestamp() - ${IDEMPOTENCY_LIFETIME_HOURS} * interval '1 hour'
-      order by created_at limit ${SWEEP_LIMIT})`);
+      order by created_at limit ${RECONCILE_LIMIT})`);
 }
 
 async function isFirst(em: SqlEntityManager, request: IdempotentRequest, waitMs: number): Promise<boolean> {

@@ -177,7 +177,7 @@ export const MAX_READ_BYTES = 262_144;
 export const STREAM_RETENTION_MS = 3_600_000;
 
 /** How long the last word to a deleted session's watchers is kept; who comes later is told by the rows. */
-export const FAREWELL_RETENTION_MS = 60_000;
+export const TOMBSTONE_RETENTION_MS = 60_000;
 
 const CURSOR = /^([0-9a-z]{8,32})-(0|[1-9]\d{0,14})$/;
 

@@ -1,4 +1,4 @@
-import { Bell } from '../runtime/latch.js';
+import { Latch } from '../runtime/latch.js';
 import { EventStreamUnavailableError } from './event-stream.js';
 import type { Cursor, EventStream, ReadResult, StreamEvent, StreamNews } from './event-stream.js';
 import { continues } from './records.js';
@@ -98,7 +98,7 @@ class Inbox {
   #waiting: NonNullable<StreamNews>[] = [];
   #waitingChars = 0;
   #mustRead = true;
-  readonly #bell = new Bell();
+  readonly #latch = new Latch();
 
   /** Whether the log has to be read, as what waits here is not enough. */
   get mustRead(): boolean {
@@ -112,7 +112,7 @@ class Inbox {
       for (const { data } of news.events) this.#waitingChars += data.length + CHARS_PER_EVENT;
       if (this.#waitingChars > MAX_WAITING_CHARS) this.requestRead();
     }
-    this.#bell.ring();
+    this.#latch.set();
   }
 
   requestRead(): void {
@@ -144,7 +144,7 @@ class Inbox {
 
   /** Resolves when something was put, the time is up, or the signal aborts. */
   wait(ms: number, signal: AbortSignal): Promise<void> {
-    return this.#bell.wait(ms, signal);
+    return this.#latch.wait(ms, signal);
   }
 
   #empty(): void {

@@ -3,7 +3,7 @@ import { withinDeadline } from './deadline.js';
 import { sessionDeleted } from './entries.js';
 import {
   EventStream,
-  FAREWELL_RETENTION_MS,
+  TOMBSTONE_RETENTION_MS,
   MAX_READ_BYTES,
   STREAM_DEADLINE_MS,
   STREAM_RETENTION_MS,
@@ -19,8 +19,8 @@ import type {
   StreamListener,
   StreamNews,
 } from './event-stream.js';
-import { BellReceiver, BellSender } from './postgres-bells.js';
-import type { OnError } from './postgres-bells.js';
+import { NotificationListener, PostgresNotifier } from './postgres-notifications.js';
+import type { OnError } from './postgres-notifications.js';
 import { query } from './postgres-query.js';
 import { toReadResult, toRecords, toShownText } from './records.js';
 
@@ -28,7 +28,7 @@ import { toReadResult, toRecords, toShownText } from './records.js';
 const MAX_NEWS = 100;
 
 /** At most this many sessions are looked up in one query after their bells rang. */
-const MAX_RUNG = 200;
+const MAX_NOTIFIED = 200;
 
 const PRUNE_BATCH = 5_000;
 
@@ -59,10 +59,10 @@ interface NewsRow {
 export class PostgresEventStream extends EventStream {
   readonly #pool: pg.Pool;
   readonly #onError: OnError;
-  readonly #sender: BellSender;
-  readonly #receiver: BellReceiver;
+  readonly #notifier: PostgresNotifier;
+  readonly #listener: NotificationListener;
   readonly #channels = new Map<string, Channel>();
-  readonly #rung = new Set<string>();
+  readonly #notified = new Set<string>();
   #isReading = false;
 
   /**
@@ -76,9 +76,9 @@ export class PostgresEventStream extends EventStream {
     super();
     this.#pool = options.pool;
     this.#onError = options.onError;
-    this.#sender = new BellSender(options.pool, options.onError);
-    this.#receiver = new BellReceiver(options.connectionString, {
-      bells: (sessionIds) => this.#rang(sessionIds),
+    this.#notifier = new PostgresNotifier(options.pool, options.onError);
+    this.#listener = new NotificationListener(options.connectionString, {
+      notified: (sessionIds) => this.#noteNotified(sessionIds),
       resumed: () => this.#tellAllToLook(),
       error: options.onError,
     });
@@ -97,7 +97,7 @@ export class PostgresEventStream extends EventStream {
       ]),
     );
     const result = JSON.parse(rows[0]!.result) as AppendResult;
-    if (result.status === 'appended') this.#sender.ring(sessionId);
+    if (result.status === 'appended') this.#notifier.notify(sessionId);
     return result;
   }
 
@@ -148,7 +148,7 @@ export class PostgresEventStream extends EventStream {
         JSON.stringify(data),
       ]),
     );
-    this.#sender.ring(sessionId);
+    this.#notifier.notify(sessionId);
   }
 
   override async subscribe(sessionId: string, listener: StreamListener): Promise<() => void> {
@@ -164,7 +164,7 @@ export class PostgresEventStream extends EventStream {
       if (listeners.delete(entry) && listeners.size === 0) this.#channels.delete(sessionId);
     };
     try {
-      await withinDeadline(this.#receiver.listen());
+      await withinDeadline(this.#listener.listen());
     } catch (error) {
       unsubscribe();
       throw error;
@@ -184,7 +184,10 @@ export class PostgresEventStream extends EventStream {
   /** The pool stays open: it is not ours. */
   override async close(): Promise<void> {
     this.#channels.clear();
-    await Promise.allSettled([withinDeadline(this.#sender.drain()), withinDeadline(this.#receiver.close())]);
+    await Promise.allSettled([
+      withinDeadline(this.#notifier.drain()),
+      withinDeadline(this.#listener.close()),
+    ]);
   }
 
   async #query<Row extends object>(text: string, values: unknown[]): Promise<Row[]> {
@@ -241,7 +244,7 @@ export class PostgresEventStream extends EventStream {
   async #prune(until: number): Promise<void> {
     // Streams last: while one has entries or replies, it keeps its generation and numbering.
     const deletes: [text: string, retentionMs: number][] = [
-      [DELETE_FAREWELLS, FAREWELL_RETENTION_MS],
+      [DELETE_TOMBSTONES, TOMBSTONE_RETENTION_MS],
       [
         batchedDelete('event_stream_entries', "created_at < now() - $1::int * interval '1 ms'"),
         STREAM_RETENTION_MS,
@@ -271,19 +274,19 @@ export class PostgresEventStream extends EventStream {
     }
   }
 
-  #rang(sessionIds: readonly string[]): void {
+  #noteNotified(sessionIds: readonly string[]): void {
     for (const sessionId of sessionIds) {
-      if (this.#channels.has(sessionId)) this.#rung.add(sessionId);
+      if (this.#channels.has(sessionId)) this.#notified.add(sessionId);
     }
-    if (this.#rung.size > 0 && !this.#isReading) void this.#readRung();
+    if (this.#notified.size > 0 && !this.#isReading) void this.#readNotified();
   }
 
   /** One query at a time; bells that ring meanwhile are gathered for the next. */
-  async #readRung(): Promise<void> {
+  async #readNotified(): Promise<void> {
     this.#isReading = true;
-    while (this.#rung.size > 0) {
-      const sessionIds = [...this.#rung].slice(0, MAX_RUNG);
-      for (const sessionId of sessionIds) this.#rung.delete(sessionId);
+    while (this.#notified.size > 0) {
+      const sessionIds = [...this.#notified].slice(0, MAX_NOTIFIED);
+      for (const sessionId of sessionIds) this.#notified.delete(sessionId);
       try {
         const news = Map.groupBy(await withinDeadline(this.#news(sessionIds)), (row) => row.sessionId);
         for (const sessionId of sessionIds) this.#tellNews(sessionId, news.get(sessionId) ?? []);
@@ -356,7 +359,7 @@ function toEvents(rows: readonly { seq: number | null; type: EventType; data: st
 }
 
 /** A farewell is the last entry of its stream. Left for as long as others, each would hold a page of the index. */
-const DELETE_FAREWELLS = `DELETE FROM event_stream_entries WHERE ctid = ANY (ARRAY(
+const DELETE_TOMBSTONES = `DELETE FROM event_stream_entries WHERE ctid = ANY (ARRAY(
   SELECT entry.ctid FROM event_streams stream
     JOIN event_stream_entries entry ON entry.session_id = stream.session_id AND entry.seq = stream.head
   WHERE stream.erased_at < now() - $1::int * interval '1 ms' FOR UPDATE OF entry SKIP LOCKED LIMIT $2::int))`;

@@ -4,7 +4,7 @@ import { withinDeadline } from './deadline.js';
 import { sessionDeleted } from './entries.js';
 import {
   EventStream,
-  FAREWELL_RETENTION_MS,
+  TOMBSTONE_RETENTION_MS,
   MAX_READ_BYTES,
   STREAM_DEADLINE_MS,
   STREAM_RETENTION_MS,
@@ -177,7 +177,7 @@ export class RedisEventStream extends EventStream {
         this.#base(sessionId),
         newGeneration(),
         STREAM_RETENTION_MS,
-        FAREWELL_RETENTION_MS,
+        TOMBSTONE_RETENTION_MS,
         MAX_NEWS_BYTES,
         type,
         JSON.stringify(data),

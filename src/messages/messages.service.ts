@@ -13,7 +13,7 @@ import {
 } from '../conversations/message.dto.js';
 import type { PostedMessageDto } from './posted-message.dto.js';
 import { toReplyDto } from '../conversations/reply.dto.js';
-import { ReplyAnnouncer } from '../conversations/reply-event-publisher.js';
+import { ReplyEventPublisher } from '../conversations/reply-event-publisher.js';
 import { ReplyLifecycle } from '../conversations/reply-lifecycle.js';
 import { ReplyQueue } from '../conversations/reply-queue.js';
 
@@ -25,7 +25,7 @@ export class MessagesService {
     private readonly database: Database,
     private readonly sessions: SessionAccess,
     private readonly lifecycle: ReplyLifecycle,
-    private readonly announcer: ReplyAnnouncer,
+    private readonly publisher: ReplyEventPublisher,
     private readonly queue: ReplyQueue,
   ) {}
 
@@ -44,13 +44,13 @@ export class MessagesService {
     idempotent: IdempotentRequest | null,
   ): Promise<{ posted: PostedMessageDto; cursor: string; isReplay: boolean }> {
     const session = await this.sessions.find(caller, sessionId);
-    const cursor = await this.announcer.cursor(session.id);
+    const cursor = await this.publisher.cursor(session.id);
     const stored = await this.lifecycle.post(session.id, content, requestId, idempotent, cursor);
     const posted = { message: toMessageDto(stored.message), reply: toReplyDto(stored.reply) };
     if (!stored.isReplay) {
       await Promise.all([
-        this.announcer.announcePosted(posted.message, posted.reply),
-        stored.dispatch && this.queue.ring(stored.dispatch),
+        this.publisher.publishPosted(posted.message, posted.reply),
+        stored.dispatch && this.queue.enqueue(stored.dispatch),
       ]);
     }
     return { posted, cursor: stored.cursor, isReplay: stored.isReplay };

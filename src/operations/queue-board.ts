@@ -17,7 +17,10 @@ import { isOperator, type OperatorCredentials } from '../auth/operator.js';
 export const BULL_BOARD_PATH = '/admin/queues';
 
 /** What the board may change. All else is for looking at. */
-const RING_ROUTES = new Set(['/api/queues/:queueName/:jobId/retry', '/api/queues/:queueName/:jobId/promote']);
+const RETRY_ROUTES = new Set([
+  '/api/queues/:queueName/:jobId/retry',
+  '/api/queues/:queueName/:jobId/promote',
+]);
 
 /** The states that a job of ours can be in, in the order of a job's life. */
 const JOB_STATES = ['waiting', 'active', 'delayed', 'completed', 'failed'] as const;
@@ -125,11 +128,11 @@ export interface BoardOptions {
   /** Calls back with the queue once there is one: it is shown from then on. */
   onQueue: (listener: (queue: Queue) => void) => void;
   /** Called before the bell of a job is rung again. */
-  beforeRing: (job: Job) => Promise<void>;
+  beforeRetry: (job: Job) => Promise<void>;
 }
 
 /** The board behind its door. */
-export function createQueueBoard({ credentials, onQueue, beforeRing }: BoardOptions): RequestHandler[] {
+export function createQueueBoard({ credentials, onQueue, beforeRetry }: BoardOptions): RequestHandler[] {
   const logger = new Logger('QueueBoard');
   const serverAdapter = new PageAdapter();
   serverAdapter.setBasePath(BULL_BOARD_PATH);
@@ -141,13 +144,13 @@ export function createQueueBoard({ credentials, onQueue, beforeRing }: BoardOpti
       handlerHooks: {
         before: async ({ method, route, request }) => {
           if (method === 'get') return { allow: true };
-          if (!RING_ROUTES.has(route))
+          if (!RETRY_ROUTES.has(route))
             return { allow: false, message: 'Only single replies are rung for again.' };
           const { queueName, jobId } = request.params as { queueName: string; jobId: string };
           const job = (await request.queues.get(queueName)?.getJob(jobId)) as Job | undefined;
           if (!job) return { allow: true }; // which Bull Board answers with 404
           if (await job.isCompleted()) return { allow: false, message: 'This job has done its work.' };
-          await beforeRing(job);
+          await beforeRetry(job);
           logger.log({ jobId }, 'an operator rings again');
           return { allow: true };
         },

@@ -2,14 +2,14 @@ import { Inject, Injectable } from '@nestjs/common';
 import { sql } from 'kysely';
 import type { Principal } from '../auth/principal.js';
 import { notFound } from '../runtime/app-error.js';
-import { Bell } from '../runtime/latch.js';
+import { Latch } from '../runtime/latch.js';
 import { Shutdown } from '../runtime/shutdown.js';
 import { isOf } from '../conversations/session-access.js';
 import { Database } from '../database/database.js';
 import { EventStream, EventType } from '../events/event-stream.js';
 import type { IdempotentRequest } from '../database/idempotency.js';
 import { type Timings, TIMINGS } from '../runtime/timings.js';
-import { ReplyAnnouncer } from '../conversations/reply-event-publisher.js';
+import { ReplyEventPublisher } from '../conversations/reply-event-publisher.js';
 import { ReplyCancellation } from '../conversations/reply-cancellation.js';
 import { ReplyLifecycle } from '../conversations/reply-lifecycle.js';
 import { ReplyQueue } from '../conversations/reply-queue.js';
@@ -38,7 +38,7 @@ export class RepliesService {
     private readonly stream: EventStream,
     private readonly lifecycle: ReplyLifecycle,
     private readonly cancellation: ReplyCancellation,
-    private readonly announcer: ReplyAnnouncer,
+    private readonly publisher: ReplyEventPublisher,
     private readonly queue: ReplyQueue,
     private readonly shutdown: Shutdown,
     @Inject(TIMINGS) private readonly timings: Pick<Timings, 'pollReadIntervalMs'>,
@@ -52,10 +52,10 @@ export class RepliesService {
     let row = await this.find(caller, id);
     if (isFinal(row.status) || seconds === 0) return toReplyDto(row);
     const end = AbortSignal.any([callerGone, this.shutdown.signal, AbortSignal.timeout(seconds * 1000)]);
-    const bell = new Bell();
+    const latch = new Latch();
     const unsubscribe = await this.stream
       .subscribe(row.chat_session_id, (news) => {
-        if (!news || news.events.some((event) => FINAL_EVENTS.includes(event.type))) bell.ring();
+        if (!news || news.events.some((event) => FINAL_EVENTS.includes(event.type))) latch.set();
       })
       .catch(() => () => undefined); // then the rows alone tell
     try {
@@ -63,7 +63,7 @@ export class RepliesService {
         // Read again first: it may have ended before anybody listened.
         row = await this.find(caller, id);
         if (isFinal(row.status) || end.aborted) return toReplyDto(row);
-        await bell.wait(this.timings.pollReadIntervalMs, end);
+        await latch.wait(this.timings.pollReadIntervalMs, end);
       }
     } finally {
       unsubscribe();
@@ -89,7 +89,7 @@ export class RepliesService {
     idempotent: IdempotentRequest | null,
   ): Promise<{ reply: ReplyDto; cursor: string; isReplay: boolean }> {
     const { chat_session_id: sessionId } = await this.find(caller, id);
-    const before = await this.announcer.cursor(sessionId);
+    const before = await this.publisher.cursor(sessionId);
     const {
       reply: row,
       dispatch,
@@ -98,7 +98,7 @@ export class RepliesService {
     } = await this.lifecycle.retry(sessionId, id, requestId, idempotent, before);
     const reply = toReplyDto(row);
     if (!isReplay) {
-      await Promise.all([this.announcer.announceQueued(reply), dispatch && this.queue.ring(dispatch)]);
+      await Promise.all([this.publisher.publishQueued(reply), dispatch && this.queue.enqueue(dispatch)]);
     }
     return { reply, cursor, isReplay };
   }

@@ -1,16 +1,16 @@
-/** A bell that is remembered until somebody waits for it. */
-export class Bell {
-  private hasRung = false;
+/** An auto-reset event: set, it stays set until somebody waits for it. */
+export class Latch {
+  private isSet = false;
   private wake: (() => void) | null = null;
 
-  ring(): void {
-    this.hasRung = true;
+  set(): void {
+    this.isSet = true;
     this.wake?.();
   }
 
-  /** Resolves when it rings or has rung, when the time is up, or when the signal aborts. */
+  /** Resolves when it is set, or was set before, when the time is up, or when the signal aborts. */
   async wait(timeoutMs: number, signal: AbortSignal): Promise<void> {
-    if (!this.hasRung && !signal.aborted) {
+    if (!this.isSet && !signal.aborted) {
       await new Promise<void>((resolve) => {
         const done = (): void => {
           clearTimeout(timer);
@@ -23,6 +23,6 @@ export class Bell {
         this.wake = done;
       });
     }
-    this.hasRung = false;
+    this.isSet = false;
   }
 }

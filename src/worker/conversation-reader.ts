@@ -20,7 +20,7 @@ export interface Conversation {
 
 /** Reads what a claimed reply answers. To be called after the claim has committed, when no message can join any more. */
 @Injectable()
-export class Conversations {
+export class ConversationReader {
   constructor(private readonly database: Database) {}
 
   /** @returns null where the session is gone */

@@ -14,9 +14,11 @@ const FINAL_FLUSH_TIMEOUT_MS = 3_000;
  * so whatever becomes of an append (lost, done twice, the stream begun anew), the next one continues exactly
  * where the stream says it stands.
  */
-export class Speaker {
-  private text = '';
-  private heard = 0;
+export class DeltaPublisher {
+  /** All of it so far, whether the stream has it yet or not. */
+  text = '';
+  /** How much of it the stream has, in UTF-16 units. */
+  private published = 0;
   /** The stream does not know this attempt yet, or no more. */
   private mustStart = false;
   private flushing: Promise<void> | null = null;
@@ -38,13 +40,8 @@ export class Speaker {
     private readonly onRefused: () => void,
   ) {}
 
-  /** All of it so far, heard or not. */
-  get said(): string {
-    return this.text;
-  }
-
   /** Adds well-formed text; nothing is ever taken back. */
-  say(text: string): void {
+  append(text: string): void {
     this.firstTextAt ??= performance.now();
     this.text += text;
     this.schedule(this.lastFlushAt + FLUSH_INTERVAL_MS - performance.now());
@@ -54,7 +51,7 @@ export class Speaker {
   async finish(): Promise<void> {
     const giveUpAt = performance.now() + FINAL_FLUSH_TIMEOUT_MS;
     this.clearTimer();
-    while (this.heard < this.text.length && !this.isRefused && performance.now() < giveUpAt) {
+    while (this.published < this.text.length && !this.isRefused && performance.now() < giveUpAt) {
       await (this.flushing ?? this.flush());
       this.clearTimer();
     }
@@ -85,32 +82,32 @@ export class Speaker {
   }
 
   private flush(): Promise<void> {
-    this.flushing ??= this.append().finally(() => {
+    this.flushing ??= this.send().finally(() => {
       this.flushing = null;
-      if (this.heard < this.text.length)
+      if (this.published < this.text.length)
         this.schedule(this.lastFlushAt + FLUSH_INTERVAL_MS - performance.now());
     });
     return this.flushing;
   }
 
-  private async append(): Promise<void> {
+  private async send(): Promise<void> {
     this.lastFlushAt = performance.now();
     const { replyId, sessionId, attempt } = this.claim;
     const end = this.text.length;
     const entries: StreamEntry[] = [
       ...(this.mustStart ? this.opening : []),
-      replyDelta({ replyId, attempt, offset: this.heard, text: this.text.slice(this.heard, end) }),
+      replyDelta({ replyId, attempt, offset: this.published, text: this.text.slice(this.published, end) }),
     ];
     try {
       const result = await this.stream.append(sessionId, entries);
       switch (result.status) {
         case 'appended':
-          this.heard = end;
+          this.published = end;
           this.mustStart = false;
           return;
         case 'behind':
           this.mustStart = result.attempt !== attempt;
-          this.heard = this.mustStart ? 0 : Math.min(result.length, this.text.length);
+          this.published = this.mustStart ? 0 : Math.min(result.length, this.text.length);
           this.lastFlushAt = -Infinity; // correct it at once
           return;
         case 'refused':

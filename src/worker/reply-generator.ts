@@ -7,7 +7,7 @@ import { EventStream, EventType, type StreamEntry } from '../events/event-stream
 import { FinishReason, LlmError, LlmErrorCode } from '../llm/llm-client.js';
 import { type ChosenModel, LlmModels } from '../llm/llm-models.js';
 import { countTokens } from '../llm/tokens.js';
-import { openingOf, ReplyAnnouncer } from '../conversations/reply-event-publisher.js';
+import { openingOf, ReplyEventPublisher } from '../conversations/reply-event-publisher.js';
 import { type Claim, type Finished, ReplyLifecycle, type Usage } from '../conversations/reply-lifecycle.js';
 import { ReplyQueue } from '../conversations/reply-queue.js';
 import type { ReplyRow } from '../conversations/reply.dto.js';
@@ -15,10 +15,10 @@ import { ReplyErrorCode } from '../conversations/reply-status.js';
 import { type ProviderCall, ReplyMetrics } from '../conversations/reply-metrics.js';
 import { type Timings, TIMINGS } from '../runtime/timings.js';
 import { inSpan, markAttempt, SpanAttribute } from '../tracing/spans.js';
-import { type Conversation, Conversations } from './conversation-reader.js';
+import { type Conversation, ConversationReader } from './conversation-reader.js';
 import { buildPrompt, type Prompt } from './prompt.js';
 import { withoutQuotes } from './quotes.js';
-import { Speaker } from './delta-publisher.js';
+import { DeltaPublisher } from './delta-publisher.js';
 
 /** The text so far is kept about this often. */
 const CHECKPOINT_INTERVAL_MS = 1_000;
@@ -79,9 +79,9 @@ export class ReplyGenerator {
     @Inject(CONFIG)
     private readonly config: Pick<Config, 'CONTEXT_MAX_TOKENS' | 'REPLY_MAX_CHARS' | 'DRAIN_TIMEOUT_MS'>,
     private readonly lifecycle: ReplyLifecycle,
-    private readonly announcer: ReplyAnnouncer,
+    private readonly publisher: ReplyEventPublisher,
     private readonly queue: ReplyQueue,
-    private readonly conversations: Conversations,
+    private readonly conversations: ConversationReader,
     private readonly stream: EventStream,
     private readonly models: LlmModels,
     private readonly metrics: ReplyMetrics,
@@ -114,7 +114,7 @@ export class ReplyGenerator {
       return inSpan('reply attempt', { attributes }, () => this.run(claim, reply, stop));
     }
     const later = await this.lifecycle.postpone(replyId, dispatchNumber);
-    if (later) await this.queue.ring(later);
+    if (later) await this.queue.enqueue(later);
     return { outcome: 'nothing_to_do' };
   }
 
@@ -231,7 +231,7 @@ export class ReplyGenerator {
     stop.signal.throwIfAborted();
     const conversation = await this.conversations.read(claim.sessionId, claim.replyId);
     if (!conversation) throw stopped(stop, Stop.Lost);
-    if (!(await this.announcer.announceStarted(reply, conversation.question))) {
+    if (!(await this.publisher.publishStarted(reply, conversation.question))) {
       // The reply is about to be ended by somebody else; if not, another attempt finds out.
       throw new Error('the event stream refused the attempt');
     }
@@ -287,12 +287,12 @@ export class ReplyGenerator {
     const prompt = buildPrompt({ ...conversation, maxTokens });
     if (!(await this.lifecycle.beginCall(claim, model.name, prompt.inputTokens)))
       throw stopped(stop, Stop.Lost);
-    const speaker = new Speaker(this.stream, claim, opening, () => stop.abort(Stop.Lost));
+    const deltas = new DeltaPublisher(this.stream, claim, opening, () => stop.abort(Stop.Lost));
     const askedAt = performance.now();
     detail.model = model.name;
     try {
-      const answer = await model.run(() => this.call(claim, model, prompt, speaker, stop));
-      await speaker.finish();
+      const answer = await model.run(() => this.call(claim, model, prompt, deltas, stop));
+      await deltas.finish();
       stop.signal.throwIfAborted();
       return answer;
     } catch (error) {
@@ -303,11 +303,11 @@ export class ReplyGenerator {
         ...prompt.characteristics,
         chatbotName,
         guestName ?? '',
-        speaker.said,
+        deltas.text,
       ]);
     } finally {
-      if (speaker.firstTextAt !== null) detail.firstTextMs = Math.round(speaker.firstTextAt - askedAt);
-      speaker.stop();
+      if (deltas.firstTextAt !== null) detail.firstTextMs = Math.round(deltas.firstTextAt - askedAt);
+      deltas.stop();
     }
   }
 
@@ -316,12 +316,12 @@ export class ReplyGenerator {
     claim: Claim,
     model: ChosenModel,
     prompt: Prompt,
-    speaker: Speaker,
+    deltas: DeltaPublisher,
     stop: AbortController,
   ): Promise<Answer> {
     const call = this.metrics.beginCall(model.role);
     try {
-      const answer = await this.listen(claim, model, prompt, speaker, stop, call);
+      const answer = await this.listen(claim, model, prompt, deltas, stop, call);
       call.answered(answer.usage);
       return answer;
     } catch (error) {
@@ -335,7 +335,7 @@ export class ReplyGenerator {
     claim: Claim,
     model: ChosenModel,
     prompt: Prompt,
-    speaker: Speaker,
+    deltas: DeltaPublisher,
     stop: AbortController,
     call: ProviderCall,
   ): Promise<Answer> {
@@ -366,7 +366,7 @@ export class ReplyGenerator {
         text += piece;
         if (piece !== '') {
           call.spoke();
-          speaker.say(piece);
+          deltas.append(piece);
           keep();
         }
         if (chunk.text.length > room) {
@@ -412,7 +412,7 @@ export class ReplyGenerator {
     try {
       if (reason === Stop.HandBack) {
         const dispatch = await this.lifecycle.handBack(claim);
-        if (dispatch) await this.queue.ring(dispatch);
+        if (dispatch) await this.queue.enqueue(dispatch);
         return { outcome: dispatch ? 'handed_back' : 'lost', detail: {} };
       }
       const code = error instanceof LlmError ? error.code : ReplyErrorCode.Internal;
@@ -432,7 +432,7 @@ export class ReplyGenerator {
         await this.conclude(result.finished);
         return { outcome: 'failed', detail };
       }
-      await this.queue.ring(result.retry);
+      await this.queue.enqueue(result.retry);
       return { outcome: 'retrying', detail: { ...detail, delayMs } };
     } catch (cause) {
       // The database does not answer: the lease runs out, and the sweeper lets another worker try.
@@ -450,7 +450,7 @@ export class ReplyGenerator {
 
   /** A reply is final: tell it, and let the next one of the session go. */
   private async conclude({ reply, message, next }: Finished): Promise<void> {
-    await Promise.all([this.announcer.announceFinished(reply, message), this.queue.ringNext(next)]);
+    await Promise.all([this.publisher.publishFinished(reply, message), this.queue.enqueueNext(next)]);
   }
 }
 

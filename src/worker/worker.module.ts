@@ -2,7 +2,7 @@ import { Module } from '@nestjs/common';
 import { LlmModule } from '../llm/llm.module.js';
 import { ConversationsModule } from '../conversations/conversations.module.js';
 import { QueueModule } from '../queue/queue.module.js';
-import { Conversations } from './conversation-reader.js';
+import { ConversationReader } from './conversation-reader.js';
 import { ReplyProcessor } from './reply.processor.js';
 import { ReplyWorker } from './reply-worker.js';
 import { ReplyGenerator } from './reply-generator.js';
@@ -10,6 +10,6 @@ import { ReplyGenerator } from './reply-generator.js';
 /** The worker's side: jobs become replies. */
 @Module({
   imports: [...QueueModule.forWorkers(), LlmModule, ConversationsModule],
-  providers: [Conversations, ReplyGenerator, ReplyProcessor, ReplyWorker],
+  providers: [ConversationReader, ReplyGenerator, ReplyProcessor, ReplyWorker],
 })
 export class WorkerModule {}

@@ -16,7 +16,7 @@ import { waitFor } from '../support/wait.js';
 const OPERATOR = { user: 'operator', password: 'a pass:word' };
 const REPLY_CONCURRENCY = 2;
 /** `pg_try_advisory_xact_lock` key of the sweep. */
-const SWEEP_LOCK_KEY = 0x72706c79;
+const RECONCILE_LOCK_KEY = 0x72706c79;
 
 const basic = (user: string, password: string): string =>
   `Basic ${Buffer.from(`${user}:${password}`).toString('base64')}`;
@@ -137,7 +137,7 @@ async function askInVain(): Promise<Asked> {
       browser = await startBrowser();
       sweep = new pg.Client({ connectionString: stack.database.url });
       await sweep.connect();
-      await sweep.query('select pg_advisory_lock($1)', [SWEEP_LOCK_KEY]);
+      await sweep.query('select pg_advisory_lock($1)', [RECONCILE_LOCK_KEY]);
 
       const completed = [await askToTheEnd('ok')];
       const rejected = [await askToTheEnd('quota'), await askToTheEnd('status:401')];
@@ -210,7 +210,7 @@ async function askInVain(): Promise<Asked> {
       page.locator('[class*="card-"]', { has: page.getByRole('link', { name: jobId }) });
 
     /** Presses the one button that a job has, and confirms. */
-    async function ringFrom(state: string, jobId: string): Promise<void> {
+    async function enqueueFrom(state: string, jobId: string): Promise<void> {
       await openTab(state);
       await cardOf(jobId)
         .locator('[class^="jobActions-"]')
@@ -307,7 +307,7 @@ async function askInVain(): Promise<Asked> {
           status: 'queued',
         });
 
-        await ringFrom('failed', jobOf(due!));
+        await enqueueFrom('failed', jobOf(due!));
 
         expect(await due!.guest.finalReply(due!.replyId)).toMatchObject({ status: 'completed', attempt: 1 });
         const messages = await due!.guest.messages(due!.sessionId);
@@ -319,7 +319,7 @@ async function askInVain(): Promise<Asked> {
       it('ends the pause before the next attempt of a delayed one', async () => {
         const [delayed] = jobs.delayed;
 
-        await ringFrom('delayed', jobOf(delayed!, 2));
+        await enqueueFrom('delayed', jobOf(delayed!, 2));
 
         // Far earlier than in the five minutes that the provider had asked for.
         expect(await delayed!.guest.finalReply(delayed!.replyId)).toMatchObject({
@@ -334,7 +334,7 @@ async function askInVain(): Promise<Asked> {
         const before = await rejected!.guest.get(`/v1/replies/${rejected!.replyId}`);
         const calls = provider.calls.length;
 
-        await ringFrom('failed', jobOf(rejected!));
+        await enqueueFrom('failed', jobOf(rejected!));
 
         await untilJobIs(jobOf(rejected!), 'completed');
         const { body } = await board(`/queues/replies/${jobOf(rejected!)}`);

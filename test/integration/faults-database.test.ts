@@ -14,7 +14,7 @@ import { signLocalOwnerToken } from '../../src/auth/owner-tokens.js';
 import { migrations } from '../../src/database/migrations/index.js';
 import { migrate } from '../../src/migrate.js';
 import { startEmbeddedPostgres } from '../../src/database/embedded-postgres.js';
-import { Sweeper } from '../../src/conversations/reconciler.js';
+import { Reconciler } from '../../src/conversations/reconciler.js';
 import { ApiClient } from '../support/api-client.js';
 import { createTestDatabase } from '../support/database.js';
 import {
@@ -44,8 +44,8 @@ beforeAll(async () => {
 afterAll(() => provider.close());
 
 /** A process that leaves what fell between to the others. */
-function stopSweeping(app: INestApplicationContext): void {
-  jest.spyOn(app.get(Sweeper, { strict: false }), 'sweep').mockResolvedValue();
+function stopReconciling(app: INestApplicationContext): void {
+  jest.spyOn(app.get(Reconciler, { strict: false }), 'reconcile').mockResolvedValue();
 }
 
 async function connected<T>(url: string, work: (client: pg.Client) => Promise<T>): Promise<T> {
@@ -70,9 +70,9 @@ describe.each(BACKENDS)('the database, with the queue on %s,', (backend: Backend
     toApi = await startTcpProxy(stack.database.url);
     toWorker = await startTcpProxy(stack.database.url);
     const { app, url } = await stack.addApi({ DATABASE_URL: toApi.url });
-    stopSweeping(app);
+    stopReconciling(app);
     farApi = url;
-    stopSweeping(await stack.addWorker({ DATABASE_URL: toWorker.url }));
+    stopReconciling(await stack.addWorker({ DATABASE_URL: toWorker.url }));
   });
   afterAll(async () => {
     await stack.stop();
@@ -107,7 +107,7 @@ describe.each(BACKENDS)('the database, with the queue on %s,', (backend: Backend
       const again = await post(guest.at(farApi), session.id, question, key);
       expect(again.status).toBe(202);
       expect(again.headers.get('idempotency-replayed')).toBe(stored === 1 ? 'true' : null);
-      // The bell that was not rung is the sweeper's: as if it had been due for long.
+      // The bell that was not rung is the reconciler's: as if it had been due for long.
       await stack.database.query(
         `update replies set dispatched_at = clock_timestamp() - interval '1 min' where id = $1 and lease_token is null`,
         [again.body.reply.id],
@@ -401,7 +401,7 @@ describe('a PostgreSQL server', () => {
     const proxy = await startTcpProxy(stack.database.url);
     try {
       const { app } = await stack.addApi({ DATABASE_URL: proxy.url });
-      stopSweeping(app);
+      stopReconciling(app);
       const { guest, session } = await converse(stack, 'ok');
       const path = `/v1/sessions/${session.id}`;
       expect((await guest.get(path)).status).toBe(200);

@@ -17,9 +17,9 @@ import {
   REPLIES_QUEUE,
   ReplyQueue,
 } from '../../src/conversations/reply-queue.js';
-import { ReplyAnnouncer } from '../../src/conversations/reply-event-publisher.js';
+import { ReplyEventPublisher } from '../../src/conversations/reply-event-publisher.js';
 import { ReplyLifecycle } from '../../src/conversations/reply-lifecycle.js';
-import { Sweeper } from '../../src/conversations/reconciler.js';
+import { Reconciler } from '../../src/conversations/reconciler.js';
 import { QUEUE_BACKEND } from '../../src/queue/queue.module.js';
 import type { QueueBackend } from '../../src/queue/queue-backend.js';
 import {
@@ -102,9 +102,9 @@ describe.each(BACKENDS)('the queue on %s', (backend: Backend) => {
     const dying = await stack.addApi();
     // The process gets no further than its commit.
     const never = (): Promise<void> => new Promise(() => undefined);
-    jest.spyOn(of(dying.app, ReplyQueue), 'ring').mockImplementation(never);
-    jest.spyOn(of(dying.app, ReplyAnnouncer), 'announcePosted').mockImplementation(never);
-    jest.spyOn(of(dying.app, Sweeper), 'sweep').mockResolvedValue();
+    jest.spyOn(of(dying.app, ReplyQueue), 'enqueue').mockImplementation(never);
+    jest.spyOn(of(dying.app, ReplyEventPublisher), 'publishPosted').mockImplementation(never);
+    jest.spyOn(of(dying.app, Reconciler), 'reconcile').mockResolvedValue();
     const path = `/v1/sessions/${session.id}/messages`;
     const key = { 'idempotency-key': randomUUID() };
     const lost = new AbortController();
@@ -159,7 +159,9 @@ describe.each(BACKENDS)('the queue on %s', (backend: Backend) => {
     });
 
     await Promise.all([
-      ...stack.apis.slice(0, 2).flatMap(({ app }) => [of(app, Sweeper).sweep(), of(app, Sweeper).sweep()]),
+      ...stack.apis
+        .slice(0, 2)
+        .flatMap(({ app }) => [of(app, Reconciler).reconcile(), of(app, Reconciler).reconcile()]),
       ...[101, 102, 103].map((number) =>
         queue.add(GENERATE_JOB, job(number), { jobId: jobIdOf(reply.id, number) }),
       ),
@@ -247,7 +249,7 @@ describe.each(BACKENDS)('the queue on %s', (backend: Backend) => {
         1,
       ]);
       await ageBells(stack);
-      await of(stack.apis[0]!.app, Sweeper).sweep();
+      await of(stack.apis[0]!.app, Reconciler).reconcile();
       await guest.finalReply(reply.id);
       expect(spoken(await guest.messages(session.id))).toEqual(dialogue(question));
     }
@@ -289,7 +291,7 @@ describe.each(BACKENDS)('the queue on %s', (backend: Backend) => {
       Array.from({ length: 40 }, async (_, index) => {
         await new Promise((resolve) => setTimeout(resolve, index * 10)); // spread over the whole of it
         const startedAt = performance.now();
-        await queue.ring({ ...dispatch, replyId: reply.id as string, number: 1000 + index });
+        await queue.enqueue({ ...dispatch, replyId: reply.id as string, number: 1000 + index });
         return performance.now() - startedAt;
       }),
     );
@@ -330,7 +332,7 @@ describe.each(BACKENDS)('the queue on %s', (backend: Backend) => {
       expect(completed.length).toBeGreaterThan(4);
       expect(expired.length).toBeGreaterThan(20);
       for (const reply of replies) {
-        // The sweeper's next look, and a second for a busy machine.
+        // The reconciler's next look, and a second for a busy machine.
         expect(Date.parse(reply.finishedAt) - Date.parse(reply.createdAt)).toBeLessThan(MAX_AGE_MS + 5_000);
       }
       const unasked = posts.filter(({ question }) => callsAbout(provider, question).length === 0);

@@ -16,7 +16,7 @@ const REPLY_ATTEMPTS = 3;
 const { leaseMs: LEASE_MS } = DEFAULT_TIMINGS;
 const REPLY_MAX_AGE_MS = 60_000;
 /** As in the source: the ASCII codes of "rply". */
-const SWEEP_LOCK_KEY = 0x72706c79;
+const RECONCILE_LOCK_KEY = 0x72706c79;
 const USAGE = { inputTokens: 5, outputTokens: 2, isEstimated: false };
 const ANSWER = { text: 'The answer.', finishReason: 'stop', usage: USAGE } as const;
 
@@ -182,7 +182,7 @@ describe('a claim', () => {
     ['is unknown', () => Promise.resolve(newId())],
     ['is leased', async () => (await claimed()).replyId],
     [
-      'has a lease that ran out, which the sweeper charges first',
+      'has a lease that ran out, which the reconciler charges first',
       async () => {
         const { replyId } = await claimed();
         await expireLease(replyId);
@@ -557,14 +557,14 @@ describe('a sweep', () => {
     await post(sessionId);
     await lifecycle.complete(claim, ANSWER);
 
-    expect(await lifecycle.sweep()).toEqual({ dispatches: [], finished: [], cancels: [] });
+    expect(await lifecycle.reconcile()).toEqual({ dispatches: [], finished: [], cancels: [] });
   });
 
   it('charges a lease that ran out, and rings again', async () => {
     const { replyId, claim } = await claimed();
     await expireLease(replyId);
 
-    const swept = await lifecycle.sweep();
+    const swept = await lifecycle.reconcile();
 
     expect(swept?.dispatches).toMatchObject([{ replyId, number: 2, delayMs: 0 }]);
     expect(await rowOf(replyId)).toMatchObject({
@@ -583,7 +583,7 @@ describe('a sweep', () => {
     await change(replyId, `failures = ${REPLY_ATTEMPTS - 1}`);
     await expireLease(replyId);
 
-    const swept = await lifecycle.sweep();
+    const swept = await lifecycle.reconcile();
 
     expect(swept?.finished).toMatchObject([
       {
@@ -599,8 +599,8 @@ describe('a sweep', () => {
     const { reply, dispatch } = await post(await openSession());
     await lifecycle.markUndispatched(dispatch!);
 
-    expect((await lifecycle.sweep())?.dispatches).toMatchObject([{ replyId: reply.id, number: 2 }]);
-    expect((await lifecycle.sweep())?.dispatches).toEqual([]); // it was rung just now
+    expect((await lifecycle.reconcile())?.dispatches).toMatchObject([{ replyId: reply.id, number: 2 }]);
+    expect((await lifecycle.reconcile())?.dispatches).toEqual([]); // it was rung just now
   });
 
   it('rings again for a bell that nobody answered, after pauses that grow to a minute', async () => {
@@ -609,7 +609,7 @@ describe('a sweep', () => {
     for (let round = 0; round < 5; round++) {
       for (let seconds = 1; ; seconds++) {
         await change(reply.id, `dispatched_at = clock_timestamp() - interval '${seconds} seconds'`);
-        if ((await lifecycle.sweep())!.dispatches.length === 0) continue;
+        if ((await lifecycle.reconcile())!.dispatches.length === 0) continue;
         pausesSeconds.push(seconds);
         break;
       }
@@ -624,7 +624,7 @@ describe('a sweep', () => {
     await post(sessionId);
     await lifecycle.retryLater(claim, 'provider_timeout', 10_000);
 
-    expect((await lifecycle.sweep())?.dispatches).toEqual([]);
+    expect((await lifecycle.reconcile())?.dispatches).toEqual([]);
   });
 
   it.each([
@@ -642,7 +642,7 @@ describe('a sweep', () => {
     const replyId = await arrange();
     await change(replyId, 'deadline_at = clock_timestamp()');
 
-    expect((await lifecycle.sweep())?.finished).toMatchObject([
+    expect((await lifecycle.reconcile())?.finished).toMatchObject([
       { reply: { id: replyId, status: 'failed', error_code: 'expired' }, message: null },
     ]);
   });
@@ -652,7 +652,7 @@ describe('a sweep', () => {
     await lifecycle.requestCancel(replyId);
     await change(replyId, `cancel_requested_at = clock_timestamp() - interval '1 minute'`);
 
-    expect((await lifecycle.sweep())?.cancels).toEqual([{ sessionId, replyId }]);
+    expect((await lifecycle.reconcile())?.cancels).toEqual([{ sessionId, replyId }]);
   });
 
   it('takes more than it can at once in several rounds', async () => {
@@ -660,7 +660,7 @@ describe('a sweep', () => {
     const posted = await Promise.all(sessions.map((sessionId) => post(sessionId)));
     await testDatabase.query('update replies set dispatched_at = null');
 
-    const rounds = [await lifecycle.sweep(), await lifecycle.sweep(), await lifecycle.sweep()];
+    const rounds = [await lifecycle.reconcile(), await lifecycle.reconcile(), await lifecycle.reconcile()];
 
     expect(rounds.map((round) => round?.dispatches.length)).toEqual([100, 20, 0]);
     const rung = rounds.flatMap((round) => round!.dispatches.map(({ replyId }) => replyId));
@@ -671,7 +671,7 @@ describe('a sweep', () => {
     const { reply } = await post(await openSession());
     await change(reply.id, 'dispatched_at = null');
 
-    const sweeps = await Promise.all(Array.from({ length: 4 }, () => lifecycle.sweep()));
+    const sweeps = await Promise.all(Array.from({ length: 4 }, () => lifecycle.reconcile()));
 
     expect(sweeps.flatMap((swept) => swept?.dispatches ?? [])).toHaveLength(1);
     expect(await rowOf(reply.id)).toMatchObject({ dispatch_count: 2 });
@@ -682,8 +682,8 @@ describe('a sweep', () => {
     await change(reply.id, 'dispatched_at = null');
 
     const swept = await database.transaction(async (em) => {
-      await runOn(em, sql`select pg_advisory_xact_lock(${SWEEP_LOCK_KEY})`);
-      return lifecycle.sweep();
+      await runOn(em, sql`select pg_advisory_xact_lock(${RECONCILE_LOCK_KEY})`);
+      return lifecycle.reconcile();
     });
 
     expect(swept).toBeNull();
@@ -696,15 +696,15 @@ describe('an end that nobody has told', () => {
     const { replyId, claim } = await claimed();
     const finished = await lifecycle.complete(claim, ANSWER);
 
-    expect(await lifecycle.findUnannounced()).toEqual([]); // whoever ended it is about to tell
+    expect(await lifecycle.findUnpublished()).toEqual([]); // whoever ended it is about to tell
     await change(replyId, `finished_at = clock_timestamp() - interval '10 seconds'`);
-    const found = await lifecycle.findUnannounced();
-    await lifecycle.markAnnounced(replyId);
+    const found = await lifecycle.findUnpublished();
+    await lifecycle.markPublished(replyId);
 
     expect(found).toHaveLength(1);
     expect(found[0]?.reply).toMatchObject({ id: replyId, status: 'completed' } satisfies Partial<ReplyRow>);
     expect(found[0]?.message?.id).toBe(finished?.message?.id);
-    expect(await lifecycle.findUnannounced()).toEqual([]);
+    expect(await lifecycle.findUnpublished()).toEqual([]);
   });
 });
 

@@ -22,7 +22,7 @@ const MAX_PENDING = 10_000;
 
 export type OnError = (error: Error, what: string) => void;
 
-export class BellSender {
+export class PostgresNotifier {
   readonly #pending = new Set<string>();
   #sending: Promise<void> | null = null;
 
@@ -35,7 +35,7 @@ export class BellSender {
    * Rings soon: at once after a pause, together with others otherwise. Never within the append's transaction:
    * a NOTIFY takes its lock at commit, and would put every append of the database in one line.
    */
-  ring(sessionId: string): void {
+  notify(sessionId: string): void {
     if (this.#pending.size >= MAX_PENDING) return;
     this.#pending.add(sessionId);
     this.#sending ??= this.#send();
@@ -78,7 +78,7 @@ const MAX_BACKOFF_MS = 2_000;
 const KEEPALIVE_MS = 10_000;
 
 /** The one connection of a process that listens; a session connection, which a transaction pooler is not. */
-export class BellReceiver {
+export class NotificationListener {
   #client: pg.Client | null = null;
   /** Settles when LISTEN is in force. Null before the first use. */
   #listening: Promise<void> | null = null;
@@ -87,7 +87,7 @@ export class BellReceiver {
   constructor(
     private readonly connectionString: string,
     private readonly on: {
-      bells: (sessionIds: string[]) => void;
+      notified: (sessionIds: string[]) => void;
       /** LISTEN is in force again: bells in between are lost. */
       resumed: () => void;
       error: OnError;
@@ -132,7 +132,7 @@ export class BellReceiver {
       connectionTimeoutMillis: STREAM_DEADLINE_MS,
       query_timeout: STREAM_DEADLINE_MS,
     });
-    client.on('notification', ({ payload }) => this.on.bells(payload?.split(',') ?? []));
+    client.on('notification', ({ payload }) => this.on.notified(payload?.split(',') ?? []));
     client.on('error', (error) => this.on.error(error, 'listening for event streams'));
     client.once('end', () => {
       if (this.#client !== client) return;
