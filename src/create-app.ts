@@ -12,7 +12,7 @@ import { Shutdown, ShutdownPhase } from './runtime/shutdown.js';
 import { createValidationPipe } from './http/validation.pipe.js';
 import { type Config, parseTrustProxy, Role } from './config/env.js';
 import { assignRequestId } from './logging/logging.module.js';
-import { ReplyLifecycle } from './conversations/reply-lifecycle.js';
+import { ReplyDispatching } from './conversations/reply-store/dispatching.js';
 import { type GenerateJob, ReplyQueue } from './conversations/reply-queue.js';
 import { setUpOpenApi } from './openapi/docs-page.js';
 import { BULL_BOARD_PATH, createQueueBoard } from './operations/queue-board.js';
@@ -80,11 +80,11 @@ export async function createApp(
   const credentials = operatorCredentials(config);
   if (credentials) {
     const queue = app.get(ReplyQueue, { strict: false });
-    const lifecycle = app.get(ReplyLifecycle, { strict: false });
+    const dispatching = app.get(ReplyDispatching, { strict: false });
     const board = createQueueBoard({
       credentials,
       onQueue: (listener) => queue.onOpen(listener),
-      beforeRetry: async (job: Job<GenerateJob>) => lifecycle.endPause(job.data.replyId),
+      beforeRetry: async (job: Job<GenerateJob>) => dispatching.endPause(job.data.replyId),
     });
     app.use(BULL_BOARD_PATH, ...board); // before CORS: no page of another origin has business there
   }

@@ -5,7 +5,13 @@ import { Backlog } from './backlog.js';
 import { ErasureService } from './erasure.service.js';
 import { ReplyEventPublisher } from './reply-event-publisher.js';
 import { ReplyCancellation } from './reply-cancellation.js';
-import { ReplyLifecycle } from './reply-lifecycle.js';
+import { ReplyCancelling } from './reply-store/cancelling.js';
+import { ReplyClaims } from './reply-store/claims.js';
+import { ReplyDispatching } from './reply-store/dispatching.js';
+import { ReplyPosting } from './reply-store/posting.js';
+import { ReplyPublication } from './reply-store/publication.js';
+import { ReplyReconciliation } from './reply-store/reconciliation.js';
+import { ReplyTransitions } from './reply-store/transitions.js';
 import { ReplyMetrics } from './reply-metrics.js';
 import { ReplyQueue } from './reply-queue.js';
 import { SessionAccess } from './session-access.js';
@@ -14,7 +20,13 @@ import { Reconciler } from './reconciler.js';
 /** What both roles share about a conversation: its rows and their transitions, its jobs, its events, and what puts them right. */
 @Module({
   providers: [
-    ReplyLifecycle,
+    ReplyTransitions,
+    ReplyPosting,
+    ReplyClaims,
+    ReplyCancelling,
+    ReplyDispatching,
+    ReplyPublication,
+    ReplyReconciliation,
     ReplyQueue,
     ReplyEventPublisher,
     ReplyCancellation,
@@ -25,7 +37,9 @@ import { Reconciler } from './reconciler.js';
     ReplyMetrics,
   ],
   exports: [
-    ReplyLifecycle,
+    ReplyPosting,
+    ReplyClaims,
+    ReplyDispatching,
     ReplyQueue,
     ReplyEventPublisher,
     ReplyCancellation,

@@ -7,7 +7,8 @@ import { type Timings, TIMINGS } from '../runtime/timings.js';
 import { ErasureService } from './erasure.service.js';
 import { ReplyEventPublisher } from './reply-event-publisher.js';
 import { ReplyCancellation } from './reply-cancellation.js';
-import { ReplyLifecycle } from './reply-lifecycle.js';
+import { ReplyPublication } from './reply-store/publication.js';
+import { ReplyReconciliation } from './reply-store/reconciliation.js';
 import { ReplyQueue } from './reply-queue.js';
 
 /** What has expired is deleted at every so manyth sweep: about once a minute. */
@@ -26,7 +27,8 @@ export class Reconciler implements OnApplicationBootstrap {
   private isStopped = false;
 
   constructor(
-    private readonly lifecycle: ReplyLifecycle,
+    private readonly reconciliation: ReplyReconciliation,
+    private readonly publication: ReplyPublication,
     private readonly queue: ReplyQueue,
     private readonly publisher: ReplyEventPublisher,
     private readonly cancellation: ReplyCancellation,
@@ -64,7 +66,7 @@ export class Reconciler implements OnApplicationBootstrap {
   async reconcile(): Promise<void> {
     this.rounds++;
     await this.part('replies', async () => {
-      const swept = await this.lifecycle.reconcile();
+      const swept = await this.reconciliation.reconcile();
       for (const { reply, message, next } of swept?.finished ?? []) {
         this.logger.warn({ replyId: reply.id, code: reply.error_code }, 'a reply was given up');
         await this.publisher.publishFinished(reply, message);
@@ -81,7 +83,7 @@ export class Reconciler implements OnApplicationBootstrap {
       }
     });
     await this.part('announcements', async () => {
-      for (const { reply, message } of await this.lifecycle.findUnpublished()) {
+      for (const { reply, message } of await this.publication.findUnpublished()) {
         await this.publisher.publishFinished(reply, message);
       }
     });

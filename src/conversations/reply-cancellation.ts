@@ -1,7 +1,7 @@
 import { Injectable, Logger } from '@nestjs/common';
 import { EventStream, type ShownText } from '../events/event-stream.js';
 import { ReplyEventPublisher } from './reply-event-publisher.js';
-import { ReplyLifecycle } from './reply-lifecycle.js';
+import { ReplyCancelling } from './reply-store/cancelling.js';
 import { ReplyQueue } from './reply-queue.js';
 import type { ReplyRow } from './reply.dto.js';
 
@@ -16,7 +16,7 @@ export class ReplyCancellation {
   private readonly logger = new Logger(ReplyCancellation.name);
 
   constructor(
-    private readonly lifecycle: ReplyLifecycle,
+    private readonly replies: ReplyCancelling,
     private readonly stream: EventStream,
     private readonly publisher: ReplyEventPublisher,
     private readonly queue: ReplyQueue,
@@ -24,10 +24,10 @@ export class ReplyCancellation {
 
   /** Resolves when the reply is final, by this or before. */
   async cancel(sessionId: string, replyId: string): Promise<void> {
-    const reply = await this.lifecycle.requestCancel(replyId);
+    const reply = await this.replies.requestCancel(replyId);
     if (!reply) return;
     const sealed = await this.seal(reply);
-    const finished = await this.lifecycle.cancel(
+    const finished = await this.replies.cancel(
       sessionId,
       replyId,
       textSoFar(reply, sealed?.shown ?? null),

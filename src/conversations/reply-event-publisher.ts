@@ -14,7 +14,7 @@ import {
 import { type Timings, TIMINGS } from '../runtime/timings.js';
 import { type MessageDto, type MessageRow, toMessageDto } from './message.dto.js';
 import { asQueued, type ReplyDto, type ReplyRow, toReplyDto } from './reply.dto.js';
-import { ReplyLifecycle } from './reply-lifecycle.js';
+import { ReplyPublication } from './reply-store/publication.js';
 import { ReplyStatus } from './reply-status.js';
 
 /** How often telling an end may find that the stream has changed meanwhile. */
@@ -30,7 +30,7 @@ export class ReplyEventPublisher {
 
   constructor(
     private readonly stream: EventStream,
-    private readonly lifecycle: ReplyLifecycle,
+    private readonly publication: ReplyPublication,
     @Inject(TIMINGS) private readonly timings: Pick<Timings, 'cursorTimeoutMs' | 'publishTimeoutMs'>,
   ) {}
 
@@ -78,7 +78,7 @@ export class ReplyEventPublisher {
       for (let round = 1; round <= MAX_ROUNDS; round++) {
         const result = await this.stream.append(reply.chatSessionId, entries);
         if (result.status !== 'behind') {
-          await this.lifecycle.markPublished(reply.id);
+          await this.publication.markPublished(reply.id);
           return;
         }
         const text = message?.content ?? '';
@@ -103,7 +103,7 @@ export class ReplyEventPublisher {
   }
 
   private async beforeEndOf(reply: ReplyRow): Promise<StreamEntry[]> {
-    const messages = await this.lifecycle.questionOf(reply.id);
+    const messages = await this.publication.questionOf(reply.id);
     return reply.attempt === 0 ? postOf(reply, messages) : openingOf(reply, messages);
   }
 

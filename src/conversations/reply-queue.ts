@@ -7,7 +7,8 @@ import { QueueGate } from '../queue/queue-gate.js';
 import { QUEUE_BACKEND } from '../queue/queue.module.js';
 import { type Timings, TIMINGS } from '../runtime/timings.js';
 import { inOwnTrace, SpanAttribute } from '../tracing/spans.js';
-import { type Dispatch, ReplyLifecycle } from './reply-lifecycle.js';
+import { ReplyDispatching } from './reply-store/dispatching.js';
+import type { Dispatch } from './reply-store/transitions.js';
 
 /**
  * The queue's contract: name, payload, options, job ids. A job only rings a bell; what to do is read from the
@@ -56,7 +57,7 @@ export class ReplyQueue implements OnModuleInit {
   constructor(
     @Inject(QUEUE_BACKEND) private readonly backend: QueueBackend,
     private readonly gate: QueueGate,
-    private readonly lifecycle: ReplyLifecycle,
+    private readonly dispatching: ReplyDispatching,
     @Inject(TIMINGS) private readonly timings: Pick<Timings, 'enqueueTimeoutMs'>,
   ) {}
 
@@ -110,7 +111,7 @@ export class ReplyQueue implements OnModuleInit {
         { err: error, replyId: dispatch.replyId },
         'the queue did not take a job; it is rung again',
       );
-      await this.lifecycle
+      await this.dispatching
         .markUndispatched(dispatch)
         .catch((cause: unknown) => this.logger.warn({ err: cause }, 'could not note that'));
     }

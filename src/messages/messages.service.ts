@@ -14,7 +14,7 @@ import {
 import type { PostedMessageDto } from './posted-message.dto.js';
 import { toReplyDto } from '../conversations/reply.dto.js';
 import { ReplyEventPublisher } from '../conversations/reply-event-publisher.js';
-import { ReplyLifecycle } from '../conversations/reply-lifecycle.js';
+import { ReplyPosting } from '../conversations/reply-store/posting.js';
 import { ReplyQueue } from '../conversations/reply-queue.js';
 
 export type Order = 'asc' | 'desc';
@@ -24,7 +24,7 @@ export class MessagesService {
   constructor(
     private readonly database: Database,
     private readonly sessions: SessionAccess,
-    private readonly lifecycle: ReplyLifecycle,
+    private readonly posting: ReplyPosting,
     private readonly publisher: ReplyEventPublisher,
     private readonly queue: ReplyQueue,
   ) {}
@@ -45,7 +45,7 @@ export class MessagesService {
   ): Promise<{ posted: PostedMessageDto; cursor: string; isReplay: boolean }> {
     const session = await this.sessions.find(caller, sessionId);
     const cursor = await this.publisher.cursor(session.id);
-    const stored = await this.lifecycle.post(session.id, content, requestId, idempotent, cursor);
+    const stored = await this.posting.post(session.id, content, requestId, idempotent, cursor);
     const posted = { message: toMessageDto(stored.message), reply: toReplyDto(stored.reply) };
     if (!stored.isReplay) {
       await Promise.all([

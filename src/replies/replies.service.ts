@@ -11,7 +11,7 @@ import type { IdempotentRequest } from '../database/idempotency.js';
 import { type Timings, TIMINGS } from '../runtime/timings.js';
 import { ReplyEventPublisher } from '../conversations/reply-event-publisher.js';
 import { ReplyCancellation } from '../conversations/reply-cancellation.js';
-import { ReplyLifecycle } from '../conversations/reply-lifecycle.js';
+import { ReplyPosting } from '../conversations/reply-store/posting.js';
 import { ReplyQueue } from '../conversations/reply-queue.js';
 import {
   isFinal,
@@ -36,7 +36,7 @@ export class RepliesService {
   constructor(
     private readonly database: Database,
     private readonly stream: EventStream,
-    private readonly lifecycle: ReplyLifecycle,
+    private readonly posting: ReplyPosting,
     private readonly cancellation: ReplyCancellation,
     private readonly publisher: ReplyEventPublisher,
     private readonly queue: ReplyQueue,
@@ -95,7 +95,7 @@ export class RepliesService {
       dispatch,
       cursor,
       isReplay,
-    } = await this.lifecycle.retry(sessionId, id, requestId, idempotent, before);
+    } = await this.posting.retry(sessionId, id, requestId, idempotent, before);
     const reply = toReplyDto(row);
     if (!isReplay) {
       await Promise.all([this.publisher.publishQueued(reply), dispatch && this.queue.enqueue(dispatch)]);

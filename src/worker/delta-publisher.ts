@@ -1,6 +1,6 @@
 import type { EventStream, StreamEntry } from '../events/event-stream.js';
 import { replyDelta } from '../events/entries.js';
-import type { Claim } from '../conversations/reply-lifecycle.js';
+import type { Claim } from '../conversations/reply-store/transitions.js';
 
 /** Deltas go out at most this often, the first one at once: a reader's eye is no faster. */
 const FLUSH_INTERVAL_MS = 50;

@@ -8,7 +8,9 @@ import { FinishReason, LlmError, LlmErrorCode } from '../llm/llm-client.js';
 import { type ChosenModel, LlmModels } from '../llm/llm-models.js';
 import { countTokens } from '../llm/tokens.js';
 import { openingOf, ReplyEventPublisher } from '../conversations/reply-event-publisher.js';
-import { type Claim, type Finished, ReplyLifecycle, type Usage } from '../conversations/reply-lifecycle.js';
+import { ReplyClaims, type Usage } from '../conversations/reply-store/claims.js';
+import { ReplyDispatching } from '../conversations/reply-store/dispatching.js';
+import type { Claim, Finished } from '../conversations/reply-store/transitions.js';
 import { ReplyQueue } from '../conversations/reply-queue.js';
 import type { ReplyRow } from '../conversations/reply.dto.js';
 import { ReplyErrorCode } from '../conversations/reply-status.js';
@@ -78,7 +80,8 @@ export class ReplyGenerator {
   constructor(
     @Inject(CONFIG)
     private readonly config: Pick<Config, 'CONTEXT_MAX_TOKENS' | 'REPLY_MAX_CHARS' | 'DRAIN_TIMEOUT_MS'>,
-    private readonly lifecycle: ReplyLifecycle,
+    private readonly claims: ReplyClaims,
+    private readonly dispatching: ReplyDispatching,
     private readonly publisher: ReplyEventPublisher,
     private readonly queue: ReplyQueue,
     private readonly conversations: ConversationReader,
@@ -102,7 +105,7 @@ export class ReplyGenerator {
   }
 
   private async work(replyId: string, dispatchNumber: number, stop: AbortController): Promise<Result> {
-    const claimed = await this.lifecycle.claim(replyId);
+    const claimed = await this.claims.claim(replyId);
     if (claimed) {
       const { claim, reply } = claimed;
       const attributes = {
@@ -113,7 +116,7 @@ export class ReplyGenerator {
       };
       return inSpan('reply attempt', { attributes }, () => this.run(claim, reply, stop));
     }
-    const later = await this.lifecycle.postpone(replyId, dispatchNumber);
+    const later = await this.dispatching.postpone(replyId, dispatchNumber);
     if (later) await this.queue.enqueue(later);
     return { outcome: 'nothing_to_do' };
   }
@@ -175,7 +178,7 @@ export class ReplyGenerator {
     let renewedAt = performance.now();
     const timer = setInterval(() => {
       const askedAt = performance.now();
-      this.lifecycle.heartbeat(claim).then(
+      this.claims.heartbeat(claim).then(
         (holds) => {
           if (holds) renewedAt = askedAt;
           else stop.abort(Stop.Lost);
@@ -204,7 +207,7 @@ export class ReplyGenerator {
       if (isLooking) return;
       isLooking = true;
       try {
-        if (!(await this.lifecycle.heartbeat(claim))) stop.abort(Stop.Lost);
+        if (!(await this.claims.heartbeat(claim))) stop.abort(Stop.Lost);
       } catch {
         // the heartbeat decides
       } finally {
@@ -265,7 +268,7 @@ export class ReplyGenerator {
   private async complete(claim: Claim, answer: Answer, signal: AbortSignal): Promise<Finished | null> {
     for (;;) {
       try {
-        return await this.lifecycle.complete(claim, answer);
+        return await this.claims.complete(claim, answer);
       } catch (error) {
         if (!isDatabaseUnavailable(error)) throw error;
         await sleep(this.timings.finishRetryIntervalMs, undefined, { signal }).catch(() => undefined);
@@ -285,8 +288,7 @@ export class ReplyGenerator {
     detail: AttemptDetail,
   ): Promise<Answer> {
     const prompt = buildPrompt({ ...conversation, maxTokens });
-    if (!(await this.lifecycle.beginCall(claim, model.name, prompt.inputTokens)))
-      throw stopped(stop, Stop.Lost);
+    if (!(await this.claims.beginCall(claim, model.name, prompt.inputTokens))) throw stopped(stop, Stop.Lost);
     const deltas = new DeltaPublisher(this.stream, claim, opening, () => stop.abort(Stop.Lost));
     const askedAt = performance.now();
     detail.model = model.name;
@@ -346,7 +348,7 @@ export class ReplyGenerator {
     const keep = (): void => {
       if (performance.now() - keptAt < CHECKPOINT_INTERVAL_MS) return;
       keptAt = performance.now();
-      this.lifecycle.checkpoint(claim, text).then(
+      this.claims.checkpoint(claim, text).then(
         (holds) => {
           if (!holds) stop.abort(Stop.Lost);
         },
@@ -411,14 +413,14 @@ export class ReplyGenerator {
     if (reason === Stop.Lost) return { outcome: 'lost', detail: {} };
     try {
       if (reason === Stop.HandBack) {
-        const dispatch = await this.lifecycle.handBack(claim);
+        const dispatch = await this.claims.handBack(claim);
         if (dispatch) await this.queue.enqueue(dispatch);
         return { outcome: dispatch ? 'handed_back' : 'lost', detail: {} };
       }
       const code = error instanceof LlmError ? error.code : ReplyErrorCode.Internal;
       const detail = { code, err: error };
       if (error instanceof LlmError && !error.options.isRetryable) {
-        const finished = await this.lifecycle.fail(claim, code);
+        const finished = await this.claims.fail(claim, code);
         if (finished) await this.conclude(finished);
         return { outcome: finished ? 'failed' : 'lost', detail };
       }
@@ -426,7 +428,7 @@ export class ReplyGenerator {
         this.backoffMs(reply.failures),
         error instanceof LlmError ? (error.options.retryAfterMs ?? 0) : 0,
       );
-      const result = await this.lifecycle.retryLater(claim, code, delayMs);
+      const result = await this.claims.retryLater(claim, code, delayMs);
       if (!result) return { outcome: 'lost', detail };
       if ('finished' in result) {
         await this.conclude(result.finished);

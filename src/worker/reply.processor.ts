@@ -3,7 +3,7 @@ import { Injectable, Logger } from '@nestjs/common';
 import type { Job } from 'bullmq';
 import { within } from '../runtime/within.js';
 import { type GenerateJob, REPLIES_QUEUE } from '../conversations/reply-queue.js';
-import { ReplyLifecycle } from '../conversations/reply-lifecycle.js';
+import { ReplyDispatching } from '../conversations/reply-store/dispatching.js';
 import { type Result, ReplyGenerator } from './reply-generator.js';
 
 /** Longest that closing a worker may take, after its jobs have ended. */
@@ -26,7 +26,7 @@ export class ReplyProcessor extends WorkerHost {
 
   constructor(
     private readonly generator: ReplyGenerator,
-    private readonly lifecycle: ReplyLifecycle,
+    private readonly dispatching: ReplyDispatching,
   ) {
     super();
   }
@@ -55,7 +55,7 @@ export class ReplyProcessor extends WorkerHost {
     }
     if (this.isStopping) {
       // BullMQ may still take one that comes while it stops: to be rung again, for another worker.
-      await this.lifecycle.markUndispatched({ ...job.data, delayMs: 0 }).catch(() => undefined);
+      await this.dispatching.markUndispatched({ ...job.data, delayMs: 0 }).catch(() => undefined);
       return { outcome: 'nothing_to_do' };
     }
     let result: Result;

@@ -18,7 +18,7 @@ import {
   ReplyQueue,
 } from '../../src/conversations/reply-queue.js';
 import { ReplyEventPublisher } from '../../src/conversations/reply-event-publisher.js';
-import { ReplyLifecycle } from '../../src/conversations/reply-lifecycle.js';
+import { ReplyClaims } from '../../src/conversations/reply-store/claims.js';
 import { Reconciler } from '../../src/conversations/reconciler.js';
 import { QUEUE_BACKEND } from '../../src/queue/queue.module.js';
 import type { QueueBackend } from '../../src/queue/queue-backend.js';
@@ -234,12 +234,12 @@ describe.each(BACKENDS)('the queue on %s', (backend: Backend) => {
   it('gets nothing of what a job threw: it fails with a short code, once, and its reply is answered all the same', async () => {
     const cyclic: { self?: unknown; text: string } = { text: 'canary\0\ud800' };
     cyclic.self = cyclic;
-    const lifecycle = of(stack.workers[0]!, ReplyLifecycle);
+    const claims = of(stack.workers[0]!, ReplyClaims);
     const queue = openQueue(stack.workers[0]!);
     for (const thrown of [undefined, 'canary\0\ud800', cyclic, new Error('canary\0\ud800')]) {
       const { session, guest } = await converse(stack, 'ok');
       const question = newQuestion();
-      const claim = jest.spyOn(lifecycle, 'claim').mockRejectedValueOnce(thrown);
+      const claim = jest.spyOn(claims, 'claim').mockRejectedValueOnce(thrown);
       const { reply } = await guest.postMessage(session.id, question);
       const failed = await ended(queue, jobIdOf(reply.id, 1));
       claim.mockRestore();

@@ -27,7 +27,7 @@ export const MUTANTS = {
     patch: (directory) =>
       patchFile(
         directory,
-        'dist/src/conversations/reply-lifecycle.js',
+        'dist/src/conversations/reply-store/reconciliation.js',
         'dispatches: found.due.map((reply) => toDispatch(reply, 0))',
         'dispatches: []',
       ),
@@ -40,7 +40,7 @@ export const MUTANTS = {
     patch: (directory) =>
       patchFile(
         directory,
-        'dist/src/conversations/reply-lifecycle.js',
+        'dist/src/conversations/reply-store/reconciliation.js',
         'where finished_at is null and lease_until < clock_timestamp()',
         'where false and finished_at is null and lease_until < clock_timestamp()',
       ),
@@ -54,7 +54,7 @@ export const MUTANTS = {
     patch: (directory) =>
       patchFile(
         directory,
-        'dist/src/conversations/reply-lifecycle.js',
+        'dist/src/conversations/reply-store/transitions.js',
         "id = ${claim.replyId} and lease_token = ${claim.leaseToken} and status = 'in_progress'",
         'id = ${claim.replyId}',
       ),

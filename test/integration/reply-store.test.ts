@@ -5,7 +5,17 @@ import { sql } from 'kysely';
 import { ormOptions } from '../../mikro-orm.config.js';
 import { newId } from '../../src/database/columns.js';
 import { Database, runOn } from '../../src/database/database.js';
-import { type Claim, type Dispatch, ReplyLifecycle } from '../../src/conversations/reply-lifecycle.js';
+import { ReplyCancelling } from '../../src/conversations/reply-store/cancelling.js';
+import { ReplyClaims } from '../../src/conversations/reply-store/claims.js';
+import { ReplyDispatching } from '../../src/conversations/reply-store/dispatching.js';
+import { ReplyPosting } from '../../src/conversations/reply-store/posting.js';
+import { ReplyPublication } from '../../src/conversations/reply-store/publication.js';
+import { ReplyReconciliation } from '../../src/conversations/reply-store/reconciliation.js';
+import {
+  type Claim,
+  type Dispatch,
+  ReplyTransitions,
+} from '../../src/conversations/reply-store/transitions.js';
 import { Metrics } from '../../src/metrics/metrics.js';
 import { ReplyMetrics } from '../../src/conversations/reply-metrics.js';
 import type { ReplyRow } from '../../src/conversations/reply.dto.js';
@@ -22,20 +32,23 @@ const ANSWER = { text: 'The answer.', finishReason: 'stop', usage: USAGE } as co
 
 let testDatabase: TestDatabase;
 let database: Database;
-let lifecycle: ReplyLifecycle;
+let posting: ReplyPosting;
+let claims: ReplyClaims;
+let cancelling: ReplyCancelling;
+let dispatching: ReplyDispatching;
+let publication: ReplyPublication;
+let reconciliation: ReplyReconciliation;
 beforeAll(async () => {
   testDatabase = await createTestDatabase();
   database = new Database(new MikroORM(ormOptions(testDatabase.url, 5)));
-  lifecycle = new ReplyLifecycle(
-    database,
-    {
-      REPLY_ATTEMPTS,
-      REPLY_MAX_AGE_MS,
-      OPENAI_FALLBACK_MODEL: undefined,
-    },
-    new ReplyMetrics(new Metrics()),
-    DEFAULT_TIMINGS,
-  );
+  const config = { REPLY_ATTEMPTS, REPLY_MAX_AGE_MS, OPENAI_FALLBACK_MODEL: undefined };
+  const transitions = new ReplyTransitions(database, config, new ReplyMetrics(new Metrics()));
+  posting = new ReplyPosting(database, config, DEFAULT_TIMINGS);
+  claims = new ReplyClaims(database, config, transitions, DEFAULT_TIMINGS);
+  cancelling = new ReplyCancelling(database, transitions);
+  dispatching = new ReplyDispatching(database);
+  publication = new ReplyPublication(database, DEFAULT_TIMINGS);
+  reconciliation = new ReplyReconciliation(database, config, transitions, DEFAULT_TIMINGS);
 });
 afterAll(async () => {
   await database.close();
@@ -57,12 +70,12 @@ async function openSession(): Promise<string> {
 }
 
 const post = (sessionId: string, content = 'A question?') =>
-  lifecycle.post(sessionId, content, 'request-1', null, 'cursor');
+  posting.post(sessionId, content, 'request-1', null, 'cursor');
 
 async function claimed(sessionId?: string): Promise<{ sessionId: string; replyId: string; claim: Claim }> {
   const session = sessionId ?? (await openSession());
   const { reply } = await post(session);
-  const result = await lifecycle.claim(reply.id);
+  const result = await claims.claim(reply.id);
   if (!result) throw new Error('the reply was not claimed');
   return { sessionId: session, replyId: reply.id, claim: result.claim };
 }
@@ -96,8 +109,8 @@ async function messagesOf(
 /** Loses the claim to the next attempt. */
 async function overtaken(): Promise<{ sessionId: string; replyId: string; old: Claim; current: Claim }> {
   const { sessionId, replyId, claim } = await claimed();
-  await lifecycle.handBack(claim);
-  const next = await lifecycle.claim(replyId);
+  await claims.handBack(claim);
+  const next = await claims.claim(replyId);
   return { sessionId, replyId, old: claim, current: next!.claim };
 }
 
@@ -141,7 +154,7 @@ describe('posting', () => {
       deadline_at: null,
       dispatched_at: null,
     });
-    expect(await lifecycle.claim(reply.id)).toBeNull();
+    expect(await claims.claim(reply.id)).toBeNull();
   });
 
   it('fails where the session is gone', async () => {
@@ -153,7 +166,7 @@ describe('a claim', () => {
   it('takes a due queued reply: in progress, the next attempt, a lease', async () => {
     const { reply } = await post(await openSession());
 
-    const result = await lifecycle.claim(reply.id);
+    const result = await claims.claim(reply.id);
 
     expect(result?.claim).toMatchObject({ replyId: reply.id, attempt: 1, leaseToken: expect.any(String) });
     expect(result?.reply).toMatchObject({
@@ -172,7 +185,7 @@ describe('a claim', () => {
   it('is given to one of many who try at once', async () => {
     const { reply } = await post(await openSession());
 
-    const results = await Promise.all(Array.from({ length: 10 }, () => lifecycle.claim(reply.id)));
+    const results = await Promise.all(Array.from({ length: 10 }, () => claims.claim(reply.id)));
 
     expect(results.filter((result) => result !== null)).toHaveLength(1);
     expect(await rowOf(reply.id)).toMatchObject({ attempt: 1 });
@@ -193,7 +206,7 @@ describe('a claim', () => {
       'is not due yet',
       async () => {
         const { replyId, claim } = await claimed();
-        await lifecycle.retryLater(claim, 'provider_timeout', 10_000);
+        await claims.retryLater(claim, 'provider_timeout', 10_000);
         return replyId;
       },
     ],
@@ -217,7 +230,7 @@ describe('a claim', () => {
       'is to be cancelled',
       async () => {
         const { reply } = await post(await openSession());
-        await lifecycle.requestCancel(reply.id);
+        await cancelling.requestCancel(reply.id);
         return reply.id;
       },
     ],
@@ -225,7 +238,7 @@ describe('a claim', () => {
       'is completed',
       async () => {
         const { replyId, claim } = await claimed();
-        await lifecycle.complete(claim, ANSWER);
+        await claims.complete(claim, ANSWER);
         return replyId;
       },
     ],
@@ -233,7 +246,7 @@ describe('a claim', () => {
       'has failed',
       async () => {
         const { replyId, claim } = await claimed();
-        await lifecycle.fail(claim, 'provider_rejected');
+        await claims.fail(claim, 'provider_rejected');
         return replyId;
       },
     ],
@@ -241,14 +254,14 @@ describe('a claim', () => {
       'is cancelled',
       async () => {
         const { sessionId, replyId } = await claimed();
-        await lifecycle.cancel(sessionId, replyId, null);
+        await cancelling.cancel(sessionId, replyId, null);
         return replyId;
       },
     ],
   ])('is refused for a reply that %s', async (_, arrange) => {
     const replyId = await arrange();
 
-    expect(await lifecycle.claim(replyId)).toBeNull();
+    expect(await claims.claim(replyId)).toBeNull();
   });
 
   it('is refused by the database where another reply of the session is in progress', async () => {
@@ -257,16 +270,16 @@ describe('a claim', () => {
     await makeDue(reply.id); // as if somebody had let it go too early
     await change(reply.id, `deadline_at = clock_timestamp() + interval '1 minute'`);
 
-    expect(await lifecycle.claim(reply.id)).toBeNull();
+    expect(await claims.claim(reply.id)).toBeNull();
     expect(await rowOf(reply.id)).toMatchObject({ status: 'queued', attempt: 0 });
   });
 
   it('clears the text that an earlier attempt left', async () => {
     const { replyId, claim } = await claimed();
-    await lifecycle.checkpoint(claim, 'Half an ans');
-    await lifecycle.handBack(claim);
+    await claims.checkpoint(claim, 'Half an ans');
+    await claims.handBack(claim);
 
-    await lifecycle.claim(replyId);
+    await claims.claim(replyId);
 
     expect(await rowOf(replyId)).toMatchObject({ attempt: 2, partial_text: null });
   });
@@ -274,13 +287,13 @@ describe('a claim', () => {
 
 describe('the fence', () => {
   const writes: [string, (claim: Claim) => Promise<unknown>, unknown][] = [
-    ['a heartbeat', (claim) => lifecycle.heartbeat(claim), false],
-    ['the note of a call', (claim) => lifecycle.beginCall(claim, 'model', 5), false],
-    ['a checkpoint', (claim) => lifecycle.checkpoint(claim, 'text'), false],
-    ['a completion', (claim) => lifecycle.complete(claim, ANSWER), null],
-    ['a failure', (claim) => lifecycle.fail(claim, 'internal'), null],
-    ['a retry', (claim) => lifecycle.retryLater(claim, 'provider_timeout', 1_000), null],
-    ['a hand-back', (claim) => lifecycle.handBack(claim), null],
+    ['a heartbeat', (claim) => claims.heartbeat(claim), false],
+    ['the note of a call', (claim) => claims.beginCall(claim, 'model', 5), false],
+    ['a checkpoint', (claim) => claims.checkpoint(claim, 'text'), false],
+    ['a completion', (claim) => claims.complete(claim, ANSWER), null],
+    ['a failure', (claim) => claims.fail(claim, 'internal'), null],
+    ['a retry', (claim) => claims.retryLater(claim, 'provider_timeout', 1_000), null],
+    ['a hand-back', (claim) => claims.handBack(claim), null],
   ];
 
   it.each(writes)('keeps out %s of an attempt that was overtaken', async (_, write, refusal) => {
@@ -295,7 +308,7 @@ describe('the fence', () => {
 
   it.each(writes)('keeps out %s after the end', async (_, write, refusal) => {
     const { sessionId, replyId, claim } = await claimed();
-    await lifecycle.complete(claim, ANSWER);
+    await claims.complete(claim, ANSWER);
     const before = await rowOf(replyId);
 
     expect(await write(claim)).toBe(refusal);
@@ -315,9 +328,9 @@ describe('the fence', () => {
     const { replyId, claim } = await claimed();
     await change(replyId, `lease_until = clock_timestamp() + interval '1 second'`);
 
-    expect(await lifecycle.heartbeat(claim)).toBe(true);
-    expect(await lifecycle.beginCall(claim, 'a-model', 123)).toBe(true);
-    expect(await lifecycle.checkpoint(claim, 'Half an ans')).toBe(true);
+    expect(await claims.heartbeat(claim)).toBe(true);
+    expect(await claims.beginCall(claim, 'a-model', 123)).toBe(true);
+    expect(await claims.checkpoint(claim, 'Half an ans')).toBe(true);
 
     const row = await rowOf(replyId);
     expect(row).toMatchObject({
@@ -333,9 +346,9 @@ describe('the fence', () => {
 
   it('tells the holder at its heartbeat that the reply is to be cancelled', async () => {
     const { replyId, claim } = await claimed();
-    await lifecycle.requestCancel(replyId);
+    await cancelling.requestCancel(replyId);
 
-    expect(await lifecycle.heartbeat(claim)).toBe(false);
+    expect(await claims.heartbeat(claim)).toBe(false);
   });
 });
 
@@ -344,7 +357,7 @@ describe('a completion', () => {
     const { sessionId, replyId, claim } = await claimed();
     const next = await post(sessionId, 'And another?');
 
-    const finished = await lifecycle.complete(claim, ANSWER);
+    const finished = await claims.complete(claim, ANSWER);
 
     expect(finished?.reply).toMatchObject({
       status: 'completed',
@@ -369,7 +382,7 @@ describe('a completion', () => {
     } satisfies Dispatch);
     const row = await rowOf(next.reply.id);
     expect(Date.parse(String(row['deadline_at'])) - Date.now()).toBeGreaterThan(REPLY_MAX_AGE_MS - 5_000);
-    expect(await lifecycle.claim(next.reply.id)).not.toBeNull();
+    expect(await claims.claim(next.reply.id)).not.toBeNull();
   });
 
   it('stores nothing where any part of it is refused', async () => {
@@ -380,7 +393,7 @@ describe('a completion', () => {
       [newId(), sessionId, replyId],
     );
 
-    await expect(lifecycle.complete(claim, ANSWER)).rejects.toThrow();
+    await expect(claims.complete(claim, ANSWER)).rejects.toThrow();
 
     expect(await rowOf(replyId)).toMatchObject({ status: 'in_progress', finished_at: null });
     expect(await messagesOf(sessionId)).toHaveLength(2);
@@ -389,7 +402,7 @@ describe('a completion', () => {
   it('happens once where many try at once', async () => {
     const { sessionId, claim } = await claimed();
 
-    const ends = await Promise.all(Array.from({ length: 5 }, () => lifecycle.complete(claim, ANSWER)));
+    const ends = await Promise.all(Array.from({ length: 5 }, () => claims.complete(claim, ANSWER)));
 
     expect(ends.filter((end) => end !== null)).toHaveLength(1);
     expect(await messagesOf(sessionId)).toHaveLength(2);
@@ -400,8 +413,8 @@ describe('a completion', () => {
       const { sessionId, replyId, claim } = await claimed();
 
       const [completion, cancellation] = await Promise.all([
-        lifecycle.complete(claim, ANSWER),
-        lifecycle.cancel(sessionId, replyId, 'The ans'),
+        claims.complete(claim, ANSWER),
+        cancelling.cancel(sessionId, replyId, 'The ans'),
       ]);
 
       expect([completion, cancellation].filter((end) => end !== null)).toHaveLength(1);
@@ -416,7 +429,7 @@ describe('a failed attempt', () => {
   it('is charged, and the reply stays in progress without a lease until its pause is over', async () => {
     const { sessionId, replyId, claim } = await claimed();
 
-    const result = await lifecycle.retryLater(claim, 'provider_timeout', 5_000);
+    const result = await claims.retryLater(claim, 'provider_timeout', 5_000);
 
     expect(result).toEqual({
       retry: { replyId, sessionId, number: 2, delayMs: 5_000, requestId: 'request-1' },
@@ -428,9 +441,9 @@ describe('a failed attempt', () => {
       lease_token: null,
       lease_until: null,
     });
-    expect(await lifecycle.claim(replyId)).toBeNull();
+    expect(await claims.claim(replyId)).toBeNull();
     await makeDue(replyId);
-    expect((await lifecycle.claim(replyId))?.claim.attempt).toBe(2);
+    expect((await claims.claim(replyId))?.claim.attempt).toBe(2);
   });
 
   it('is the last one when the budget is spent: the reply fails with its code, and the next may go', async () => {
@@ -438,7 +451,7 @@ describe('a failed attempt', () => {
     const next = await post(sessionId);
     await change(replyId, `failures = ${REPLY_ATTEMPTS - 1}`);
 
-    const result = await lifecycle.retryLater(claim, 'provider_timeout', 5_000);
+    const result = await claims.retryLater(claim, 'provider_timeout', 5_000);
 
     expect(result).toMatchObject({
       finished: {
@@ -453,7 +466,7 @@ describe('a failed attempt', () => {
   it('is the last one when the pause would end after the deadline', async () => {
     const { claim } = await claimed();
 
-    const result = await lifecycle.retryLater(claim, 'provider_rate_limited', REPLY_MAX_AGE_MS);
+    const result = await claims.retryLater(claim, 'provider_rate_limited', REPLY_MAX_AGE_MS);
 
     expect(result).toMatchObject({
       finished: { reply: { status: 'failed', error_code: 'provider_rate_limited' } },
@@ -465,7 +478,7 @@ describe('a hand-back', () => {
   it('is not charged, and the reply is due at once', async () => {
     const { sessionId, replyId, claim } = await claimed();
 
-    expect(await lifecycle.handBack(claim)).toEqual({
+    expect(await claims.handBack(claim)).toEqual({
       replyId,
       sessionId,
       number: 2,
@@ -474,21 +487,21 @@ describe('a hand-back', () => {
     } satisfies Dispatch);
 
     expect(await rowOf(replyId)).toMatchObject({ failures: 0, attempt: 1, lease_token: null });
-    expect((await lifecycle.claim(replyId))?.claim.attempt).toBe(2);
+    expect((await claims.claim(replyId))?.claim.attempt).toBe(2);
   });
 });
 
 describe('a job that comes before its time', () => {
   it('is postponed by the rest of the pause, with a job of its own', async () => {
     const { replyId, claim } = await claimed();
-    await lifecycle.retryLater(claim, 'provider_timeout', 5_000);
+    await claims.retryLater(claim, 'provider_timeout', 5_000);
 
-    const dispatch = await lifecycle.postpone(replyId, 2);
+    const dispatch = await dispatching.postpone(replyId, 2);
 
     expect(dispatch).toMatchObject({ replyId, number: 3 });
     expect(dispatch!.delayMs).toBeGreaterThan(3_000);
     expect(dispatch!.delayMs).toBeLessThanOrEqual(5_000);
-    expect(await lifecycle.postpone(replyId, 2)).toBeNull(); // a later one was rung
+    expect(await dispatching.postpone(replyId, 2)).toBeNull(); // a later one was rung
   });
 
   it.each([
@@ -497,33 +510,33 @@ describe('a job that comes before its time', () => {
       'claimed',
       async (replyId: string) => {
         await makeDue(replyId);
-        await lifecycle.claim(replyId);
+        await claims.claim(replyId);
       },
     ],
     [
       'final',
       async (replyId: string) => {
         await makeDue(replyId);
-        await lifecycle.fail((await lifecycle.claim(replyId))!.claim, 'internal');
+        await claims.fail((await claims.claim(replyId))!.claim, 'internal');
       },
     ],
   ])('is left alone where the reply is %s', async (_, arrange) => {
     const { replyId, claim } = await claimed();
-    await lifecycle.retryLater(claim, 'provider_timeout', 5_000);
+    await claims.retryLater(claim, 'provider_timeout', 5_000);
     await arrange(replyId);
 
-    expect(await lifecycle.postpone(replyId, 2)).toBeNull();
+    expect(await dispatching.postpone(replyId, 2)).toBeNull();
   });
 });
 
 describe('a pause that an operator ends', () => {
   it('is over at once: the reply is due, and charged what it was', async () => {
     const { replyId, claim } = await claimed();
-    await lifecycle.retryLater(claim, 'provider_rate_limited', 10_000);
+    await claims.retryLater(claim, 'provider_rate_limited', 10_000);
 
-    await lifecycle.endPause(replyId);
+    await dispatching.endPause(replyId);
 
-    expect((await lifecycle.claim(replyId))?.claim).toMatchObject({ attempt: 2 });
+    expect((await claims.claim(replyId))?.claim).toMatchObject({ attempt: 2 });
     expect(await rowOf(replyId)).toMatchObject({ failures: 1 });
   });
 
@@ -535,7 +548,7 @@ describe('a pause that an operator ends', () => {
       'has failed',
       async () => {
         const { replyId, claim } = await claimed();
-        await lifecycle.fail(claim, 'provider_rejected');
+        await claims.fail(claim, 'provider_rejected');
         return replyId;
       },
     ],
@@ -543,7 +556,7 @@ describe('a pause that an operator ends', () => {
     const replyId = await arrange();
     const before = await rowOf(replyId);
 
-    await lifecycle.endPause(replyId);
+    await dispatching.endPause(replyId);
 
     expect(await rowOf(replyId)).toEqual(before);
   });
@@ -555,16 +568,16 @@ describe('a sweep', () => {
     await claimed();
     const { sessionId, claim } = await claimed();
     await post(sessionId);
-    await lifecycle.complete(claim, ANSWER);
+    await claims.complete(claim, ANSWER);
 
-    expect(await lifecycle.reconcile()).toEqual({ dispatches: [], finished: [], cancels: [] });
+    expect(await reconciliation.reconcile()).toEqual({ dispatches: [], finished: [], cancels: [] });
   });
 
   it('charges a lease that ran out, and rings again', async () => {
     const { replyId, claim } = await claimed();
     await expireLease(replyId);
 
-    const swept = await lifecycle.reconcile();
+    const swept = await reconciliation.reconcile();
 
     expect(swept?.dispatches).toMatchObject([{ replyId, number: 2, delayMs: 0 }]);
     expect(await rowOf(replyId)).toMatchObject({
@@ -573,8 +586,8 @@ describe('a sweep', () => {
       attempt: 1,
       lease_token: null,
     });
-    expect(await lifecycle.heartbeat(claim)).toBe(false);
-    expect((await lifecycle.claim(replyId))?.claim.attempt).toBe(2);
+    expect(await claims.heartbeat(claim)).toBe(false);
+    expect((await claims.claim(replyId))?.claim.attempt).toBe(2);
   });
 
   it('fails a reply as internal whose workers were lost too often', async () => {
@@ -583,7 +596,7 @@ describe('a sweep', () => {
     await change(replyId, `failures = ${REPLY_ATTEMPTS - 1}`);
     await expireLease(replyId);
 
-    const swept = await lifecycle.reconcile();
+    const swept = await reconciliation.reconcile();
 
     expect(swept?.finished).toMatchObject([
       {
@@ -597,10 +610,10 @@ describe('a sweep', () => {
 
   it('rings for a due reply whose bell the queue did not take', async () => {
     const { reply, dispatch } = await post(await openSession());
-    await lifecycle.markUndispatched(dispatch!);
+    await dispatching.markUndispatched(dispatch!);
 
-    expect((await lifecycle.reconcile())?.dispatches).toMatchObject([{ replyId: reply.id, number: 2 }]);
-    expect((await lifecycle.reconcile())?.dispatches).toEqual([]); // it was rung just now
+    expect((await reconciliation.reconcile())?.dispatches).toMatchObject([{ replyId: reply.id, number: 2 }]);
+    expect((await reconciliation.reconcile())?.dispatches).toEqual([]); // it was rung just now
   });
 
   it('rings again for a bell that nobody answered, after pauses that grow to a minute', async () => {
@@ -609,7 +622,7 @@ describe('a sweep', () => {
     for (let round = 0; round < 5; round++) {
       for (let seconds = 1; ; seconds++) {
         await change(reply.id, `dispatched_at = clock_timestamp() - interval '${seconds} seconds'`);
-        if ((await lifecycle.reconcile())!.dispatches.length === 0) continue;
+        if ((await reconciliation.reconcile())!.dispatches.length === 0) continue;
         pausesSeconds.push(seconds);
         break;
       }
@@ -622,9 +635,9 @@ describe('a sweep', () => {
   it('does not ring for a reply that waits for its pause or for the one before it', async () => {
     const { sessionId, claim } = await claimed();
     await post(sessionId);
-    await lifecycle.retryLater(claim, 'provider_timeout', 10_000);
+    await claims.retryLater(claim, 'provider_timeout', 10_000);
 
-    expect((await lifecycle.reconcile())?.dispatches).toEqual([]);
+    expect((await reconciliation.reconcile())?.dispatches).toEqual([]);
   });
 
   it.each([
@@ -634,7 +647,7 @@ describe('a sweep', () => {
       'between two attempts',
       async () => {
         const { replyId, claim } = await claimed();
-        await lifecycle.retryLater(claim, 'provider_timeout', 10_000);
+        await claims.retryLater(claim, 'provider_timeout', 10_000);
         return replyId;
       },
     ],
@@ -642,17 +655,17 @@ describe('a sweep', () => {
     const replyId = await arrange();
     await change(replyId, 'deadline_at = clock_timestamp()');
 
-    expect((await lifecycle.reconcile())?.finished).toMatchObject([
+    expect((await reconciliation.reconcile())?.finished).toMatchObject([
       { reply: { id: replyId, status: 'failed', error_code: 'expired' }, message: null },
     ]);
   });
 
   it('reports a cancel that was accepted and not carried out', async () => {
     const { sessionId, replyId } = await claimed();
-    await lifecycle.requestCancel(replyId);
+    await cancelling.requestCancel(replyId);
     await change(replyId, `cancel_requested_at = clock_timestamp() - interval '1 minute'`);
 
-    expect((await lifecycle.reconcile())?.cancels).toEqual([{ sessionId, replyId }]);
+    expect((await reconciliation.reconcile())?.cancels).toEqual([{ sessionId, replyId }]);
   });
 
   it('takes more than it can at once in several rounds', async () => {
@@ -660,7 +673,11 @@ describe('a sweep', () => {
     const posted = await Promise.all(sessions.map((sessionId) => post(sessionId)));
     await testDatabase.query('update replies set dispatched_at = null');
 
-    const rounds = [await lifecycle.reconcile(), await lifecycle.reconcile(), await lifecycle.reconcile()];
+    const rounds = [
+      await reconciliation.reconcile(),
+      await reconciliation.reconcile(),
+      await reconciliation.reconcile(),
+    ];
 
     expect(rounds.map((round) => round?.dispatches.length)).toEqual([100, 20, 0]);
     const rung = rounds.flatMap((round) => round!.dispatches.map(({ replyId }) => replyId));
@@ -671,7 +688,7 @@ describe('a sweep', () => {
     const { reply } = await post(await openSession());
     await change(reply.id, 'dispatched_at = null');
 
-    const sweeps = await Promise.all(Array.from({ length: 4 }, () => lifecycle.reconcile()));
+    const sweeps = await Promise.all(Array.from({ length: 4 }, () => reconciliation.reconcile()));
 
     expect(sweeps.flatMap((swept) => swept?.dispatches ?? [])).toHaveLength(1);
     expect(await rowOf(reply.id)).toMatchObject({ dispatch_count: 2 });
@@ -683,7 +700,7 @@ describe('a sweep', () => {
 
     const swept = await database.transaction(async (em) => {
       await runOn(em, sql`select pg_advisory_xact_lock(${RECONCILE_LOCK_KEY})`);
-      return lifecycle.reconcile();
+      return reconciliation.reconcile();
     });
 
     expect(swept).toBeNull();
@@ -694,17 +711,17 @@ describe('a sweep', () => {
 describe('an end that nobody has told', () => {
   it('is found after a while, with its message, until it is told', async () => {
     const { replyId, claim } = await claimed();
-    const finished = await lifecycle.complete(claim, ANSWER);
+    const finished = await claims.complete(claim, ANSWER);
 
-    expect(await lifecycle.findUnpublished()).toEqual([]); // whoever ended it is about to tell
+    expect(await publication.findUnpublished()).toEqual([]); // whoever ended it is about to tell
     await change(replyId, `finished_at = clock_timestamp() - interval '10 seconds'`);
-    const found = await lifecycle.findUnpublished();
-    await lifecycle.markPublished(replyId);
+    const found = await publication.findUnpublished();
+    await publication.markPublished(replyId);
 
     expect(found).toHaveLength(1);
     expect(found[0]?.reply).toMatchObject({ id: replyId, status: 'completed' } satisfies Partial<ReplyRow>);
     expect(found[0]?.message?.id).toBe(finished?.message?.id);
-    expect(await lifecycle.findUnpublished()).toEqual([]);
+    expect(await publication.findUnpublished()).toEqual([]);
   });
 });
 
@@ -758,7 +775,7 @@ describe('the database refuses', () => {
     ['a sender that is neither user nor ai', 'system', 8, 'messages_sender_check'],
   ])('%s', async (_, sender, sequence, constraint) => {
     const { sessionId, replyId, claim } = await claimed();
-    await lifecycle.complete(claim, ANSWER);
+    await claims.complete(claim, ANSWER);
 
     await expect(
       testDatabase.query(

@@ -1,0 +1,61 @@
+import { Injectable } from '@nestjs/common';
+import { sql } from 'kysely';
+import { Database } from '../../database/database.js';
+import { countTokens } from '../../llm/tokens.js';
+import { replyColumns, type ReplyRow } from '../reply.dto.js';
+import { type Finished, ReplyTransitions } from './transitions.js';
+
+/** The two steps of a cancel; reply-cancellation.ts says what stands between them. */
+@Injectable()
+export class ReplyCancelling {
+  constructor(
+    private readonly database: Database,
+    private readonly transitions: ReplyTransitions,
+  ) {}
+
+  /**
+   * Notes that an unfinished reply is to be cancelled. From here on nobody claims it, its worker stops at the next
+   * heartbeat at the latest, and the sweeper cancels it should the caller not come to it.
+   *
+   * @returns the reply, whose checkpoint is the text that is known to the rows; null where it is final or gone
+   */
+  async requestCancel(replyId: string): Promise<ReplyRow | null> {
+    const [row] = await this.database.runSafely(
+      sql<ReplyRow>`
+        update replies set cancel_requested_at = coalesce(cancel_requested_at, clock_timestamp())
+        where id = ${replyId} and finished_at is null
+        returning ${replyColumns}`,
+    );
+    return row ?? null;
+  }
+
+  /**
+   * Cancels a reply, whoever holds it.
+   *
+   * @param text becomes the AI message; null: there is none
+   * @param isSealed whether that is all that was and will be shown. Otherwise more may have been; the text counts as
+   *   an attempt of its own then, so that watchers drop what they hold and get it whole
+   * @returns null where it is final already
+   */
+  async cancel(
+    sessionId: string,
+    replyId: string,
+    text: string | null,
+    isSealed = true,
+  ): Promise<Finished | null> {
+    return this.transitions.finish(
+      sessionId,
+      replyId,
+      text,
+      () =>
+        sql<ReplyRow>`
+        update replies
+        set status = 'cancelled', finish_reason = 'cancelled', finished_at = clock_timestamp(),
+          attempt = attempt + case when attempt > 0 and ${!isSealed}::boolean then 1 else 0 end,
+          lease_token = null, lease_until = null, partial_text = null, is_usage_estimated = input_tokens is not null,
+          output_tokens = case when input_tokens is not null then ${text === null ? 0 : countTokens(text)}::int end
+        where id = ${replyId} and finished_at is null
+        returning ${replyColumns}`,
+    );
+  }
+}

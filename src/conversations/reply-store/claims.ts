@@ -1,0 +1,177 @@
+import { Inject, Injectable } from '@nestjs/common';
+import { sql, type RawBuilder } from 'kysely';
+import { CONFIG } from '../../config/config.module.js';
+import { attemptBudget, type Config } from '../../config/env.js';
+import { isUniqueViolation } from '../../database/database-errors.js';
+import { Database } from '../../database/database.js';
+import { type Timings, TIMINGS } from '../../runtime/timings.js';
+import type { ReplyErrorCode, ReplyFinishReason } from '../reply-status.js';
+import { replyColumns, type ReplyRow } from '../reply.dto.js';
+import {
+  type Claim,
+  type Dispatch,
+  failing,
+  type Finished,
+  holds,
+  milliseconds,
+  ReplyTransitions,
+  toDispatch,
+} from './transitions.js';
+
+export interface Usage {
+  inputTokens: number;
+  outputTokens: number;
+  isEstimated: boolean;
+}
+
+/** What a worker does with a reply, from taking it to letting it go; each write but the first is fenced. */
+@Injectable()
+export class ReplyClaims {
+  private readonly attemptBudget: number;
+
+  constructor(
+    private readonly database: Database,
+    @Inject(CONFIG) config: Pick<Config, 'REPLY_ATTEMPTS' | 'OPENAI_FALLBACK_MODEL'>,
+    private readonly transitions: ReplyTransitions,
+    @Inject(TIMINGS) private readonly timings: Pick<Timings, 'leaseMs'>,
+  ) {
+    this.attemptBudget = attemptBudget(config);
+  }
+
+  /**
+   * Takes a due reply for one attempt; null where there is nothing to do: it is final, gone, not due yet, or
+   * somebody else's. A lease that has run out is the sweeper's to clear, since that is charged as a failure.
+   */
+  async claim(replyId: string): Promise<{ claim: Claim; reply: ReplyRow } | null> {
+    try {
+      const [row] = await this.database.run(
+        sql<ReplyRow & { lease_token: string }>`
+          update replies
+          set status = 'in_progress', attempt = attempt + 1, lease_token = gen_random_uuid(),
+            lease_until = clock_timestamp() + ${milliseconds(this.timings.leaseMs)}, partial_text = null,
+            started_at = coalesce(started_at, clock_timestamp())
+          where id = ${replyId} and status in ('queued', 'in_progress') and lease_token is null
+            and cancel_requested_at is null
+            and available_at <= clock_timestamp() + interval '1 millisecond' -- stored times are rounded
+            and deadline_at > clock_timestamp() and failures < ${this.attemptBudget}
+          returning ${replyColumns}, replies.lease_token`,
+      );
+      if (row === undefined) return null;
+      return {
+        reply: row,
+        claim: {
+          replyId: row.id,
+          sessionId: row.chat_session_id,
+          attempt: row.attempt,
+          leaseToken: row.lease_token,
+        },
+      };
+    } catch (error) {
+      if (isUniqueViolation(error)) return null; // another reply of the session is in progress
+      throw error;
+    }
+  }
+
+  /** Extends the lease. @returns whether the claim still holds, and nobody wants the reply cancelled */
+  async heartbeat(claim: Claim): Promise<boolean> {
+    const rows = await this.database.runSafely(
+      sql`
+        update replies set lease_until = clock_timestamp() + ${milliseconds(this.timings.leaseMs)}
+        where ${holds(claim)} and cancel_requested_at is null
+        returning id`,
+    );
+    return rows.length === 1;
+  }
+
+  /** Notes what is about to be asked, before it is. @returns whether the claim still holds */
+  async beginCall(claim: Claim, model: string, estimatedInputTokens: number): Promise<boolean> {
+    return this.fenced(
+      claim,
+      sql`model = ${model}, input_tokens = ${estimatedInputTokens}, output_tokens = null, is_usage_estimated = true`,
+    );
+  }
+
+  /** Keeps the text so far, for the case that the event stream is lost. @returns whether the claim still holds */
+  async checkpoint(claim: Claim, text: string): Promise<boolean> {
+    return this.fenced(
+      claim,
+      sql`partial_text = ${text}, first_token_at = coalesce(first_token_at, clock_timestamp())`,
+    );
+  }
+
+  private async fenced(claim: Claim, assignments: RawBuilder<unknown>): Promise<boolean> {
+    const rows = await this.database.runSafely(
+      sql<{ id: string }>`update replies set ${assignments} where ${holds(claim)} returning id`,
+    );
+    return rows.length === 1;
+  }
+
+  /**
+   * Completes a reply: the AI message, the final state and the usage in one transaction.
+   *
+   * @returns null where the claim is lost: the text is to be dropped
+   */
+  async complete(
+    claim: Claim,
+    answer: { text: string; finishReason: ReplyFinishReason; usage: Usage },
+  ): Promise<Finished | null> {
+    return this.transitions.finish(
+      claim.sessionId,
+      claim.replyId,
+      answer.text,
+      () =>
+        sql<ReplyRow>`
+        update replies
+        set status = 'completed', finished_at = clock_timestamp(), lease_token = null, lease_until = null,
+          first_token_at = coalesce(first_token_at, clock_timestamp()), finish_reason = ${answer.finishReason},
+          input_tokens = ${answer.usage.inputTokens}, output_tokens = ${answer.usage.outputTokens},
+          is_usage_estimated = ${answer.usage.isEstimated}, partial_text = null
+        where ${holds(claim)}
+        returning ${replyColumns}`,
+    );
+  }
+
+  /** Fails a reply for good. @returns null where the claim is lost */
+  async fail(claim: Claim, errorCode: ReplyErrorCode): Promise<Finished | null> {
+    return this.transitions.finish(claim.sessionId, claim.replyId, null, () =>
+      failing(holds(claim), sql`${errorCode}`),
+    );
+  }
+
+  /**
+   * Ends an attempt after a passing fault, and allows another one after a pause, unless the budget or the time
+   * is spent: then the reply fails with the code of this fault.
+   */
+  async retryLater(
+    claim: Claim,
+    errorCode: ReplyErrorCode,
+    delayMs: number,
+  ): Promise<{ retry: Dispatch } | { finished: Finished } | null> {
+    const [row] = await this.database.runSafely(
+      sql<ReplyRow>`
+        update replies
+        set lease_token = null, lease_until = null, failures = failures + 1,
+          available_at = clock_timestamp() + ${milliseconds(delayMs)},
+          dispatch_count = dispatch_count + 1, dispatched_at = clock_timestamp() + ${milliseconds(delayMs)}
+        where ${holds(claim)} and failures + 1 < ${this.attemptBudget}
+          and clock_timestamp() + ${milliseconds(delayMs)} < deadline_at
+        returning ${replyColumns}`,
+    );
+    if (row) return { retry: toDispatch(row, delayMs) };
+    const finished = await this.fail(claim, errorCode);
+    return finished && { finished };
+  }
+
+  /** Gives a claim back unspent: the worker stops. @returns null where the claim was lost already */
+  async handBack(claim: Claim): Promise<Dispatch | null> {
+    const [row] = await this.database.runSafely(
+      sql<ReplyRow>`
+        update replies
+        set lease_token = null, lease_until = null, available_at = clock_timestamp(),
+          dispatch_count = dispatch_count + 1, dispatched_at = clock_timestamp()
+        where ${holds(claim)}
+        returning ${replyColumns}`,
+    );
+    return row ? toDispatch(row, 0) : null;
+  }
+}

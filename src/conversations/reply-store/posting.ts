@@ -1,0 +1,184 @@
+import { Inject, Injectable } from '@nestjs/common';
+import type { SqlEntityManager } from '@mikro-orm/postgresql';
+import { sql } from 'kysely';
+import { CONFIG } from '../../config/config.module.js';
+import type { Config } from '../../config/env.js';
+import { newId } from '../../database/columns.js';
+import { Database, runOn } from '../../database/database.js';
+import { type IdempotentRequest, once } from '../../database/idempotency.js';
+import { AppError, notFound } from '../../runtime/app-error.js';
+import { type Timings, TIMINGS } from '../../runtime/timings.js';
+import { messageColumns, type MessageRow, timeOfNewest } from '../message.dto.js';
+import { ReplyStatus } from '../reply-status.js';
+import { replyColumns, type ReplyRow } from '../reply.dto.js';
+import { type Dispatch, milliseconds, nextSequence, toDispatch } from './transitions.js';
+
+/** What a request made, or, for a repetition with the same idempotency key, what the first one made. */
+export interface Retried {
+  reply: ReplyRow;
+  /** Null where there is no job to enqueue: it was enqueued before, or an earlier reply is unfinished. */
+  dispatch: Dispatch | null;
+  /** From which the events of the request follow. */
+  cursor: string;
+  isReplay: boolean;
+}
+
+export interface Posted extends Retried {
+  message: MessageRow;
+}
+
+/** What requests make: a message with the reply that will answer it, or a reply that is asked for again. */
+@Injectable()
+export class ReplyPosting {
+  constructor(
+    private readonly database: Database,
+    @Inject(CONFIG) private readonly config: Pick<Config, 'REPLY_MAX_AGE_MS'>,
+    @Inject(TIMINGS) private readonly timings: Pick<Timings, 'idempotencyWaitMs'>,
+  ) {}
+
+  /**
+   * Stores a user message and the reply that will answer it: the session's queued one, or a new one.
+   *
+   * @param cursor where the session's events stood before, kept for a repetition of the request
+   * @throws AppError not_found where the session is gone; the idempotency errors
+   */
+  async post(
+    sessionId: string,
+    content: string,
+    requestId: string,
+    idempotent: IdempotentRequest | null,
+    cursor: string,
+  ): Promise<Posted> {
+    return this.database.transaction(async (em) => {
+      let dispatch: Dispatch | null = null;
+      const { result, isReplay } = await once(em, idempotent, this.timings.idempotencyWaitMs, async () => {
+        const sequence = await nextSequence(em, sessionId);
+        if (sequence === null) throw notFound();
+        // Locked, so that a claim waits until this message is committed, or has happened before it.
+        const unfinished = await this.lockUnfinished(em, sessionId);
+        const queued = unfinished.find(({ status }) => status === ReplyStatus.Queued);
+        const replyId = queued?.id ?? newId();
+        if (!queued) {
+          dispatch = await this.insertReply(
+            em,
+            { id: replyId, sessionId, requestId },
+            unfinished.length === 0,
+          );
+        }
+        const messageId = newId();
+        await runOn(
+          em,
+          sql`
+            insert into messages (id, chat_session_id, sequence, sender, content, reply_id, created_at)
+            values (${messageId}, ${sessionId}, ${sequence}, 'user', ${content}, ${replyId}, ${timeOfNewest(sessionId)})`,
+        );
+        return { messageId, replyId, cursor };
+      });
+      const [message] = await runOn(
+        em,
+        sql<MessageRow>`select ${messageColumns} from messages where id = ${result.messageId}`,
+      );
+      const reply = await this.find(em, result.replyId);
+      if (!message || !reply) throw notFound();
+      return { message, reply, dispatch, cursor: result.cursor, isReplay };
+    });
+  }
+
+  /**
+   * Makes a new reply for the messages of one that failed or was cancelled.
+   *
+   * @throws AppError not_found, reply_not_retryable; the idempotency errors
+   */
+  async retry(
+    sessionId: string,
+    replyId: string,
+    requestId: string,
+    idempotent: IdempotentRequest | null,
+    cursor: string,
+  ): Promise<Retried> {
+    return this.database.transaction(async (em) => {
+      let dispatch: Dispatch | null = null;
+      const { result, isReplay } = await once(em, idempotent, this.timings.idempotencyWaitMs, async () => {
+        const [session] = await runOn(
+          em,
+          sql`select 1 from chat_sessions where id = ${sessionId} for update`,
+        );
+        if (!session) throw notFound();
+        const [latest] = await runOn(
+          em,
+          sql<{ id: string; status: ReplyStatus }>`
+            select id, status from replies where chat_session_id = ${sessionId}
+            order by created_at desc, id desc limit 1`,
+        );
+        const isRetryable = latest?.status === ReplyStatus.Failed || latest?.status === ReplyStatus.Cancelled;
+        if (latest?.id !== replyId || !isRetryable) {
+          throw new AppError(
+            'reply_not_retryable',
+            'Only the latest reply of a session can be retried, once it has failed or was cancelled.',
+          );
+        }
+        const unfinished = await this.lockUnfinished(em, sessionId);
+        const id = newId();
+        dispatch = await this.insertReply(
+          em,
+          { id, sessionId, requestId, retryOf: replyId },
+          unfinished.length === 0,
+        );
+        await runOn(
+          em,
+          sql`update messages set reply_id = ${id} where reply_id = ${replyId} and sender = 'user'`,
+        );
+        return { replyId: id, cursor };
+      });
+      const reply = await this.find(em, result.replyId);
+      if (!reply) throw notFound();
+      return { reply, dispatch, cursor: result.cursor, isReplay };
+    });
+  }
+
+  private async lockUnfinished(
+    em: SqlEntityManager,
+    sessionId: string,
+  ): Promise<{ id: string; status: ReplyStatus }[]> {
+    return runOn(
+      em,
+      sql<{ id: string; status: ReplyStatus }>`
+        select id, status from replies
+        where chat_session_id = ${sessionId} and status in ('queued', 'in_progress')
+        for update`,
+    );
+  }
+
+  private async find(em: SqlEntityManager, replyId: string): Promise<ReplyRow | undefined> {
+    const [reply] = await runOn(em, sql<ReplyRow>`select ${replyColumns} from replies where id = ${replyId}`);
+    return reply;
+  }
+
+  /**
+   * @param isFirst no unfinished reply precedes it, so it may go, and its age counts, from now
+   * @returns the job to enqueue; null where whoever finishes the reply before it enqueues it
+   */
+  private async insertReply(
+    em: SqlEntityManager,
+    {
+      id,
+      sessionId,
+      requestId,
+      retryOf = null,
+    }: { id: string; sessionId: string; requestId: string; retryOf?: string | null },
+    isFirst: boolean,
+  ): Promise<Dispatch | null> {
+    const now = sql`clock_timestamp()`;
+    const [reply] = await runOn(
+      em,
+      sql<ReplyRow>`
+        insert into replies
+          (id, chat_session_id, request_id, retry_of_id, available_at, deadline_at, dispatch_count, dispatched_at)
+        values (${id}, ${sessionId}, ${requestId}, ${retryOf}::uuid,
+          ${isFirst ? now : null}, ${isFirst ? sql`${now} + ${milliseconds(this.config.REPLY_MAX_AGE_MS)}` : null},
+          ${isFirst ? 1 : 0}, ${isFirst ? now : null})
+        returning ${replyColumns}`,
+    );
+    return isFirst ? toDispatch(reply!, 0) : null;
+  }
+}

@@ -1,0 +1,139 @@
+import { Inject, Injectable } from '@nestjs/common';
+import type { SqlEntityManager } from '@mikro-orm/postgresql';
+import { sql, type RawBuilder } from 'kysely';
+import { CONFIG } from '../../config/config.module.js';
+import type { Config } from '../../config/env.js';
+import { newId } from '../../database/columns.js';
+import { Database, runOn } from '../../database/database.js';
+import { messageColumns, type MessageRow, timeOfNewest } from '../message.dto.js';
+import { ReplyMetrics } from '../reply-metrics.js';
+import { FINAL_STATUSES, ReplyErrorCode } from '../reply-status.js';
+import { replyColumns, type ReplyRow } from '../reply.dto.js';
+
+/**
+ * Every statement that changes a reply stands in this folder, and nowhere else: posting, claims, cancelling,
+ * dispatching, publication and reconciliation. What they share is here. The invariants:
+ *
+ * - A reply is claimed with a fresh `lease_token`, and every write of that claim carries it in its WHERE (the
+ *   fence). No row back means that the claim is lost: whoever wrote must stop.
+ * - Once claimed, a reply stays `in_progress` until it is final, between its attempts without a lease, so that
+ *   its successor can neither overtake it nor collide with it.
+ * - A final reply never changes again.
+ * - A transaction that touches both locks the session first, then the reply.
+ * - All times are PostgreSQL's: the clocks of processes differ.
+ */
+
+/** The right to write for one attempt of a reply. */
+export interface Claim {
+  replyId: string;
+  sessionId: string;
+  attempt: number;
+  leaseToken: string;
+}
+
+/** A job to be enqueued: the reply's nth, not to be worked on before `delayMs` have passed. */
+export interface Dispatch {
+  replyId: string;
+  sessionId: string;
+  number: number;
+  delayMs: number;
+  requestId: string | null;
+}
+
+/** A final reply with its AI message where it has one, and the successor that may go now. */
+export interface Finished {
+  reply: ReplyRow;
+  message: MessageRow | null;
+  next: Dispatch | null;
+}
+
+export const milliseconds = (count: number): RawBuilder<unknown> =>
+  sql`(${count} * interval '1 millisecond')`;
+
+/** The fence. */
+export const holds = (claim: Claim): RawBuilder<unknown> =>
+  sql`id = ${claim.replyId} and lease_token = ${claim.leaseToken} and status = 'in_progress'`;
+
+export const toDispatch = (reply: ReplyRow, delayMs: number): Dispatch => ({
+  replyId: reply.id,
+  sessionId: reply.chat_session_id,
+  number: reply.dispatch_count,
+  delayMs,
+  requestId: reply.request_id,
+});
+
+/** Locks the session and counts one message more; null where the session is gone. */
+export async function nextSequence(em: SqlEntityManager, sessionId: string): Promise<number | null> {
+  const [session] = await runOn(
+    em,
+    sql<{ message_count: number }>`
+      update chat_sessions
+      set message_count = message_count + 1, last_message_at = clock_timestamp(), active_at = clock_timestamp()
+      where id = ${sessionId}
+      returning message_count`,
+  );
+  return session?.message_count ?? null;
+}
+
+/** Fails the replies that the condition names; they must not be final. */
+export function failing(where: RawBuilder<unknown>, errorCode: RawBuilder<unknown>): RawBuilder<ReplyRow> {
+  return sql<ReplyRow>`
+    update replies
+    set status = 'failed', error_code = ${errorCode}, finished_at = clock_timestamp(),
+      lease_token = null, lease_until = null, partial_text = null
+    where ${where}
+    returning ${replyColumns}`;
+}
+
+/** The one way in which a reply ends, whoever ends it. */
+@Injectable()
+export class ReplyTransitions {
+  constructor(
+    private readonly database: Database,
+    @Inject(CONFIG) private readonly config: Pick<Config, 'REPLY_MAX_AGE_MS'>,
+    private readonly metrics: ReplyMetrics,
+  ) {
+    metrics.expect(FINAL_STATUSES, Object.values(ReplyErrorCode));
+  }
+
+  /** Every end of a reply: under the session's lock, with its message, and its successor let go. */
+  async finish(
+    sessionId: string,
+    replyId: string,
+    text: string | null,
+    transition: () => RawBuilder<ReplyRow>,
+  ): Promise<Finished | null> {
+    const finished = await this.database.safeTransaction<Finished | null>(async (em) => {
+      await runOn(em, sql`select 1 from chat_sessions where id = ${sessionId} for update`);
+      const [reply] = await runOn(em, transition());
+      if (reply === undefined) return null;
+      let message: MessageRow | null = null;
+      if (text !== null) {
+        const sequence = await nextSequence(em, sessionId);
+        [message = null] = await runOn(
+          em,
+          sql<MessageRow>`
+            insert into messages (id, chat_session_id, sequence, sender, content, reply_id, created_at)
+            values (${newId()}, ${sessionId}, ${sequence}, 'ai', ${text}, ${replyId}, ${timeOfNewest(sessionId)})
+            returning ${messageColumns}`,
+        );
+      }
+      const [successor] = await runOn(
+        em,
+        sql<ReplyRow>`
+          update replies
+          set available_at = clock_timestamp(), deadline_at = clock_timestamp() + ${milliseconds(this.config.REPLY_MAX_AGE_MS)},
+            dispatch_count = dispatch_count + 1, dispatched_at = clock_timestamp()
+          where chat_session_id = ${sessionId} and status = 'queued' and available_at is null
+          returning ${replyColumns}`,
+      );
+      return {
+        reply: { ...reply, message_id: message?.id ?? null },
+        message,
+        next: successor ? toDispatch(successor, 0) : null,
+      };
+    });
+    if (finished) this.metrics.finished(finished.reply);
+    return finished;
+  }
+}
