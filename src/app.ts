@@ -24,6 +24,7 @@ import { MetricsModule } from './metrics/metrics.module.js';
 import { setUpOpenApi } from './openapi/docs-page.js';
 import { BULL_BOARD_PATH, createQueueBoard } from './queue/bull-board.js';
 import { QueueModule } from './queue/queue.module.js';
+import type { Timings } from './runtime/timings.js';
 import { traceRequest } from './tracing/request-span.js';
 import { isTracing, startTracing } from './tracing/tracing.js';
 import { WorkerModule } from './worker.module.js';
@@ -36,11 +37,11 @@ const IDLE_CHECK_INTERVAL_MS = 100;
 
 @Module({})
 class AppModule {
-  static forRole(config: Config): DynamicModule {
+  static forRole(config: Config, timings: Partial<Timings>): DynamicModule {
     return {
       module: AppModule,
       imports: [
-        ConfigModule.forRoot(config),
+        ConfigModule.forRoot(config, timings),
         LoggingModule.forRoot(config),
         CommonModule,
         DatabaseModule,
@@ -70,10 +71,15 @@ function closeIdleConnectionsWhenStopping(app: NestExpressApplication): void {
 /**
  * A process of a role, wired and not yet listening. Its database has a URL by now; that the database answers is
  * not required: it becomes ready when it does.
+ *
+ * @param timings those that differ from the defaults, for tests
  */
-export async function createApp(config: Config): Promise<NestExpressApplication> {
+export async function createApp(
+  config: Config,
+  timings: Partial<Timings> = {},
+): Promise<NestExpressApplication> {
   const stopTracing = await startTracing(config); // before anything that might begin a span
-  const app = await NestFactory.create<NestExpressApplication>(AppModule.forRole(config), {
+  const app = await NestFactory.create<NestExpressApplication>(AppModule.forRole(config, timings), {
     bodyParser: false, // the interceptor reads bodies, after the guard
     bufferLogs: true,
     abortOnError: false,

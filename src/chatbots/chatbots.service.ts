@@ -1,4 +1,4 @@
-import { Injectable } from '@nestjs/common';
+import { Inject, Injectable } from '@nestjs/common';
 import type { SqlEntityManager } from '@mikro-orm/postgresql';
 import { sql } from 'kysely';
 import { AppError, notFound } from '../common/app-error.js';
@@ -6,6 +6,7 @@ import { newId } from '../common/columns.js';
 import { decodeCursor, isTimeKey, type Page, type PageRequest, toPage } from '../common/page.js';
 import { Database, runOn } from '../database/database.js';
 import { type IdempotentRequest, once } from '../limits/idempotency.js';
+import { type Timings, TIMINGS } from '../runtime/timings.js';
 import {
   type ChatbotCharacteristicDto,
   type ChatbotDto,
@@ -29,7 +30,10 @@ import { ChatbotCharacteristic } from './chatbot-characteristic.entity.js';
  */
 @Injectable()
 export class ChatbotsService {
-  constructor(private readonly database: Database) {}
+  constructor(
+    private readonly database: Database,
+    @Inject(TIMINGS) private readonly timings: Pick<Timings, 'idempotencyWaitMs'>,
+  ) {}
 
   /** @throws AppError the idempotency errors */
   async create(
@@ -38,7 +42,9 @@ export class ChatbotsService {
     idempotent: IdempotentRequest | null,
   ): Promise<{ chatbot: ChatbotDto; isReplay: boolean }> {
     const { result, isReplay } = await this.database.transaction((em) =>
-      once(em, idempotent, async () => ({ chatbotId: await this.insert(em, clerkUserId, dto) })),
+      once(em, idempotent, this.timings.idempotencyWaitMs, async () => ({
+        chatbotId: await this.insert(em, clerkUserId, dto),
+      })),
     );
     return { chatbot: await this.get(clerkUserId, result.chatbotId), isReplay };
   }

@@ -1,8 +1,6 @@
-import { Injectable } from '@nestjs/common';
+import { Inject, Injectable } from '@nestjs/common';
 import { HealthIndicatorService } from '@nestjs/terminus';
-
-/** Deadline of one check: a load balancer asks often, and must be answered while a store hangs. */
-const CHECK_TIMEOUT_MS = 1_500;
+import { type Timings, TIMINGS } from '../runtime/timings.js';
 
 /** What a check throws to say why its part is missing, in words that an operator may read. */
 export class MissingPartError extends Error {}
@@ -20,7 +18,10 @@ export class Readiness {
   private readonly checks = new Map<string, () => Promise<void>>();
   private looking: Promise<PartHealth[]> | null = null;
 
-  constructor(private readonly indicators: HealthIndicatorService) {}
+  constructor(
+    private readonly indicators: HealthIndicatorService,
+    @Inject(TIMINGS) private readonly timings: Pick<Timings, 'readinessCheckTimeoutMs'>,
+  ) {}
 
   /** @param check resolves when the part is there, and throws when it is not */
   register(name: string, check: () => Promise<void>): void {
@@ -52,7 +53,7 @@ export class Readiness {
           throw new Error(reasonOf(error));
         }
       })
-      .withTimeout(CHECK_TIMEOUT_MS);
+      .withTimeout(this.timings.readinessCheckTimeoutMs);
     const { status, message } = result[name]!;
     return status === 'up' ? { name, status } : { name, status: 'down', reason: String(message) };
   }

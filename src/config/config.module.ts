@@ -1,4 +1,5 @@
 import { type DynamicModule, Module } from '@nestjs/common';
+import { DEFAULT_TIMINGS, type Timings, TIMINGS } from '../runtime/timings.js';
 import type { Config } from './env.js';
 
 /** Injection token of the validated {@link Config}. */
@@ -6,12 +7,16 @@ export const CONFIG = Symbol('CONFIG');
 
 @Module({})
 export class ConfigModule {
-  static forRoot(config: Config): DynamicModule {
+  /** @param timings those that differ from the defaults */
+  static forRoot(config: Config, timings: Partial<Timings> = {}): DynamicModule {
     return {
       module: ConfigModule,
       global: true,
-      providers: [{ provide: CONFIG, useValue: config }],
-      exports: [CONFIG],
+      providers: [
+        { provide: CONFIG, useValue: config },
+        { provide: TIMINGS, useValue: { ...DEFAULT_TIMINGS, ...timings } },
+      ],
+      exports: [CONFIG, TIMINGS],
     };
   }
 }

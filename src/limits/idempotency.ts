@@ -19,8 +19,6 @@ import { type Database, runOn } from '../database/database.js';
 export const IDEMPOTENCY_HEADER = 'Idempotency-Key';
 export const REPLAYED_HEADER = 'Idempotency-Replayed';
 export const IDEMPOTENCY_LIFETIME_HOURS = 24;
-/** How long a repetition waits for the first request. */
-const WAIT_MS = 5_000;
 
 /** How many expired keys one sweep deletes. */
 const SWEEP_LIMIT = 5_000;
@@ -86,16 +84,18 @@ export function markReplay(response: Response, isReplay: boolean): void {
 /**
  * Does the work once for a key, within the transaction of the EntityManager; without a key it simply does it.
  *
+ * @param waitMs how long a repetition waits for the first request
  * @param work makes things, and gives their ids
  * @throws AppError idempotency_key_reused, idempotency_in_progress
  */
 export async function once<T extends Record<string, string>>(
   em: SqlEntityManager,
   request: IdempotentRequest | null,
+  waitMs: number,
   work: () => Promise<T>,
 ): Promise<IdempotentResult<T>> {
   if (!request) return { result: await work(), isReplay: false };
-  if (await isFirst(em, request)) {
+  if (await isFirst(em, request, waitMs)) {
     const result = await work();
     await runOn(
       em,
@@ -124,9 +124,9 @@ export async function sweepIdempotencyKeys(database: Database): Promise<void> {
       order by created_at limit ${SWEEP_LIMIT})`);
 }
 
-async function isFirst(em: SqlEntityManager, request: IdempotentRequest): Promise<boolean> {
+async function isFirst(em: SqlEntityManager, request: IdempotentRequest, waitMs: number): Promise<boolean> {
   try {
-    await runOn(em, sql`select set_config('lock_timeout', ${String(WAIT_MS)}, true)`);
+    await runOn(em, sql`select set_config('lock_timeout', ${String(waitMs)}, true)`);
     const inserted = await runOn(
       em,
       sql`

@@ -1,11 +1,16 @@
-import { BrokenCircuitError, circuitBreaker, CircuitState, ConsecutiveBreaker, handleWhen } from 'cockatiel';
+import {
+  BrokenCircuitError,
+  circuitBreaker,
+  type CircuitBreakerPolicy,
+  CircuitState,
+  ConsecutiveBreaker,
+  handleWhen,
+} from 'cockatiel';
 import { ExtractiveClient } from './extractive-client.js';
 import { LlmClient, LlmError, LlmErrorCode } from './llm-client.js';
 
 /** A model that failed this often in a row, whoever asked, is left alone for a while. */
 const FAILURES_TO_OPEN = 5;
-/** How long it is left alone before one call tries again, in milliseconds. */
-const OPEN_MS = 10_000;
 /** Breakers are kept for so many models: owners name them, so their number is not ours to trust. */
 const MAX_BREAKERS = 200;
 
@@ -29,11 +34,15 @@ export interface ChosenModel {
 export class LlmModels {
   private readonly breakers = new Map<string, Breaker>();
 
-  /** @param attemptsOfFirst failures of a reply after which the second model answers, where there is one */
+  /**
+   * @param attemptsOfFirst failures of a reply after which the second model answers, where there is one
+   * @param circuitOpenMs how long a model that failed too often is left alone before one call tries again
+   */
   constructor(
     private readonly first: LlmClient,
     private readonly second: LlmClient | null,
     private readonly attemptsOfFirst: number,
+    private readonly circuitOpenMs: number,
   ) {}
 
   /**
@@ -65,7 +74,7 @@ export class LlmModels {
   private breakerOf(name: string): Breaker {
     let breaker = this.breakers.get(name);
     if (!breaker) {
-      breaker = new Breaker();
+      breaker = new Breaker(this.circuitOpenMs);
       const [oldest] = this.breakers.keys();
       if (this.breakers.size >= MAX_BREAKERS && oldest !== undefined) this.breakers.delete(oldest);
       this.breakers.set(name, breaker);
@@ -80,12 +89,13 @@ const isOutage = (error: unknown): boolean =>
 
 class Breaker {
   private openedAt = 0;
-  private readonly policy = circuitBreaker(handleWhen(isOutage), {
-    breaker: new ConsecutiveBreaker(FAILURES_TO_OPEN),
-    halfOpenAfter: OPEN_MS,
-  });
+  private readonly policy: CircuitBreakerPolicy;
 
-  constructor() {
+  constructor(private readonly openMs: number) {
+    this.policy = circuitBreaker(handleWhen(isOutage), {
+      breaker: new ConsecutiveBreaker(FAILURES_TO_OPEN),
+      halfOpenAfter: openMs,
+    });
     this.policy.onBreak(() => {
       this.openedAt = Date.now();
     });
@@ -95,7 +105,7 @@ class Breaker {
   waitMs(): number {
     switch (this.policy.state) {
       case CircuitState.Open:
-        return Math.max(0, this.openedAt + OPEN_MS - Date.now());
+        return Math.max(0, this.openedAt + this.openMs - Date.now());
       case CircuitState.HalfOpen:
         return 1_000; // one call is trying; the others do not wait behind it
       default:
@@ -109,7 +119,7 @@ class Breaker {
     try {
       return await this.policy.execute(call);
     } catch (error) {
-      throw error instanceof BrokenCircuitError ? leftAlone(OPEN_MS) : error;
+      throw error instanceof BrokenCircuitError ? leftAlone(this.openMs) : error;
     }
   }
 }

@@ -1,6 +1,7 @@
 import { Module, type OnApplicationShutdown } from '@nestjs/common';
 import { CONFIG } from '../config/config.module.js';
 import type { Config } from '../config/env.js';
+import { type Timings, TIMINGS } from '../runtime/timings.js';
 import { ExtractiveClient } from './extractive-client.js';
 import type { LlmClient } from './llm-client.js';
 import { LlmModels } from './llm-models.js';
@@ -22,9 +23,12 @@ type Settings = Pick<
 >;
 
 /** The configured models: a chat-completions server where one is named, else the offline responder. */
-export function createLlmModels(config: Settings): LlmModels {
+export function createLlmModels(
+  config: Settings,
+  { circuitOpenMs }: Pick<Timings, 'circuitOpenMs'>,
+): LlmModels {
   if (config.OPENAI_API_KEY === undefined && config.OPENAI_BASE_URL === undefined) {
-    return new LlmModels(new ExtractiveClient(), null, config.REPLY_ATTEMPTS);
+    return new LlmModels(new ExtractiveClient(), null, config.REPLY_ATTEMPTS, circuitOpenMs);
   }
   const client = (model: string, baseUrl: string | undefined, apiKey: string | undefined): LlmClient =>
     new OpenAiClient({
@@ -48,13 +52,12 @@ export function createLlmModels(config: Settings): LlmModels {
           config.OPENAI_FALLBACK_API_KEY ?? (otherUrl === undefined ? config.OPENAI_API_KEY : undefined),
         ),
     config.REPLY_ATTEMPTS,
+    circuitOpenMs,
   );
 }
 
 @Module({
-  providers: [
-    { provide: LlmModels, inject: [CONFIG], useFactory: (config: Config) => createLlmModels(config) },
-  ],
+  providers: [{ provide: LlmModels, inject: [CONFIG, TIMINGS], useFactory: createLlmModels }],
   exports: [LlmModels],
 })
 export class LlmModule implements OnApplicationShutdown {

@@ -1,8 +1,9 @@
-import { Injectable } from '@nestjs/common';
+import { Inject, Injectable } from '@nestjs/common';
 import { sql } from 'kysely';
 import { Database } from '../database/database.js';
 import { Metrics } from '../metrics/metrics.js';
 import { ScrapeSource } from '../metrics/scrape-source.js';
+import { type Timings, TIMINGS } from '../runtime/timings.js';
 import { type QueueDepth, ReplyQueue } from './reply-queue.js';
 
 interface Unfinished {
@@ -23,12 +24,14 @@ export class Backlog {
     private readonly database: Database,
     private readonly queue: ReplyQueue,
     private readonly metrics: Metrics,
+    @Inject(TIMINGS) timings: Pick<Timings, 'scrapeTimeoutMs' | 'scrapeFreshMs'>,
   ) {
     metrics.addSource(
       'rows',
       new ScrapeSource(
         () => this.unfinished(),
         (rows) => this.showRows(rows),
+        timings,
       ),
     );
     metrics.addSource(
@@ -36,6 +39,7 @@ export class Backlog {
       new ScrapeSource(
         () => this.queue.depth(),
         (depth) => this.showQueue(depth),
+        timings,
       ),
     );
   }

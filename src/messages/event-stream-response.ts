@@ -7,8 +7,6 @@ import type { Frame } from './session-events.service.js';
 
 /** How long a browser waits before it comes back, in milliseconds. */
 export const RECONNECT_AFTER_MS = 2_000;
-/** How long a client may leave its buffer full before it is disconnected. It resumes by cursor. */
-const MAX_STALL_MS = 30_000;
 
 const HEADERS = {
   'Content-Type': 'text/event-stream; charset=utf-8',
@@ -25,7 +23,11 @@ export class EventStreamResponse {
   /** Aborted when the client has gone, whoever ended it. */
   readonly signal: AbortSignal;
 
-  constructor(private readonly response: Response) {
+  /** @param maxStallMs how long the client may leave its buffer full before it is disconnected */
+  constructor(
+    private readonly response: Response,
+    private readonly maxStallMs: number,
+  ) {
     response.on('error', () => undefined); // it closes next
     this.signal = clientGone(response);
   }
@@ -55,7 +57,7 @@ export class EventStreamResponse {
   private async write(text: string): Promise<void> {
     if (this.signal.aborted || this.response.writableEnded || this.response.write(text)) return;
     try {
-      await within(MAX_STALL_MS, once(this.response, 'drain', { signal: this.signal }));
+      await within(this.maxStallMs, once(this.response, 'drain', { signal: this.signal }));
     } catch {
       this.response.destroy(); // it does not read, or it has gone
     }

@@ -1,4 +1,4 @@
-import { Injectable } from '@nestjs/common';
+import { Inject, Injectable } from '@nestjs/common';
 import { sql } from 'kysely';
 import type { Principal } from '../auth/principal.js';
 import { notFound } from '../common/app-error.js';
@@ -8,6 +8,7 @@ import { isOf } from '../chat-sessions/chat-sessions.service.js';
 import { Database } from '../database/database.js';
 import { EventStream, EventType } from '../events/event-stream.js';
 import type { IdempotentRequest } from '../limits/idempotency.js';
+import { type Timings, TIMINGS } from '../runtime/timings.js';
 import { ReplyAnnouncer } from './reply-announcer.js';
 import { ReplyCancellation } from './reply-cancellation.js';
 import { ReplyLifecycle } from './reply-lifecycle.js';
@@ -16,8 +17,6 @@ import { isFinal, replyColumns, type ReplyDto, type ReplyRow, toReplyDto } from 
 
 /** The longest poll, in seconds. */
 export const MAX_WAIT_SECONDS = 30;
-/** While waiting the row is looked at this often, should the event stream be silent or down. */
-const REREAD_INTERVAL_MS = 2_000;
 
 const FINAL_EVENTS: readonly string[] = [
   EventType.ReplyCompleted,
@@ -36,6 +35,7 @@ export class RepliesService {
     private readonly announcer: ReplyAnnouncer,
     private readonly queue: ReplyQueue,
     private readonly shutdown: Shutdown,
+    @Inject(TIMINGS) private readonly timings: Pick<Timings, 'pollReadIntervalMs'>,
   ) {}
 
   /** @throws AppError not_found where there is none, or it is not the caller's */
@@ -62,7 +62,7 @@ export class RepliesService {
         // Read again first: it may have ended before anybody listened.
         row = await this.find(caller, id);
         if (isFinal(row.status) || end.aborted) return toReplyDto(row);
-        await bell.wait(REREAD_INTERVAL_MS, end);
+        await bell.wait(this.timings.pollReadIntervalMs, end);
       }
     } finally {
       unsubscribe();

@@ -1,4 +1,4 @@
-import { Injectable, Logger } from '@nestjs/common';
+import { Inject, Injectable, Logger } from '@nestjs/common';
 import { within } from '../common/within.js';
 import type { FactEntry, StreamEntry } from '../events/event-stream.js';
 import { EventStream, formatCursor, UNKNOWN_CURSOR } from '../events/event-stream.js';
@@ -11,6 +11,7 @@ import {
   replyQueued,
   replyStarted,
 } from '../events/entries.js';
+import { type Timings, TIMINGS } from '../runtime/timings.js';
 import { type MessageDto, type MessageRow, toMessageDto } from './message.dto.js';
 import { asQueued, type ReplyDto, type ReplyRow, toReplyDto } from './reply.dto.js';
 import { ReplyLifecycle } from './reply-lifecycle.js';
@@ -18,13 +19,6 @@ import { ReplyStatus } from './reply-status.js';
 
 /** How often telling an end may find that the stream has changed meanwhile. */
 const MAX_ROUNDS = 5;
-/**
- * How long a request waits for the stream: for the cursor, and then for its events beside the bell. Together that is
- * less than a second, in which a post is answered also while the stream hangs. What comes later takes effect all the
- * same.
- */
-const CURSOR_PATIENCE_MS = 300;
-const ANNOUNCE_PATIENCE_MS = 500;
 
 /**
  * Tells the event stream what the rows say. Each event may be told by anyone and any number of times: a stream
@@ -37,12 +31,13 @@ export class ReplyAnnouncer {
   constructor(
     private readonly stream: EventStream,
     private readonly lifecycle: ReplyLifecycle,
+    @Inject(TIMINGS) private readonly timings: Pick<Timings, 'cursorTimeoutMs' | 'publishTimeoutMs'>,
   ) {}
 
   /** Where the session's stream stands, as clients get it. A stream that does not answer soon fails no request. */
   async cursor(sessionId: string): Promise<string> {
     try {
-      return formatCursor(await within(CURSOR_PATIENCE_MS, this.stream.head(sessionId)));
+      return formatCursor(await within(this.timings.cursorTimeoutMs, this.stream.head(sessionId)));
     } catch (error) {
       this.logger.warn({ err: error, sessionId }, 'the event stream does not answer');
       return UNKNOWN_CURSOR;
@@ -114,7 +109,7 @@ export class ReplyAnnouncer {
 
   /** For requests, which do not wait for a stream that hangs: whoever starts the reply tells it again. */
   private async tellSoon(sessionId: string, entries: StreamEntry[]): Promise<void> {
-    await within(ANNOUNCE_PATIENCE_MS, this.attempt(sessionId, entries)).catch(() => undefined);
+    await within(this.timings.publishTimeoutMs, this.attempt(sessionId, entries)).catch(() => undefined);
   }
 
   /** @returns false where the stream refused; true also where it is down, since then nothing is known */

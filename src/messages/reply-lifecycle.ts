@@ -10,6 +10,7 @@ import { attemptBudget, type Config } from '../config/env.js';
 import { Database, runOn } from '../database/database.js';
 import { type IdempotentRequest, once } from '../limits/idempotency.js';
 import { ReplyMetrics } from '../metrics/reply-metrics.js';
+import { type Timings, TIMINGS } from '../runtime/timings.js';
 import { messageColumns, type MessageRow, timeOfNewest } from './message.dto.js';
 import { replyColumns, type ReplyRow } from './reply.dto.js';
 import { FINAL_STATUSES, ReplyErrorCode, type ReplyFinishReason, ReplyStatus } from './reply-status.js';
@@ -26,16 +27,6 @@ import { FINAL_STATUSES, ReplyErrorCode, type ReplyFinishReason, ReplyStatus } f
  * - All times are PostgreSQL's: the clocks of processes differ.
  */
 
-/** How long a claim lives without a heartbeat. */
-export const LEASE_MS = 20_000;
-/** How often a worker renews its claim. */
-export const HEARTBEAT_INTERVAL_MS = 5_000;
-/** A due reply is rung for again when nobody claimed it for so long; doubled for each bell in vain, up to a minute. */
-const REDISPATCH_AFTER_MS = 8_000;
-/** A finished reply whose end nobody has told for so long is told by the sweeper. */
-const ANNOUNCE_AFTER_MS = 3_000;
-/** A cancel that was accepted and not carried out for so long is carried out by the sweeper. */
-const CANCEL_AFTER_MS = 3_000;
 /** How many rows one sweep takes of each kind: the next sweep takes the next. */
 const SWEEP_LIMIT = 100;
 /** `pg_try_advisory_xact_lock` key of the sweep: the ASCII codes of "rply". */
@@ -96,6 +87,11 @@ export class ReplyLifecycle {
     @Inject(CONFIG)
     private readonly config: Pick<Config, 'REPLY_ATTEMPTS' | 'OPENAI_FALLBACK_MODEL' | 'REPLY_MAX_AGE_MS'>,
     private readonly metrics: ReplyMetrics,
+    @Inject(TIMINGS)
+    private readonly timings: Pick<
+      Timings,
+      'leaseMs' | 'redispatchAfterMs' | 'publishAfterMs' | 'cancelAfterMs' | 'idempotencyWaitMs'
+    >,
   ) {
     metrics.expect(FINAL_STATUSES, Object.values(ReplyErrorCode));
     this.attemptBudget = attemptBudget(config);
@@ -116,7 +112,7 @@ export class ReplyLifecycle {
   ): Promise<Posted> {
     return this.database.transaction(async (em) => {
       let dispatch: Dispatch | null = null;
-      const { result, isReplay } = await once(em, idempotent, async () => {
+      const { result, isReplay } = await once(em, idempotent, this.timings.idempotencyWaitMs, async () => {
         const sequence = await this.nextSequence(em, sessionId);
         if (sequence === null) throw notFound();
         // Locked, so that a claim waits until this message is committed, or has happened before it.
@@ -163,7 +159,7 @@ export class ReplyLifecycle {
   ): Promise<Retried> {
     return this.database.transaction(async (em) => {
       let dispatch: Dispatch | null = null;
-      const { result, isReplay } = await once(em, idempotent, async () => {
+      const { result, isReplay } = await once(em, idempotent, this.timings.idempotencyWaitMs, async () => {
         const [session] = await runOn(
           em,
           sql`select 1 from chat_sessions where id = ${sessionId} for update`,
@@ -270,7 +266,7 @@ export class ReplyLifecycle {
         sql<ReplyRow & { lease_token: string }>`
           update replies
           set status = 'in_progress', attempt = attempt + 1, lease_token = gen_random_uuid(),
-            lease_until = clock_timestamp() + ${ms(LEASE_MS)}, partial_text = null,
+            lease_until = clock_timestamp() + ${ms(this.timings.leaseMs)}, partial_text = null,
             started_at = coalesce(started_at, clock_timestamp())
           where id = ${replyId} and status in ('queued', 'in_progress') and lease_token is null
             and cancel_requested_at is null
@@ -323,7 +319,7 @@ export class ReplyLifecycle {
   async heartbeat(claim: Claim): Promise<boolean> {
     const rows = await this.database.runSafely(
       sql`
-        update replies set lease_until = clock_timestamp() + ${ms(LEASE_MS)}
+        update replies set lease_until = clock_timestamp() + ${ms(this.timings.leaseMs)}
         where ${holds(claim)} and cancel_requested_at is null
         returning id`,
     );
@@ -597,7 +593,7 @@ export class ReplyLifecycle {
             where finished_at is null and lease_token is null and cancel_requested_at is null
               and available_at <= clock_timestamp() and not (${this.isSpent()})
               and (dispatched_at is null or dispatched_at < clock_timestamp()
-                - least(interval '1 minute', ${ms(REDISPATCH_AFTER_MS)} * power(2, least(greatest(dispatch_count - attempt, 1), 10) - 1)))
+                - least(interval '1 minute', ${ms(this.timings.redispatchAfterMs)} * power(2, least(greatest(dispatch_count - attempt, 1), 10) - 1)))
             order by available_at
             limit ${SWEEP_LIMIT} for update skip locked)
           returning ${replyColumns}`,
@@ -613,7 +609,7 @@ export class ReplyLifecycle {
         em,
         sql<{ sessionId: string; replyId: string }>`
           select chat_session_id as "sessionId", id as "replyId" from replies
-          where finished_at is null and cancel_requested_at < clock_timestamp() - ${ms(CANCEL_AFTER_MS)}
+          where finished_at is null and cancel_requested_at < clock_timestamp() - ${ms(this.timings.cancelAfterMs)}
           limit ${SWEEP_LIMIT}`,
       );
       return { due, spent, cancels };
@@ -633,7 +629,7 @@ export class ReplyLifecycle {
       sql<ReplyRow>`
         select ${replyColumns} from replies
         where finished_at is not null and announced_at is null
-          and finished_at < clock_timestamp() - ${ms(ANNOUNCE_AFTER_MS)}
+          and finished_at < clock_timestamp() - ${ms(this.timings.publishAfterMs)}
         order by finished_at
         limit ${SWEEP_LIMIT}`,
     );

@@ -5,6 +5,7 @@ import { within } from '../common/within.js';
 import type { QueueBackend } from '../queue/queue-backend.js';
 import { QueueGate } from '../queue/queue-gate.js';
 import { QUEUE_BACKEND } from '../queue/queue.module.js';
+import { type Timings, TIMINGS } from '../runtime/timings.js';
 import { inOwnTrace, SpanAttribute } from '../tracing/spans.js';
 import { type Dispatch, ReplyLifecycle } from './reply-lifecycle.js';
 
@@ -35,8 +36,6 @@ const JOB_OPTIONS: DefaultJobOptions = {
   stackTraceLimit: 0, // the log has it
 };
 
-/** Longest that a caller waits for the queue; the row is rung for again if it does not answer. */
-const RING_TIMEOUT_MS = 500;
 export interface QueueDepth {
   jobs: { waiting: number; active: number; delayed: number };
   /** Null where the store does not tell who is connected. */
@@ -58,6 +57,7 @@ export class ReplyQueue implements OnModuleInit {
     @Inject(QUEUE_BACKEND) private readonly backend: QueueBackend,
     private readonly gate: QueueGate,
     private readonly lifecycle: ReplyLifecycle,
+    @Inject(TIMINGS) private readonly timings: Pick<Timings, 'enqueueTimeoutMs'>,
   ) {}
 
   onModuleInit(): void {
@@ -104,7 +104,7 @@ export class ReplyQueue implements OnModuleInit {
         jobId: jobIdOf(dispatch.replyId, dispatch.number),
         ...(dispatch.delayMs > 0 && { delay: dispatch.delayMs }),
       });
-      await within(RING_TIMEOUT_MS, added);
+      await within(this.timings.enqueueTimeoutMs, added);
     } catch (error) {
       this.logger.warn(
         { err: error, replyId: dispatch.replyId },

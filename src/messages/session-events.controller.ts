@@ -1,4 +1,4 @@
-import { Controller, Get, Head, Headers, HttpCode, Post, Query, Res } from '@nestjs/common';
+import { Controller, Get, Head, Headers, HttpCode, Inject, Post, Query, Res } from '@nestjs/common';
 import {
   ApiCreatedResponse,
   ApiExcludeEndpoint,
@@ -14,15 +14,11 @@ import { ApiIdParam, IdParam } from '../common/id-param.js';
 import { ApiProblems, BODY_PROBLEMS } from '../common/problem-api.js';
 import { Shutdown } from '../common/shutdown.js';
 import { Metrics } from '../metrics/metrics.js';
+import { type Timings, TIMINGS } from '../runtime/timings.js';
 import { EventStreamResponse, RECONNECT_AFTER_MS } from './event-stream-response.js';
 import { ApiEventStream } from './session-event.dto.js';
 import { EventTokenDto } from './opened-session.dto.js';
 import { SESSION_DELETED, SessionEventsService } from './session-events.service.js';
-
-/** A comment goes out this often. */
-const KEEPALIVE_INTERVAL_MS = 15_000;
-/** A stream is ended after so long, so that connections move to new processes and credentials are checked again. */
-const MAX_AGE_MS = 15 * 60_000;
 
 @ApiTags('Events')
 @Controller('v1/sessions/:id/events')
@@ -31,6 +27,8 @@ export class SessionEventsController {
     private readonly events: SessionEventsService,
     private readonly shutdown: Shutdown,
     private readonly metrics: Metrics,
+    @Inject(TIMINGS)
+    private readonly timings: Pick<Timings, 'sseKeepAliveIntervalMs' | 'sseMaxAgeMs' | 'sseMaxStallMs'>,
   ) {}
 
   @Post('token')
@@ -89,12 +87,12 @@ export class SessionEventsController {
     @Res() response: Response,
   ): Promise<void> {
     await this.events.authorize(caller, id);
-    const out = new EventStreamResponse(response);
+    const out = new EventStreamResponse(response, this.timings.sseMaxStallMs);
     // A blank header is what a browser has before its first event: as good as none.
     const cursor = lastEventId || (Array.isArray(after) ? after.join() : after) || null;
     const aged = new AbortController();
     // Not a timeout of AbortSignal's own: that one keeps, for all its time, whatever has listened to it.
-    const age = setTimeout(() => aged.abort(), MAX_AGE_MS);
+    const age = setTimeout(() => aged.abort(), this.timings.sseMaxAgeMs);
     try {
       await this.send(id, cursor, out, AbortSignal.any([out.signal, this.shutdown.signal, aged.signal]));
     } finally {
@@ -124,7 +122,7 @@ export class SessionEventsController {
           out.end();
         })
         .catch(() => undefined); // the next one asks again
-    }, KEEPALIVE_INTERVAL_MS);
+    }, this.timings.sseKeepAliveIntervalMs);
     this.metrics.eventStreamsOpen.inc();
     try {
       for await (const frame of frames) {

@@ -1,4 +1,4 @@
-import { Injectable } from '@nestjs/common';
+import { Inject, Injectable } from '@nestjs/common';
 import { sql } from 'kysely';
 import type { Principal } from '../auth/principal.js';
 import { createEventToken } from '../auth/session-tokens.js';
@@ -14,6 +14,7 @@ import {
   UNKNOWN_CURSOR,
 } from '../events/event-stream.js';
 import { follow } from '../events/follow.js';
+import { type Timings, TIMINGS } from '../runtime/timings.js';
 import { messageColumns, type MessageDto, type MessageRow, toMessageDto } from './message.dto.js';
 import type { EventTokenDto } from './opened-session.dto.js';
 import { isFinal, replyColumns, type ReplyDto, type ReplyRow, toReplyDto } from './reply.dto.js';
@@ -22,8 +23,6 @@ import { isFinal, replyColumns, type ReplyDto, type ReplyRow, toReplyDto } from 
 const SNAPSHOT_SIZE = 50;
 /** How often a snapshot is taken again because a reply began meanwhile. */
 const SNAPSHOT_ROUNDS = 5;
-/** Pauses while the event stream is unavailable. */
-const RETRY_INTERVAL_MS = 1_000;
 
 /** What goes over the wire: one event, or only a cursor. `data` is JSON text. */
 export interface Frame {
@@ -45,6 +44,7 @@ export class SessionEventsService {
     private readonly sessions: ChatSessionsService,
     private readonly database: Database,
     private readonly stream: EventStream,
+    @Inject(TIMINGS) private readonly timings: Pick<Timings, 'snapshotRetryIntervalMs'>,
   ) {}
 
   async createToken(caller: Principal, sessionId: string): Promise<EventTokenDto> {
@@ -135,7 +135,7 @@ export class SessionEventsService {
         shown = await this.stream.shown(sessionId, unfinished);
       } catch (error) {
         if (!(error instanceof EventStreamUnavailableError)) throw error;
-        await new Promise((resolve) => setTimeout(resolve, RETRY_INTERVAL_MS));
+        await new Promise((resolve) => setTimeout(resolve, this.timings.snapshotRetryIntervalMs));
         continue;
       }
       // Rows are read after the cursor was taken: they may be ahead of it, never behind. And messages after replies:

@@ -1,16 +1,15 @@
-import { Injectable, Logger, type OnApplicationBootstrap } from '@nestjs/common';
+import { Inject, Injectable, Logger, type OnApplicationBootstrap } from '@nestjs/common';
 import { Shutdown, ShutdownPhase } from '../common/shutdown.js';
 import { Database } from '../database/database.js';
 import { EventStream } from '../events/event-stream.js';
 import { sweepIdempotencyKeys } from '../limits/idempotency.js';
+import { type Timings, TIMINGS } from '../runtime/timings.js';
 import { ErasureService } from './erasure.service.js';
 import { ReplyAnnouncer } from './reply-announcer.js';
 import { ReplyCancellation } from './reply-cancellation.js';
 import { ReplyLifecycle } from './reply-lifecycle.js';
 import { ReplyQueue } from './reply-queue.js';
 
-/** How often a process looks; each time, one of them does the work. */
-const SWEEP_INTERVAL_MS = 3_000;
 /** What has expired is deleted at every so manyth sweep: about once a minute. */
 const PRUNE_EVERY = 20;
 
@@ -34,6 +33,7 @@ export class Sweeper implements OnApplicationBootstrap {
     private readonly erasures: ErasureService,
     private readonly stream: EventStream,
     private readonly database: Database,
+    @Inject(TIMINGS) private readonly timings: Pick<Timings, 'reconcileIntervalMs'>,
     shutdown: Shutdown,
   ) {
     shutdown.register(ShutdownPhase.StopTaking, () => this.stop());
@@ -45,7 +45,7 @@ export class Sweeper implements OnApplicationBootstrap {
 
   private schedule(): void {
     // Jitter keeps many processes from looking all at once.
-    const delayMs = SWEEP_INTERVAL_MS * (0.75 + Math.random() / 2);
+    const delayMs = this.timings.reconcileIntervalMs * (0.75 + Math.random() / 2);
     this.timer = setTimeout(() => {
       this.running = this.sweep().finally(() => {
         this.running = null;

@@ -1,9 +1,5 @@
 import { within } from '../common/within.js';
-
-/** A scrape waits so long for a store; Prometheus by itself gives up after ten seconds. */
-const READ_TIMEOUT_MS = 1_000;
-/** How long what was read is shown: whoever scrapes, and however often, a store is not asked more often. */
-const FRESH_MS = 3_000;
+import type { Timings } from '../runtime/timings.js';
 
 /** What is read from a store for a scrape. A store that does not answer leaves its metrics out, and spoils no scrape. */
 export class ScrapeSource<T> {
@@ -15,11 +11,12 @@ export class ScrapeSource<T> {
     private readonly read: () => Promise<T>,
     /** Sets the gauges; null: removes them, since a number that is not known is not 0. */
     private readonly show: (value: T | null) => void,
+    private readonly timings: Pick<Timings, 'scrapeTimeoutMs' | 'scrapeFreshMs'>,
   ) {}
 
   /** @returns whether the store answered */
   async refresh(): Promise<boolean> {
-    if (performance.now() - this.readAt >= FRESH_MS) {
+    if (performance.now() - this.readAt >= this.timings.scrapeFreshMs) {
       this.reading ??= this.readOnce().finally(() => {
         this.reading = null;
       });
@@ -31,7 +28,7 @@ export class ScrapeSource<T> {
   private async readOnce(): Promise<void> {
     let value: T | null = null;
     try {
-      value = await within(READ_TIMEOUT_MS, this.read());
+      value = await within(this.timings.scrapeTimeoutMs, this.read());
     } catch {
       // told by the source's metric; the store's users log why
     }

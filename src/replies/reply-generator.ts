@@ -8,33 +8,20 @@ import { FinishReason, LlmError, LlmErrorCode } from '../llm/llm-client.js';
 import { type ChosenModel, LlmModels } from '../llm/llm-models.js';
 import { countTokens } from '../common/tokens.js';
 import { openingOf, ReplyAnnouncer } from '../messages/reply-announcer.js';
-import {
-  type Claim,
-  type Finished,
-  HEARTBEAT_INTERVAL_MS,
-  LEASE_MS,
-  ReplyLifecycle,
-  type Usage,
-} from '../messages/reply-lifecycle.js';
+import { type Claim, type Finished, ReplyLifecycle, type Usage } from '../messages/reply-lifecycle.js';
 import { ReplyQueue } from '../messages/reply-queue.js';
 import type { ReplyRow } from '../messages/reply.dto.js';
 import { ReplyErrorCode } from '../messages/reply-status.js';
 import { type ProviderCall, ReplyMetrics } from '../metrics/reply-metrics.js';
+import { type Timings, TIMINGS } from '../runtime/timings.js';
 import { inSpan, markAttempt, SpanAttribute } from '../tracing/spans.js';
 import { type Conversation, Conversations } from './conversation.js';
 import { buildPrompt, type Prompt } from './prompt.js';
 import { withoutQuotes } from './quotes.js';
 import { Speaker } from './speaker.js';
 
-/** A worker that could not renew its lease stops so long before it runs out: another one may begin then. */
-const LEASE_MARGIN_MS = 5_000;
 /** The text so far is kept about this often. */
 const CHECKPOINT_INTERVAL_MS = 1_000;
-/** Pause before a finish is tried again while the database is away. */
-const FINISH_RETRY_INTERVAL_MS = 500;
-/** Pause before the second attempt; doubled for each one after it, with jitter, up to the maximum. */
-const BACKOFF_MS = 1_000;
-const MAX_BACKOFF_MS = 30_000;
 
 /** What became of one job. */
 export type Outcome = 'completed' | 'failed' | 'retrying' | 'handed_back' | 'lost' | 'nothing_to_do';
@@ -98,6 +85,7 @@ export class ReplyGenerator {
     private readonly stream: EventStream,
     private readonly models: LlmModels,
     private readonly metrics: ReplyMetrics,
+    @Inject(TIMINGS) private readonly timings: Timings,
   ) {}
 
   /** Works on a reply, if there is work to do. Never throws for what a reply can go through. */
@@ -138,7 +126,10 @@ export class ReplyGenerator {
       new Promise((resolve) => setTimeout(resolve, this.config.DRAIN_TIMEOUT_MS).unref()),
     ]);
     for (const { stop } of this.runs) stop.abort(Stop.HandBack);
-    await Promise.race([all(), new Promise((resolve) => setTimeout(resolve, LEASE_MARGIN_MS).unref())]);
+    await Promise.race([
+      all(),
+      new Promise((resolve) => setTimeout(resolve, this.timings.leaseMarginMs).unref()),
+    ]);
   }
 
   private async run(claim: Claim, reply: ReplyRow, stop: AbortController): Promise<Result> {
@@ -180,6 +171,7 @@ export class ReplyGenerator {
 
   /** Renews the lease until told to end; stops the run when it is lost, or may be soon. */
   private keepAlive(claim: Claim, stop: AbortController): () => void {
+    const { leaseMs, leaseMarginMs, heartbeatIntervalMs, leaseWatchIntervalMs } = this.timings;
     let renewedAt = performance.now();
     const timer = setInterval(() => {
       const askedAt = performance.now();
@@ -190,11 +182,11 @@ export class ReplyGenerator {
         },
         () => undefined, // the watch below decides
       );
-    }, HEARTBEAT_INTERVAL_MS);
+    }, heartbeatIntervalMs);
     // By the monotonic clock of this process, and apart from the calls that may hang.
     const watch = setInterval(() => {
-      if (performance.now() - renewedAt > LEASE_MS - LEASE_MARGIN_MS) stop.abort(Stop.Lost);
-    }, 1_000);
+      if (performance.now() - renewedAt > leaseMs - leaseMarginMs) stop.abort(Stop.Lost);
+    }, leaseWatchIntervalMs);
     return () => {
       clearInterval(timer);
       clearInterval(watch);
@@ -276,7 +268,7 @@ export class ReplyGenerator {
         return await this.lifecycle.complete(claim, answer);
       } catch (error) {
         if (!isDatabaseUnavailable(error)) throw error;
-        await sleep(FINISH_RETRY_INTERVAL_MS, undefined, { signal }).catch(() => undefined);
+        await sleep(this.timings.finishRetryIntervalMs, undefined, { signal }).catch(() => undefined);
         signal.throwIfAborted();
       }
     }
@@ -431,7 +423,7 @@ export class ReplyGenerator {
         return { outcome: finished ? 'failed' : 'lost', detail };
       }
       const delayMs = Math.max(
-        backoffMs(reply.failures),
+        this.backoffMs(reply.failures),
         error instanceof LlmError ? (error.options.retryAfterMs ?? 0) : 0,
       );
       const result = await this.lifecycle.retryLater(claim, code, delayMs);
@@ -447,6 +439,13 @@ export class ReplyGenerator {
       this.logger.error({ err: cause, replyId: claim.replyId }, 'an attempt could not be ended properly');
       return { outcome: 'lost', detail: { err: error } };
     }
+  }
+
+  /** Exponential, with full jitter over its upper half, so that what failed together does not come back together. */
+  private backoffMs(failures: number): number {
+    const { attemptBackoffMs, maxAttemptBackoffMs } = this.timings;
+    const ceiling = Math.min(attemptBackoffMs * 2 ** failures, maxAttemptBackoffMs);
+    return Math.round(ceiling * (0.5 + Math.random() / 2));
   }
 
   /** A reply is final: tell it, and let the next one of the session go. */
@@ -472,12 +471,6 @@ function endsRun(type: EventType, data: string, replyId: string): boolean {
 function stopped(stop: AbortController, reason: Stop): unknown {
   stop.abort(reason);
   return reason;
-}
-
-/** Exponential, with full jitter over its upper half, so that what failed together does not come back together. */
-function backoffMs(failures: number): number {
-  const ceiling = Math.min(BACKOFF_MS * 2 ** failures, MAX_BACKOFF_MS);
-  return Math.round(ceiling * (0.5 + Math.random() / 2));
 }
 
 /** At most `length` UTF-16 units, and no half of a surrogate pair. */

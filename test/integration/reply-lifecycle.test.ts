@@ -5,13 +5,15 @@ import { sql } from 'kysely';
 import { ormOptions } from '../../mikro-orm.config.js';
 import { newId } from '../../src/common/columns.js';
 import { Database, runOn } from '../../src/database/database.js';
-import { type Claim, type Dispatch, LEASE_MS, ReplyLifecycle } from '../../src/messages/reply-lifecycle.js';
+import { type Claim, type Dispatch, ReplyLifecycle } from '../../src/messages/reply-lifecycle.js';
 import { Metrics } from '../../src/metrics/metrics.js';
 import { ReplyMetrics } from '../../src/metrics/reply-metrics.js';
 import type { ReplyRow } from '../../src/messages/reply.dto.js';
+import { DEFAULT_TIMINGS } from '../../src/runtime/timings.js';
 import { createTestDatabase, type TestDatabase } from '../support/database.js';
 
 const REPLY_ATTEMPTS = 3;
+const { leaseMs: LEASE_MS } = DEFAULT_TIMINGS;
 const REPLY_MAX_AGE_MS = 60_000;
 /** As in the source: the ASCII codes of "rply". */
 const SWEEP_LOCK_KEY = 0x72706c79;
@@ -32,6 +34,7 @@ beforeAll(async () => {
       OPENAI_FALLBACK_MODEL: undefined,
     },
     new ReplyMetrics(new Metrics()),
+    DEFAULT_TIMINGS,
   );
 });
 afterAll(async () => {

@@ -6,6 +6,7 @@ import type { NestExpressApplication } from '@nestjs/platform-express';
 import { createApp } from '../../src/app.js';
 import { signLocalOwnerToken } from '../../src/auth/owner-tokens.js';
 import { loadConfig, Role } from '../../src/config/env.js';
+import type { Timings } from '../../src/runtime/timings.js';
 import { ApiClient } from './api-client.js';
 import { createTestDatabase, type TestDatabase } from './database.js';
 
@@ -15,6 +16,8 @@ export interface StackOptions {
   /** Settings, over quiet logs and nothing else. */
   env?: Record<string, string>;
   backend?: 'postgres' | 'redis';
+  /** Of every process, where they differ from the defaults. */
+  timings?: Partial<Timings>;
 }
 
 /**
@@ -29,6 +32,7 @@ export class Stack {
     readonly database: TestDatabase,
     readonly stateDir: string,
     private readonly env: Record<string, string>,
+    private readonly timings: Partial<Timings>,
   ) {}
 
   static async start({
@@ -36,27 +40,33 @@ export class Stack {
     workers = 1,
     env = {},
     backend = globalThis.BACKEND ?? 'postgres',
+    timings = {},
   }: StackOptions = {}): Promise<Stack> {
     const database = await createTestDatabase();
     const stateDir = mkdtempSync(join(tmpdir(), 'assistly-state-'));
-    const stack = new Stack(database, stateDir, {
-      NODE_ENV: 'test',
-      LOG_LEVEL: process.env['TEST_LOG_LEVEL'] ?? 'silent',
-      DATABASE_URL: database.url,
-      DRAIN_TIMEOUT_MS: '500', // what a test leaves running is of no use to it
-      ...(backend === 'redis' && {
-        REDIS_URL: process.env['ASSISTLY_TEST_REDIS_URL'] ?? '',
-        REDIS_PREFIX: `test-${randomBytes(6).toString('hex')}`,
-      }),
-      ...env,
-    });
+    const stack = new Stack(
+      database,
+      stateDir,
+      {
+        NODE_ENV: 'test',
+        LOG_LEVEL: process.env['TEST_LOG_LEVEL'] ?? 'silent',
+        DATABASE_URL: database.url,
+        DRAIN_TIMEOUT_MS: '500', // what a test leaves running is of no use to it
+        ...(backend === 'redis' && {
+          REDIS_URL: process.env['ASSISTLY_TEST_REDIS_URL'] ?? '',
+          REDIS_PREFIX: `test-${randomBytes(6).toString('hex')}`,
+        }),
+        ...env,
+      },
+      timings,
+    );
     for (let i = 0; i < apis; i++) await stack.addApi();
     for (let i = 0; i < workers; i++) await stack.addWorker();
     return stack;
   }
 
   async addApi(env: Record<string, string> = {}): Promise<{ app: NestExpressApplication; url: string }> {
-    const app = await createApp(loadConfig(Role.Api, { ...this.env, ...env }, this.stateDir));
+    const app = await createApp(loadConfig(Role.Api, { ...this.env, ...env }, this.stateDir), this.timings);
     await app.listen(0, '127.0.0.1');
     const api = { app, url: (await app.getUrl()).replace('[::1]', '127.0.0.1') };
     this.apis.push(api);
@@ -64,7 +74,10 @@ export class Stack {
   }
 
   async addWorker(env: Record<string, string> = {}): Promise<NestExpressApplication> {
-    const app = await createApp(loadConfig(Role.Worker, { ...this.env, ...env }, this.stateDir));
+    const app = await createApp(
+      loadConfig(Role.Worker, { ...this.env, ...env }, this.stateDir),
+      this.timings,
+    );
     await app.init();
     this.workers.push(app);
     return app;

@@ -10,6 +10,8 @@ const second = new ExtractiveClient();
 const outage = new LlmError(LlmErrorCode.ProviderUnavailable, 'down', { isRetryable: true });
 const refusal = new LlmError(LlmErrorCode.ProviderRejected, 'no', { isRetryable: false });
 
+const CIRCUIT_OPEN_MS = 10_000;
+
 const failing = (error: unknown) => () => Promise.reject(error);
 
 describe('choosing a model', () => {
@@ -21,15 +23,15 @@ describe('choosing a model', () => {
   });
 
   it('takes the chatbot’s own, else the first, and the second after the first’s attempts', () => {
-    const models = new LlmModels(first, second, 2);
+    const models = new LlmModels(first, second, 2, CIRCUIT_OPEN_MS);
     expect(models.choose(null, 0).name).toBe('first');
     expect(models.choose('own', 1).name).toBe('own');
     expect(models.choose('own', 2)).toMatchObject({ name: 'extractive', model: null });
-    expect(new LlmModels(first, null, 2).choose('own', 9).name).toBe('own');
+    expect(new LlmModels(first, null, 2, CIRCUIT_OPEN_MS).choose('own', 9).name).toBe('own');
   });
 
   it('leaves a model alone after five outages in a row, and tries it once after ten seconds', async () => {
-    const models = new LlmModels(first, second, 2);
+    const models = new LlmModels(first, second, 2, CIRCUIT_OPEN_MS);
     for (let i = 0; i < 5; i++) {
       await expect(models.choose('own', 0).run(failing(outage))).rejects.toBe(outage);
     }
@@ -48,7 +50,7 @@ describe('choosing a model', () => {
   });
 
   it('says when to come back, where there is no second', async () => {
-    const models = new LlmModels(first, null, 2);
+    const models = new LlmModels(first, null, 2, CIRCUIT_OPEN_MS);
     for (let i = 0; i < 5; i++)
       await models
         .choose(null, 0)
@@ -67,7 +69,7 @@ describe('choosing a model', () => {
   });
 
   it('does not count what is not an outage', async () => {
-    const models = new LlmModels(first, second, 2);
+    const models = new LlmModels(first, second, 2, CIRCUIT_OPEN_MS);
     for (let i = 0; i < 20; i++) {
       await models
         .choose(null, 0)

@@ -1,6 +1,8 @@
 import { describe, expect, it } from '@jest/globals';
 import { ScrapeSource } from '../../src/metrics/scrape-source.js';
 
+const TIMINGS = { scrapeTimeoutMs: 50, scrapeFreshMs: 600_000 };
+
 describe('a source of metrics', () => {
   it('is asked once by many scrapes', async () => {
     let reads = 0;
@@ -8,6 +10,7 @@ describe('a source of metrics', () => {
     const source = new ScrapeSource(
       async () => ++reads,
       (value) => shown.push(value),
+      TIMINGS,
     );
 
     const together = await Promise.all(Array.from({ length: 100 }, () => source.refresh()));
@@ -23,14 +26,12 @@ describe('a source of metrics', () => {
       () => Promise.reject(new Error('down')),
     ]) {
       const shown: (number | null)[] = [];
-      const source = new ScrapeSource(read, (value) => shown.push(value));
-      const askedAt = performance.now();
+      const source = new ScrapeSource(read, (value) => shown.push(value), TIMINGS);
 
       const answers = await Promise.all([source.refresh(), source.refresh()]);
 
       expect(answers).toEqual([false, false]);
       expect(shown).toEqual([null]);
-      expect(performance.now() - askedAt).toBeLessThan(2_000);
       expect(await source.refresh()).toBe(false); // not asked again at once
       expect(shown).toHaveLength(1);
     }
