@@ -1,7 +1,7 @@
 import { afterAll, afterEach, beforeAll, beforeEach, describe, expect, it, jest } from '@jest/globals';
 import { once } from 'node:events';
 import { existsSync, mkdtempSync, rmSync } from 'node:fs';
-import { createServer } from 'node:net';
+import { connect, createServer } from 'node:net';
 import { tmpdir } from 'node:os';
 import { join } from 'node:path';
 import pg from 'pg';
@@ -324,9 +324,13 @@ describe.each(BACKENDS)('apis and workers on %s', (backend: Backend) => {
       Array.from({ length: WATCHERS }, () => guest.follow(id, { after: cursor }).opened()),
     );
     await stream.next('reply.delta', reply.id);
+    const silent = connect(Number(new URL(api.url).port), '127.0.0.1'); // as browsers do in advance
+    await once(silent, 'connect');
+    silent.resume();
 
     expect(await api.program.stop()).toBe(0); // while the model has not finished
 
+    if (!silent.closed) await once(silent, 'close');
     await stream.ended;
     expect(stream.error).toBeNull();
     expect(stream.retries).toHaveLength(2); // at the beginning, and with the end
