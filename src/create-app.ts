@@ -1,4 +1,5 @@
 import 'reflect-metadata';
+import type { Socket } from 'node:net';
 import { NestFactory } from '@nestjs/core';
 import type { NestExpressApplication } from '@nestjs/platform-express';
 import type { Job } from 'bullmq';
@@ -25,15 +26,29 @@ const EXPOSED_HEADERS = ['X-Request-Id', 'X-Event-Cursor', 'Location', 'Retry-Af
 
 /** How often a process that stops looks for connections that have become idle. */
 const IDLE_CHECK_INTERVAL_MS = 100;
+/** A connection that has sent nothing for so long is no request on its way. */
+const SILENT_CONNECTION_MS = 1_000;
 
 /**
  * Node closes idle connections once, when its server begins to close. Those whose last answer, or stream, ends
- * after that would keep the process for the seconds of a keep-alive.
+ * after that would keep the process for the seconds of a keep-alive. And those that never carried a request, as
+ * browsers and load balancers open them in advance, it does not count as idle: they would keep it for a minute.
  */
 function closeIdleConnectionsWhenStopping(app: NestExpressApplication): void {
   const server = app.getHttpServer();
+  const openedAt = new Map<Socket, number>();
+  server.on('connection', (socket: Socket) => {
+    openedAt.set(socket, performance.now());
+    socket.once('close', () => openedAt.delete(socket));
+  });
+  const closeIdle = (): void => {
+    server.closeIdleConnections();
+    for (const [socket, since] of openedAt) {
+      if (socket.bytesRead === 0 && performance.now() - since > SILENT_CONNECTION_MS) socket.destroy();
+    }
+  };
   app.get(Shutdown, { strict: false }).register(ShutdownPhase.EndStreams, () => {
-    const timer = setInterval(() => server.closeIdleConnections(), IDLE_CHECK_INTERVAL_MS).unref();
+    const timer = setInterval(closeIdle, IDLE_CHECK_INTERVAL_MS).unref();
     server.once('close', () => clearInterval(timer));
   });
 }

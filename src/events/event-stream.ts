@@ -113,7 +113,7 @@ export class EventStreamUnavailableError extends Error {
 
 /**
  * The port, with an adapter on Redis and one on PostgreSQL that pass the same contract tests. Every method
- * settles within {@link STREAM_DEADLINE_MS}, with {@link EventStreamUnavailableError} at the worst.
+ * settles within its deadline, with {@link EventStreamUnavailableError} at the worst.
  */
 export abstract class EventStream {
   /** Where the stream stands now. Begins a stream where there is none, so that the cursor stays good. */
@@ -166,9 +166,6 @@ export abstract class EventStream {
 
   abstract close(): Promise<void>;
 }
-
-/** The deadline of every call to the stream, in milliseconds: a watcher's patience, not a provider's. */
-export const STREAM_DEADLINE_MS = 2_000;
 
 /** A read ends with the entry that passes this size of data: it has to arrive within the deadline. */
 export const MAX_READ_BYTES = 262_144;

@@ -5,17 +5,23 @@ import { Shutdown, ShutdownPhase } from '../runtime/shutdown.js';
 import { CONFIG } from '../config/config.module.js';
 import type { Config } from '../config/env.js';
 import { POSTGRES_POOL } from '../database/database.module.js';
+import { type Timings, TIMINGS } from '../runtime/timings.js';
 import { EventStream } from './event-stream.js';
 import { PostgresEventStream } from './postgres-event-stream.js';
 import { RedisEventStream } from './redis-event-stream.js';
 
-function createEventStream(config: Config, pool: Pool, shutdown: Shutdown): EventStream {
+function createEventStream(
+  config: Config,
+  pool: Pool,
+  shutdown: Shutdown,
+  { streamDeadlineMs: deadlineMs }: Pick<Timings, 'streamDeadlineMs'>,
+): EventStream {
   const logger = new Logger('EventStream');
   const onError = (error: Error, what: string): void => logger.warn({ err: error }, what);
   const stream =
     config.REDIS_URL !== undefined
-      ? new RedisEventStream({ url: config.REDIS_URL, prefix: config.REDIS_PREFIX, onError })
-      : new PostgresEventStream({ pool, connectionString: config.DATABASE_URL ?? '', onError });
+      ? new RedisEventStream({ url: config.REDIS_URL, prefix: config.REDIS_PREFIX, deadlineMs, onError })
+      : new PostgresEventStream({ pool, connectionString: config.DATABASE_URL ?? '', deadlineMs, onError });
   shutdown.register(ShutdownPhase.Close, () => stream.close());
   return stream;
 }
@@ -23,7 +29,11 @@ function createEventStream(config: Config, pool: Pool, shutdown: Shutdown): Even
 @Global()
 @Module({
   providers: [
-    { provide: EventStream, inject: [CONFIG, POSTGRES_POOL, Shutdown], useFactory: createEventStream },
+    {
+      provide: EventStream,
+      inject: [CONFIG, POSTGRES_POOL, Shutdown, TIMINGS],
+      useFactory: createEventStream,
+    },
   ],
   exports: [EventStream],
 })

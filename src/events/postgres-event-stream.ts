@@ -1,13 +1,7 @@
 import type pg from 'pg';
 import { withinDeadline } from './deadline.js';
 import { sessionDeleted } from './entries.js';
-import {
-  EventStream,
-  TOMBSTONE_RETENTION_MS,
-  MAX_READ_BYTES,
-  STREAM_DEADLINE_MS,
-  STREAM_RETENTION_MS,
-} from './event-stream.js';
+import { EventStream, TOMBSTONE_RETENTION_MS, MAX_READ_BYTES, STREAM_RETENTION_MS } from './event-stream.js';
 import type {
   AppendResult,
   Cursor,
@@ -58,6 +52,7 @@ interface NewsRow {
  */
 export class PostgresEventStream extends EventStream {
   readonly #pool: pg.Pool;
+  readonly #deadlineMs: number;
   readonly #onError: OnError;
   readonly #notifier: PostgresNotifier;
   readonly #listener: NotificationListener;
@@ -70,14 +65,16 @@ export class PostgresEventStream extends EventStream {
    *   `connectionTimeoutMillis` of about the deadline: otherwise a silent server lets calls that were given up
    *   pile up in it
    * @param options.connectionString for the one connection that listens, made at the first subscription
+   * @param options.deadlineMs in which every call settles
    * @param options.onError told of failures that no call reports; all of them are made good by a reread
    */
-  constructor(options: { pool: pg.Pool; connectionString: string; onError: OnError }) {
+  constructor(options: { pool: pg.Pool; connectionString: string; deadlineMs: number; onError: OnError }) {
     super();
     this.#pool = options.pool;
+    this.#deadlineMs = options.deadlineMs;
     this.#onError = options.onError;
-    this.#notifier = new PostgresNotifier(options.pool, options.onError);
-    this.#listener = new NotificationListener(options.connectionString, {
+    this.#notifier = new PostgresNotifier(options.pool, options.deadlineMs, options.onError);
+    this.#listener = new NotificationListener(options.connectionString, options.deadlineMs, {
       notified: (sessionIds) => this.#noteNotified(sessionIds),
       resumed: () => this.#tellAllToLook(),
       error: options.onError,
@@ -85,12 +82,12 @@ export class PostgresEventStream extends EventStream {
   }
 
   override head(sessionId: string): Promise<Cursor> {
-    return withinDeadline(this.#head(sessionId));
+    return this.#within(this.#head(sessionId));
   }
 
   override async append(sessionId: string, entries: readonly StreamEntry[]): Promise<AppendResult> {
     const records = JSON.stringify(toRecords(entries));
-    const rows = await withinDeadline(
+    const rows = await this.#within(
       this.#query<{ result: string }>('SELECT event_stream_append($1::uuid, $2::jsonb)::text AS result', [
         sessionId,
         records,
@@ -102,7 +99,7 @@ export class PostgresEventStream extends EventStream {
   }
 
   override async read(sessionId: string, after: Cursor, limit: number): Promise<ReadResult> {
-    const rows = await withinDeadline(
+    const rows = await this.#within(
       this.#query<{ head: number; seq: number | null; type: EventType; data: string }>(
         `SELECT stream.head, entry.seq, entry.type, entry.data
          FROM event_streams stream
@@ -126,11 +123,11 @@ export class PostgresEventStream extends EventStream {
     sessionId: string,
     replyIds: readonly string[],
   ): Promise<{ cursor: Cursor; texts: Map<string, ShownText> }> {
-    return withinDeadline(this.#shown(sessionId, replyIds));
+    return this.#within(this.#shown(sessionId, replyIds));
   }
 
   override async seal(sessionId: string, replyId: string): Promise<ShownText | null> {
-    const [sealed] = await withinDeadline(
+    const [sealed] = await this.#within(
       this.#query<{ attempt: number; length: number; text: string }>(
         'SELECT attempt, length, text FROM event_stream_seal($1::uuid, $2::uuid)',
         [sessionId, replyId],
@@ -141,7 +138,7 @@ export class PostgresEventStream extends EventStream {
 
   override async erase(sessionId: string): Promise<void> {
     const { type, data } = sessionDeleted();
-    await withinDeadline(
+    await this.#within(
       this.#query('SELECT event_stream_erase($1::uuid, $2::text, $3::text)', [
         sessionId,
         type,
@@ -164,7 +161,7 @@ export class PostgresEventStream extends EventStream {
       if (listeners.delete(entry) && listeners.size === 0) this.#channels.delete(sessionId);
     };
     try {
-      await withinDeadline(this.#listener.listen());
+      await this.#within(this.#listener.listen());
     } catch (error) {
       unsubscribe();
       throw error;
@@ -173,25 +170,26 @@ export class PostgresEventStream extends EventStream {
   }
 
   override async ping(): Promise<void> {
-    await withinDeadline(this.#query('SELECT 1', []));
+    await this.#within(this.#query('SELECT 1', []));
   }
 
   /** In batches, for half the deadline at most: what is left is for the next time. */
   override async prune(): Promise<void> {
-    await withinDeadline(this.#prune(performance.now() + STREAM_DEADLINE_MS / 2));
+    await this.#within(this.#prune(performance.now() + this.#deadlineMs / 2));
   }
 
   /** The pool stays open: it is not ours. */
   override async close(): Promise<void> {
     this.#channels.clear();
-    await Promise.allSettled([
-      withinDeadline(this.#notifier.drain()),
-      withinDeadline(this.#listener.close()),
-    ]);
+    await Promise.allSettled([this.#within(this.#notifier.drain()), this.#within(this.#listener.close())]);
+  }
+
+  #within<T>(work: Promise<T>): Promise<T> {
+    return withinDeadline(this.#deadlineMs, work);
   }
 
   async #query<Row extends object>(text: string, values: unknown[]): Promise<Row[]> {
-    return (await query<Row>(this.#pool, text, values)).rows;
+    return (await query<Row>(this.#pool, this.#deadlineMs, text, values)).rows;
   }
 
   async #head(sessionId: string): Promise<Cursor> {
@@ -268,7 +266,7 @@ export class PostgresEventStream extends EventStream {
       let deleted = PRUNE_BATCH;
       while (deleted === PRUNE_BATCH) {
         if (performance.now() >= until) return;
-        const result = await query(this.#pool, text, [retentionMs, PRUNE_BATCH]);
+        const result = await query(this.#pool, this.#deadlineMs, text, [retentionMs, PRUNE_BATCH]);
         deleted = result.rowCount ?? 0;
       }
     }
@@ -288,7 +286,7 @@ export class PostgresEventStream extends EventStream {
       const sessionIds = [...this.#notified].slice(0, MAX_NOTIFIED);
       for (const sessionId of sessionIds) this.#notified.delete(sessionId);
       try {
-        const news = Map.groupBy(await withinDeadline(this.#news(sessionIds)), (row) => row.sessionId);
+        const news = Map.groupBy(await this.#within(this.#news(sessionIds)), (row) => row.sessionId);
         for (const sessionId of sessionIds) this.#tellNews(sessionId, news.get(sessionId) ?? []);
       } catch (error) {
         this.#onError(error as Error, 'reading the news of event streams');

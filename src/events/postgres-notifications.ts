@@ -1,7 +1,6 @@
 import { setTimeout as sleep } from 'node:timers/promises';
 import pg from 'pg';
 import { withinDeadline } from './deadline.js';
-import { STREAM_DEADLINE_MS } from './event-stream.js';
 import { query } from './postgres-query.js';
 
 /**
@@ -28,6 +27,7 @@ export class PostgresNotifier {
 
   constructor(
     private readonly pool: pg.Pool,
+    private readonly deadlineMs: number,
     private readonly onError: OnError,
   ) {}
 
@@ -56,10 +56,13 @@ export class PostgresNotifier {
       }
       try {
         await withinDeadline(
-          query(this.pool, 'SELECT pg_notify($1::text, payload) FROM unnest($2::text[]) AS payload', [
-            CHANNEL,
-            payloads,
-          ]),
+          this.deadlineMs,
+          query(
+            this.pool,
+            this.deadlineMs,
+            'SELECT pg_notify($1::text, payload) FROM unnest($2::text[]) AS payload',
+            [CHANNEL, payloads],
+          ),
         );
       } catch (error) {
         this.onError(error as Error, 'ringing the doorbell of event streams');
@@ -86,6 +89,7 @@ export class NotificationListener {
 
   constructor(
     private readonly connectionString: string,
+    private readonly deadlineMs: number,
     private readonly on: {
       notified: (sessionIds: string[]) => void;
       /** LISTEN is in force again: bells in between are lost. */
@@ -129,8 +133,8 @@ export class NotificationListener {
       application_name: 'assistly-event-stream',
       keepAlive: true,
       keepAliveInitialDelayMillis: KEEPALIVE_MS,
-      connectionTimeoutMillis: STREAM_DEADLINE_MS,
-      query_timeout: STREAM_DEADLINE_MS,
+      connectionTimeoutMillis: this.deadlineMs,
+      query_timeout: this.deadlineMs,
     });
     client.on('notification', ({ payload }) => this.on.notified(payload?.split(',') ?? []));
     client.on('error', (error) => this.on.error(error, 'listening for event streams'));

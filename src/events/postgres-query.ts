@@ -1,5 +1,4 @@
 import type pg from 'pg';
-import { STREAM_DEADLINE_MS } from './event-stream.js';
 
 /**
  * One statement on a pooled connection. The timeout is pg's own, as it also drops the connection from the pool:
@@ -7,6 +6,7 @@ import { STREAM_DEADLINE_MS } from './event-stream.js';
  */
 export function query<Row extends pg.QueryResultRow>(
   pool: pg.Pool,
+  deadlineMs: number,
   text: string,
   values: unknown[],
 ): Promise<pg.QueryResult<Row>> {
@@ -14,7 +14,7 @@ export function query<Row extends pg.QueryResultRow>(
   const config: pg.QueryConfig & { query_timeout: number } = {
     text,
     values,
-    query_timeout: STREAM_DEADLINE_MS,
+    query_timeout: deadlineMs,
   };
   return pool.query<Row>(config);
 }

@@ -2,13 +2,7 @@ import { randomBytes } from 'node:crypto';
 import { Redis } from 'ioredis';
 import { withinDeadline } from './deadline.js';
 import { sessionDeleted } from './entries.js';
-import {
-  EventStream,
-  TOMBSTONE_RETENTION_MS,
-  MAX_READ_BYTES,
-  STREAM_DEADLINE_MS,
-  STREAM_RETENTION_MS,
-} from './event-stream.js';
+import { EventStream, TOMBSTONE_RETENTION_MS, MAX_READ_BYTES, STREAM_RETENTION_MS } from './event-stream.js';
 import type {
   AppendResult,
   Cursor,
@@ -68,6 +62,7 @@ interface Channel {
  */
 export class RedisEventStream extends EventStream {
   readonly #prefix: string;
+  readonly #deadlineMs: number;
   readonly #onError: (error: Error, what: string) => void;
   readonly #commands: Redis & Scripts;
   /** A connection of its own: commands must not wait behind a flood of news. */
@@ -81,13 +76,20 @@ export class RedisEventStream extends EventStream {
 
   /**
    * @param options.prefix begins every key and channel
+   * @param options.deadlineMs in which every call settles
    * @param options.onError told of failures that no call reports; all of them are made good by a reread
    */
-  constructor(options: { url: string; prefix: string; onError: (error: Error, what: string) => void }) {
+  constructor(options: {
+    url: string;
+    prefix: string;
+    deadlineMs: number;
+    onError: (error: Error, what: string) => void;
+  }) {
     super();
     this.#prefix = options.prefix;
+    this.#deadlineMs = options.deadlineMs;
     this.#onError = options.onError;
-    this.#commands = connection(options.url) as Redis & Scripts;
+    this.#commands = connection(options.url, options.deadlineMs) as Redis & Scripts;
     const scripts = {
       streamHead: HEAD_LUA,
       streamAppend: APPEND_LUA,
@@ -99,7 +101,7 @@ export class RedisEventStream extends EventStream {
     for (const [name, lua] of Object.entries(scripts)) {
       this.#commands.defineCommand(name, { lua, numberOfKeys: 1 });
     }
-    this.#subscriber = connection(options.url);
+    this.#subscriber = connection(options.url, options.deadlineMs);
     this.#commands.on('error', (error) => this.#onError(error, 'the connection of event streams'));
     this.#subscriber.on('error', (error) => this.#onError(error, 'listening for event streams'));
     this.#subscriber.on('message', (name, payload) => this.#tell(name, parseNews(payload, this.#clock)));
@@ -205,7 +207,7 @@ export class RedisEventStream extends EventStream {
       });
     };
     try {
-      await withinDeadline(this.#inForce(name, channel));
+      await this.#within(this.#inForce(name, channel));
     } catch (error) {
       unsubscribe();
       throw error;
@@ -223,7 +225,7 @@ export class RedisEventStream extends EventStream {
   override async close(): Promise<void> {
     this.#channels.clear();
     // After the answers to what is under way, where there is someone to answer.
-    if (this.#commands.status === 'ready') await withinDeadline(this.#commands.quit()).catch(() => undefined);
+    if (this.#commands.status === 'ready') await this.#within(this.#commands.quit()).catch(() => undefined);
     this.#commands.disconnect();
     this.#subscriber.disconnect();
   }
@@ -233,8 +235,12 @@ export class RedisEventStream extends EventStream {
     return `${this.#prefix}:{${sessionId}}`;
   }
 
+  #within<T>(work: Promise<T>): Promise<T> {
+    return withinDeadline(this.#deadlineMs, work);
+  }
+
   #run<T>(command: (redis: Redis & Scripts) => Promise<T>): Promise<T> {
-    return withinDeadline(this.#connected(this.#commands).then(() => command(this.#commands)));
+    return this.#within(this.#connected(this.#commands).then(() => command(this.#commands)));
   }
 
   /** Waits for the first connection only; later ones are made in the background, and calls fail meanwhile. */
@@ -292,18 +298,18 @@ export class RedisEventStream extends EventStream {
   }
 }
 
-function connection(url: string): Redis {
+function connection(url: string, deadlineMs: number): Redis {
   return new Redis(url, {
     lazyConnect: true,
-    connectTimeout: STREAM_DEADLINE_MS,
+    connectTimeout: deadlineMs,
     keepAlive: KEEPALIVE_MS,
     // Fail now rather than pile up: the rows are safe, and callers have better to do than wait.
     enableOfflineQueue: false,
     maxRetriesPerRequest: 1,
     autoResendUnfulfilledCommands: false,
-    commandTimeout: STREAM_DEADLINE_MS,
+    commandTimeout: deadlineMs,
     // Given up when it is silent for so long after a command, which has failed by then, and so will the next.
-    socketTimeout: STREAM_DEADLINE_MS,
+    socketTimeout: deadlineMs,
     retryStrategy: (times) => Math.min(50 * 2 ** (times - 1), MAX_BACKOFF_MS) * (0.5 + Math.random() / 2),
     // See #resubscribe.
     autoResubscribe: false,

@@ -40,6 +40,8 @@ export interface Timings {
    */
   cursorTimeoutMs: number;
   publishTimeoutMs: number;
+  /** Every call of the event stream settles within this time. */
+  streamDeadlineMs: number;
   /** How long a repetition waits for the first request with its idempotency key. */
   idempotencyWaitMs: number;
   /** How often a long poll reads the row, should the event stream be silent or down. */
@@ -81,6 +83,7 @@ export const DEFAULT_TIMINGS: Readonly<Timings> = {
   enqueueTimeoutMs: 500,
   cursorTimeoutMs: 300,
   publishTimeoutMs: 500,
+  streamDeadlineMs: 2_000,
   idempotencyWaitMs: 5_000,
   pollReadIntervalMs: 2_000,
 

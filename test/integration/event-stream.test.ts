@@ -1,7 +1,4 @@
 import { randomUUID } from 'node:crypto';
-import { once } from 'node:events';
-import { connect, createServer } from 'node:net';
-import type { AddressInfo, Socket } from 'node:net';
 import { setTimeout as sleep } from 'node:timers/promises';
 import { afterAll, afterEach, beforeAll, beforeEach, describe, expect, it } from '@jest/globals';
 import { Redis } from 'ioredis';
@@ -19,7 +16,6 @@ import {
   EventStreamUnavailableError,
   EventType,
   MAX_READ_BYTES,
-  STREAM_DEADLINE_MS,
   STREAM_RETENTION_MS,
 } from '../../src/events/event-stream.js';
 import type {
@@ -33,15 +29,25 @@ import { follow } from '../../src/events/follow.js';
 import { PostgresEventStream } from '../../src/events/postgres-event-stream.js';
 import { RedisEventStream } from '../../src/events/redis-event-stream.js';
 import { createTestDatabase } from '../support/database.js';
+import { startTcpProxy, type TcpProxy } from '../support/tcp-proxy.js';
+import { waitFor } from '../support/wait.js';
 
 const REDIS_URL = process.env.ASSISTLY_TEST_REDIS_URL ?? '';
+
+/** Of streams that answer, however busy the machine is; and of those whose store falls silent. */
+const DEADLINE_MS = 20_000;
+const SHORT_DEADLINE_MS = 700;
+/** A reread that never comes: what is found was told. */
+const NEVER_MS = 3_600_000;
+/** When a test that waits for events gives up, in milliseconds. */
+const PATIENCE_MS = 45_000;
 
 /** A store with the event stream in it, and what the tests do behind the adapter's back. */
 interface Store {
   /** Where adapters connect to; a test may put a proxy in between. */
   url: string;
   /** An adapter of its own, as in a process of its own. */
-  open(url: string): { stream: EventStream; release: () => Promise<void> };
+  open(url: string, deadlineMs?: number): { stream: EventStream; release: () => Promise<void> };
   /** Lets entries up to `seq` expire. */
   expire(sessionId: string, seq: number): Promise<void>;
   /** Loses the stream of the session. */
@@ -61,10 +67,15 @@ async function postgresStore(): Promise<Store> {
   const name = url.pathname.slice(1);
   const database = new pg.Client({ connectionString: url.href });
   await database.connect();
-  const open: Store['open'] = (connectionString) => {
+  const open: Store['open'] = (connectionString, deadlineMs = DEADLINE_MS) => {
     const pool = new pg.Pool({ connectionString, max: 5 });
     pool.on('error', () => undefined);
-    const stream = new PostgresEventStream({ pool, connectionString, onError: () => undefined });
+    const stream = new PostgresEventStream({
+      pool,
+      connectionString,
+      deadlineMs,
+      onError: () => undefined,
+    });
     return {
       stream,
       async release() {
@@ -121,8 +132,8 @@ async function redisStore(): Promise<Store> {
   const keys = (pattern: string): Promise<string[]> => redis.keys(`${prefix}:${pattern}`);
   return {
     url: REDIS_URL,
-    open(url) {
-      const stream = new RedisEventStream({ url, prefix, onError: () => undefined });
+    open(url, deadlineMs = DEADLINE_MS) {
+      const stream = new RedisEventStream({ url, prefix, deadlineMs, onError: () => undefined });
       return { stream, release: () => stream.close() };
     },
     async expire(sessionId, seq) {
@@ -153,48 +164,6 @@ async function redisStore(): Promise<Store> {
       const left = await keys('*');
       if (left.length > 0) await redis.del(left);
       await redis.quit();
-    },
-  };
-}
-
-/** Stands between an adapter and its store, and can fall silent without closing anything. */
-async function openProxy(target: URL, defaultPort: number) {
-  const sockets = new Set<Socket>();
-  let isSilent = false;
-  const server = createServer((near) => {
-    const far = connect(Number(target.port || defaultPort), target.hostname);
-    for (const [from, to] of [
-      [near, far],
-      [far, near],
-    ] as const) {
-      sockets.add(from);
-      from.on('data', (chunk) => {
-        if (!isSilent) to.write(chunk);
-      });
-      from.on('error', () => undefined);
-      from.on('close', () => {
-        sockets.delete(from);
-        if (!isSilent) to.destroy();
-      });
-    }
-  });
-  server.listen(0, '127.0.0.1');
-  await once(server, 'listening');
-  const url = new URL(target);
-  url.hostname = '127.0.0.1';
-  url.port = String((server.address() as AddressInfo).port);
-  return {
-    url: url.href,
-    fallSilent() {
-      isSilent = true;
-    },
-    recover() {
-      isSilent = false;
-      for (const socket of sockets) socket.destroy();
-    },
-    close() {
-      for (const socket of sockets) socket.destroy();
-      server.close();
     },
   };
 }
@@ -235,12 +204,21 @@ const typesOf = (events: readonly StreamEvent[]): string[] => events.map((event)
 const seqsOf = (events: readonly StreamEvent[]): number[] => events.map((event) => event.seq);
 const upTo = (count: number): number[] => Array.from({ length: count }, (_, index) => index + 1);
 
-async function eventually(condition: () => boolean | Promise<boolean>, withinMs = 2_000): Promise<void> {
-  const until = performance.now() + withinMs;
-  while (!(await condition())) {
-    if (performance.now() > until) throw new Error(`not within ${withinMs} ms`);
-    await sleep(5);
-  }
+const eventually = (condition: () => boolean | Promise<boolean>): Promise<boolean> =>
+  waitFor('the condition', condition, { timeoutMs: PATIENCE_MS, intervalMs: 5 });
+
+/** What follows a stream, and how often it has read the log. */
+function watched(stream: Pick<EventStream, 'subscribe' | 'read'>) {
+  let reads = 0;
+  return {
+    subscribe: stream.subscribe.bind(stream),
+    read: async (...args: Parameters<EventStream['read']>) => {
+      const result = await stream.read(...args);
+      reads++;
+      return result;
+    },
+    hasRead: (times: number) => eventually(() => reads >= times),
+  };
 }
 
 const STORES: [string, () => Promise<Store>, number][] = [
@@ -259,8 +237,8 @@ describe.each(STORES)('the event stream on %s', (_name, openStore, defaultPort) 
   let start: Cursor;
   const releases: (() => Promise<void>)[] = [];
 
-  function open(url = store.url): EventStream {
-    const opened = store.open(url);
+  function open(url = store.url, deadlineMs = DEADLINE_MS): EventStream {
+    const opened = store.open(url, deadlineMs);
     releases.push(opened.release);
     return opened.stream;
   }
@@ -668,8 +646,9 @@ describe.each(STORES)('the event stream on %s', (_name, openStore, defaultPort) 
       }
     })();
 
-    const seen = [];
-    for (let i = 0; i < 50; i += 1) seen.push(await stream.shown(sessionId, [replyId, randomUUID()]));
+    const seen: Awaited<ReturnType<EventStream['shown']>>[] = [];
+    const hasGrown = (): boolean => seen.at(-1)!.cursor.seq > seen[0]!.cursor.seq;
+    while (seen.length < 50 || !hasGrown()) seen.push(await stream.shown(sessionId, [replyId, randomUUID()]));
 
     isWriting = false;
     await writing;
@@ -681,7 +660,6 @@ describe.each(STORES)('the event stream on %s', (_name, openStore, defaultPort) 
         .join('');
       expect([...texts]).toEqual([[replyId, { attempt: 1, text }]]);
     }
-    expect(seen.at(-1)!.cursor.seq).toBeGreaterThan(seen[0]!.cursor.seq);
   });
 
   it('shows a head also where there is no stream yet, and keeps it', async () => {
@@ -835,12 +813,12 @@ describe.each(STORES)('the event stream on %s', (_name, openStore, defaultPort) 
   });
 
   describe('when the store is silent', () => {
-    let proxy: Awaited<ReturnType<typeof openProxy>>;
+    let proxy: TcpProxy;
     let far: EventStream;
 
     beforeEach(async () => {
-      proxy = await openProxy(new URL(store.url), defaultPort);
-      far = open(proxy.url);
+      proxy = await startTcpProxy(store.url, defaultPort);
+      far = open(proxy.url, SHORT_DEADLINE_MS);
     });
 
     afterEach(() => proxy.close());
@@ -869,14 +847,14 @@ describe.each(STORES)('the event stream on %s', (_name, openStore, defaultPort) 
           ),
         ),
       );
-      expect(performance.now() - from).toBeLessThan(STREAM_DEADLINE_MS + 300);
+      expect(performance.now() - from).toBeLessThan(SHORT_DEADLINE_MS + 5_000); // far from any other deadline
       expect(outcomes).toEqual(
         Object.keys(tried).map((name) => [name, expect.any(EventStreamUnavailableError)]),
       );
     }
 
     it('every call fails within its deadline, from the start', async () => {
-      proxy.fallSilent();
+      proxy.swallow('both');
       await expectUnavailable({ ...calls, subscribe });
     });
 
@@ -884,20 +862,18 @@ describe.each(STORES)('the event stream on %s', (_name, openStore, defaultPort) 
       // A subscription that stands is not a call: it lasts until the silence is noticed.
       await subscribe(far);
       for (const call of Object.values(calls)) await call(far);
-      proxy.fallSilent();
+      proxy.swallow('both');
       await expectUnavailable(calls);
       proxy.recover();
-      await eventually(
-        () =>
-          far.ping().then(
-            () => true,
-            () => false,
-          ),
-        8_000,
+      await eventually(() =>
+        far.ping().then(
+          () => true,
+          () => false,
+        ),
       );
       for (const call of Object.values(calls)) await call(far);
       await subscribe(far);
-    }, 20_000);
+    });
 
     it('a follower waits, and goes on where it was', async () => {
       const seqs: number[] = [];
@@ -910,17 +886,17 @@ describe.each(STORES)('the event stream on %s', (_name, openStore, defaultPort) 
       })();
       await stream.append(sessionId, [messageCreated(message())]);
       await eventually(() => seqs.length === 1);
-      proxy.fallSilent();
+      proxy.swallow('both');
       await stream.append(sessionId, [messageCreated(message())]);
-      await sleep(STREAM_DEADLINE_MS);
+      await expect(far.ping()).rejects.toThrow(EventStreamUnavailableError);
       proxy.recover();
-      await eventually(() => seqs.length === 2, 8_000);
+      await eventually(() => seqs.length === 2);
       await stream.append(sessionId, [messageCreated(message())]);
       await eventually(() => seqs.length === 3);
       abort.abort();
       await following;
       expect(seqs).toEqual([1, 2, 3]);
-    }, 20_000);
+    });
   });
 
   describe('follow', () => {
@@ -929,11 +905,11 @@ describe.each(STORES)('the event stream on %s', (_name, openStore, defaultPort) 
       reader: Parameters<typeof follow>[0],
       after: Cursor,
       count: number,
-      options: { pauseMs?: () => number; rereadIntervalMs?: number; timeoutMs?: number } = {},
+      options: { pauseMs?: () => number; rereadIntervalMs?: number; events?: StreamEvent[] } = {},
     ): Promise<StreamEvent[]> {
-      const signal = AbortSignal.timeout(options.timeoutMs ?? 10_000);
-      const events: StreamEvent[] = [];
-      for await (const news of follow(reader, sessionId, after, signal, options.rereadIntervalMs)) {
+      const signal = AbortSignal.timeout(PATIENCE_MS);
+      const { events = [], rereadIntervalMs = NEVER_MS } = options;
+      for await (const news of follow(reader, sessionId, after, signal, rereadIntervalMs)) {
         if (news === 'lost') throw new Error('lost');
         events.push(...news.events);
         expect(news.cursor).toEqual({ generation: after.generation, seq: events.at(-1)!.seq });
@@ -948,8 +924,9 @@ describe.each(STORES)('the event stream on %s', (_name, openStore, defaultPort) 
         sessionId,
         upTo(450).map((i) => messageCreated(message(`${i}`))),
       );
-      const following = collect(other, start, 452);
-      await sleep(50);
+      const reader = watched(other);
+      const following = collect(reader, start, 452);
+      await reader.hasRead(3); // all that there is
       await stream.append(sessionId, [messageCreated(message())]);
       await stream.append(sessionId, [messageCreated(message())]);
       expect(seqsOf(await following)).toEqual(upTo(452));
@@ -984,33 +961,34 @@ describe.each(STORES)('the event stream on %s', (_name, openStore, defaultPort) 
       }
       await Promise.all([appending, ...watching]);
       await eventually(async () => [0, null].includes(await store.subscriptions(sessionId)));
-    }, 20_000);
+    });
 
-    it('catches up within two seconds when the listening connections are cut mid-way', async () => {
+    it('catches up without a reread when the listening connections are cut mid-way', async () => {
       const following = collect(other, start, 60);
       for (let i = 0; i < 60; i += 1) {
         await stream.append(sessionId, [messageCreated(message(`${i}`))]);
         if (i === 20) expect(await store.cutListeners()).toBeGreaterThan(0);
         await sleep(2);
       }
-      const from = performance.now();
       expect(seqsOf(await following)).toEqual(upTo(60));
-      expect(performance.now() - from).toBeLessThan(2_000);
     });
 
     it('gives a slow consumer everything, from the log where too much was waiting', async () => {
       const text = 'x'.repeat(30_000);
-      const following = collect(other, start, 60, { pauseMs: () => 100 });
-      await sleep(50);
+      const reader = watched(other);
+      const following = collect(reader, start, 60, { pauseMs: () => 100 });
+      await reader.hasRead(1);
       for (let i = 0; i < 60; i += 1) await stream.append(sessionId, [messageCreated(message(text))]);
       expect(seqsOf(await following)).toEqual(upTo(60));
     });
 
     it('gives a burst that is more than what is told at a time', async () => {
-      const following = collect(other, start, 501);
-      await sleep(50);
+      const reader = watched(other);
+      const events: StreamEvent[] = [];
+      const following = collect(reader, start, 501, { events });
+      await reader.hasRead(1);
       await stream.append(sessionId, [messageCreated(message())]);
-      await sleep(100);
+      await eventually(() => events.length === 1);
       await stream.append(
         sessionId,
         upTo(500).map((i) => messageCreated(message(`${i}`))),
@@ -1020,16 +998,15 @@ describe.each(STORES)('the event stream on %s', (_name, openStore, defaultPort) 
 
     it('takes what listeners are told only where it continues the cursor', async () => {
       let tell: StreamListener | undefined;
-      const told = {
-        subscribe: async (_sessionId: string, listener: StreamListener) => {
+      const told = watched({
+        subscribe: async (_sessionId, listener) => {
           tell = listener;
           return () => undefined;
         },
         read: other.read.bind(other),
-      };
+      });
       const following = collect(told, start, 5);
-      await eventually(() => tell !== undefined);
-      await sleep(50);
+      await told.hasRead(1);
       await stream.append(
         sessionId,
         upTo(5).map((i) => messageCreated(message(`${i}`))),
@@ -1040,52 +1017,59 @@ describe.each(STORES)('the event stream on %s', (_name, openStore, defaultPort) 
       tell!({ generation, events: events.slice(0, 2) });
       tell!({ generation, events: events.slice(1, 3) });
       tell!({ generation: '0123456789abcdef', events: [{ ...events[3]!, data: '"of another stream"' }] });
-      await sleep(50);
+      await told.hasRead(2);
       tell!({ generation, events: events.slice(4) });
 
       expect(await following).toEqual(events);
     });
 
     it('reads the log where what listeners are told leaves a gap', async () => {
-      const events: StreamEvent[] = [];
-      const gap = {
-        subscribe: async (_sessionId: string, listener: StreamListener) => {
-          setTimeout(() => listener({ generation: start.generation, events: events.slice(2) }), 100);
+      let tell: StreamListener | undefined;
+      const gap = watched({
+        subscribe: async (_sessionId, listener) => {
+          tell = listener;
           return () => undefined;
         },
         read: other.read.bind(other),
-      };
+      });
       const following = collect(gap, start, 3);
-      await sleep(50);
+      await gap.hasRead(1);
       await stream.append(
         sessionId,
         upTo(3).map((i) => messageCreated(message(`${i}`))),
       );
-      events.push(...(await readAll(stream, sessionId, start)));
+      const events = await readAll(stream, sessionId, start);
+
+      tell!({ generation: start.generation, events: events.slice(2) });
+
       expect(await following).toEqual(events);
     });
 
     it('reads only when listening has begun', async () => {
+      const asked = Promise.withResolvers<void>();
+      const appended = Promise.withResolvers<void>();
       const slow = {
         subscribe: async (...args: Parameters<EventStream['subscribe']>) => {
-          await sleep(100);
+          asked.resolve();
+          await appended.promise;
           return other.subscribe(...args);
         },
         read: other.read.bind(other),
       };
-      const following = collect(slow, start, 1, { timeoutMs: 2_000 });
-      await sleep(50);
+      const following = collect(slow, start, 1);
+      await asked.promise;
       await stream.append(sessionId, [messageCreated(message())]);
+      appended.resolve();
       expect(seqsOf(await following)).toEqual([1]);
     });
 
     it('finds by rereading what no bell told of', async () => {
-      const deaf = {
+      const deaf = watched({
         subscribe: async () => () => undefined,
         read: other.read.bind(other),
-      };
+      });
       const following = collect(deaf, start, 2, { rereadIntervalMs: 50 });
-      await sleep(20);
+      await deaf.hasRead(1);
       await stream.append(sessionId, [messageCreated(message()), messageCreated(message())]);
       expect(seqsOf(await following)).toEqual([1, 2]);
     });
@@ -1098,8 +1082,9 @@ describe.each(STORES)('the event stream on %s', (_name, openStore, defaultPort) 
 
     it('says lost when the stream is lost and begins anew under a watcher', async () => {
       await stream.append(sessionId, [messageCreated(message())]);
-      const following = toArray(follow(other, sessionId, start, AbortSignal.timeout(5_000), 200));
-      await sleep(50);
+      const reader = watched(other);
+      const following = toArray(follow(reader, sessionId, start, AbortSignal.timeout(PATIENCE_MS), 200));
+      await reader.hasRead(1);
       await store.lose(sessionId);
       await stream.append(sessionId, [messageCreated(message())]);
       const news = await following;
@@ -1108,10 +1093,10 @@ describe.each(STORES)('the event stream on %s', (_name, openStore, defaultPort) 
     });
 
     it('tells a watcher that the session was deleted', async () => {
-      const following = collect(other, start, 2);
+      const events: StreamEvent[] = [];
+      const following = collect(other, start, 2, { events });
       await stream.append(sessionId, [messageCreated(message())]);
-      await eventually(async () => [1, null].includes(await store.subscriptions(sessionId)));
-      await sleep(100);
+      await eventually(() => events.length === 1);
       await stream.erase(sessionId);
       expect(typesOf(await following)).toEqual([EventType.MessageCreated, EventType.SessionDeleted]);
     });
@@ -1119,12 +1104,10 @@ describe.each(STORES)('the event stream on %s', (_name, openStore, defaultPort) 
     it('ends at once when aborted, whatever it is waiting for, and releases its subscription', async () => {
       for (const delayMs of [0, 1, 2, 5, 50]) {
         const abort = new AbortController();
-        const following = toArray(follow(stream, sessionId, start, abort.signal));
+        const following = toArray(follow(stream, sessionId, start, abort.signal, NEVER_MS));
         await sleep(delayMs);
-        const from = performance.now();
         abort.abort();
         expect(await following).toEqual([]);
-        expect(performance.now() - from).toBeLessThan(100);
       }
       await eventually(async () => [0, null].includes(await store.subscriptions(sessionId)));
       expect(await toArray(follow(stream, sessionId, start, AbortSignal.abort()))).toEqual([]);
@@ -1133,7 +1116,7 @@ describe.each(STORES)('the event stream on %s', (_name, openStore, defaultPort) 
     it('releases its subscription when the consumer throws', async () => {
       await stream.append(sessionId, [messageCreated(message())]);
       const consume = async () => {
-        for await (const news of follow(stream, sessionId, start, AbortSignal.timeout(5_000))) {
+        for await (const news of follow(stream, sessionId, start, AbortSignal.timeout(PATIENCE_MS))) {
           throw new Error(`a bug with ${String(news)}`);
         }
       };
@@ -1262,5 +1245,5 @@ describe('the event stream on Redis, over time', () => {
     await redis.quit();
     await release();
     await store.close();
-  }, 20_000);
+  });
 });

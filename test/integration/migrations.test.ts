@@ -258,7 +258,7 @@ describe('a version that is newer than the schema', () => {
       const [oldWorker] = stack.workers.splice(0, 1);
       await oldWorker!.close();
       const waiting = await guest.postMessage(session.id, 'And on Sundays?');
-      expect(await guest.get(`/v1/replies/${waiting.reply.id}?wait=2`)).toMatchObject({
+      expect(await guest.get(`/v1/replies/${waiting.reply.id}?wait=1`)).toMatchObject({
         body: { status: 'queued' },
       });
 

@@ -2,15 +2,20 @@ import { type ChildProcess, spawn } from 'node:child_process';
 import { createPublicKey, randomBytes } from 'node:crypto';
 import { once } from 'node:events';
 import { readFileSync } from 'node:fs';
+import { tmpdir } from 'node:os';
 import { join } from 'node:path';
 import { fileURLToPath } from 'node:url';
 import { signLocalOwnerToken } from '../../src/auth/owner-tokens.js';
+import { ApiClient } from './api-client.js';
 import { freePort } from './services.mjs';
 import { waitFor } from './wait.js';
 
 /** The built product as what it is run as: processes with an environment, ports, signals and exit codes. */
 
 const DIST = fileURLToPath(new URL('../../dist/src/', import.meta.url));
+
+/** Compiled code, kept from one process to the next: of a start, a fifth. */
+const COMPILE_CACHE = join(tmpdir(), 'assistly-compile-cache');
 
 export interface LogLine {
   msg: string;
@@ -32,8 +37,8 @@ export class Program {
   ) {
     this.child = spawn(process.execPath, [join(DIST, program), ...args], {
       cwd,
-      // PATH and HOME as everybody has them, and nothing else of ours.
-      env: { PATH: process.env['PATH'], HOME: cwd, ...env },
+      // PATH and HOME as everybody has them, and nothing else of ours but what lets the next one start faster.
+      env: { PATH: process.env['PATH'], HOME: cwd, NODE_COMPILE_CACHE: COMPILE_CACHE, ...env },
       stdio: ['ignore', 'pipe', 'pipe'],
     });
     this.child.stdout?.on('data', (data) => (this.stdout += String(data)));
@@ -138,4 +143,22 @@ export async function untilReady({ url }: RunningRole): Promise<void> {
     timeoutMs: 60_000,
     intervalMs: 50,
   });
+}
+
+export async function launchReady(...args: Parameters<typeof launch>): Promise<RunningRole> {
+  const launched = await launch(...args);
+  await untilReady(launched);
+  return launched;
+}
+
+/** A session with a chatbot of a model, which says what the provider does. */
+export async function openSession(
+  { ownerToken }: Installation,
+  api: RunningRole,
+  model: string,
+): Promise<{ id: string; guest: ApiClient; chatbotId: string }> {
+  const client = new ApiClient(api.url);
+  const chatbot = await client.as(ownerToken).createChatbot({ name: 'Bakery', model });
+  const { session, guest } = await client.openSession(chatbot.id);
+  return { id: session.id, guest, chatbotId: chatbot.id };
 }

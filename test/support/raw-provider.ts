@@ -24,6 +24,8 @@ export interface ProviderCall {
   body: { model: string; messages: { role: string; content: string }[]; stream_options?: unknown };
   headers: IncomingMessage['headers'];
   receivedAtMs: number;
+  /** Lets a `held` answer come to its end. */
+  release(): void;
   /** Who ended it: the provider by completing or cutting its answer, or the client by closing its connection. */
   ended: Promise<'provider' | 'client'>;
 }
@@ -42,6 +44,13 @@ const MODES: Record<string, Mode> = {
   ok: (exchange) => exchange.answer(),
   /** `pace:100`: a word each 100 ms. */
   pace: (exchange, ms) => exchange.answer({ paceMs: Number(ms) }),
+  /** Nine words, and the rest once the call is released; later calls about the same question are answered at once. */
+  held: async (exchange) => {
+    if (exchange.callsAboutTheSame > 1) return exchange.answer();
+    await exchange.words({ count: 9 });
+    await exchange.released;
+    await exchange.answer({ from: 9 });
+  },
   /** `fail:503:2`: the first two calls about a question get 503, the third its answer. */
   fail: (exchange, status, times) =>
     exchange.callsAboutTheSame <= Number(times) ? exchange.fail(Number(status)) : exchange.answer(),
@@ -186,6 +195,8 @@ const MODES: Record<string, Mode> = {
 };
 
 interface AnswerOptions {
+  /** The first word to say. */
+  from?: number;
   paceMs?: number;
   finishReason?: string;
   hasUsage?: boolean;
@@ -202,6 +213,7 @@ class Exchange {
     readonly response: ServerResponse,
     /** This call included. */
     readonly callsAboutTheSame: number,
+    readonly released: Promise<void>,
   ) {
     response.once('close', () => this.closed.abort());
   }
@@ -219,10 +231,15 @@ class Exchange {
     if (this.isOpen) this.finish(options);
   }
 
-  /** The answer's first words, an event each. */
-  async words({ count = Infinity, paceMs = 0, isBytewise = false }: AnswerOptions & { count?: number } = {}) {
+  /** Some of the answer's words, an event each; all of them where it is not told which. */
+  async words({
+    from = 0,
+    count = Infinity,
+    paceMs = 0,
+    isBytewise = false,
+  }: AnswerOptions & { count?: number } = {}) {
     const words = answerTo(this.call.question).match(/\s*\S+/gu) ?? [];
-    for (const word of words.slice(0, count)) {
+    for (const word of words.slice(from, from + count)) {
       if (!this.isOpen) return;
       const bytes = Buffer.from(event(chunk({ content: word })));
       for (const piece of isBytewise ? Array.from(bytes, (byte) => Buffer.of(byte)) : [bytes]) {
@@ -305,6 +322,7 @@ export async function startRawProvider(port = 0): Promise<RawProvider> {
     for await (const part of request) parts.push(part as Buffer);
     const body = JSON.parse(Buffer.concat(parts).toString()) as ProviderCall['body'];
     const ended = Promise.withResolvers<'provider' | 'client'>();
+    const released = Promise.withResolvers<void>();
     const call: ProviderCall = {
       model: body.model,
       question: body.messages.findLast(({ role }) => role === 'user')?.content ?? '',
@@ -312,6 +330,7 @@ export async function startRawProvider(port = 0): Promise<RawProvider> {
       headers: request.headers,
       receivedAtMs: Date.now(),
       ended: ended.promise,
+      release: released.resolve,
     };
     calls.push(call);
     const [name = '', ...args] = call.model.split(':');
@@ -320,6 +339,7 @@ export async function startRawProvider(port = 0): Promise<RawProvider> {
       call,
       response,
       calls.filter(({ question }) => question === call.question).length,
+      released.promise,
     );
     response.on('close', () => ended.resolve(exchange.endedBy));
     for (const look of waiting) look();

@@ -1,6 +1,7 @@
 import { describe, expect, it } from '@jest/globals';
 import { ExtractiveClient } from '../../src/llm/extractive-client.js';
 import type { ChatTurn, LlmChunk } from '../../src/llm/llm-client.js';
+import { cpuMsOf } from '../support/cpu-time.js';
 
 const SHOP = [
   'We are a bicycle shop in Utrecht, run by Anna and Bob since 1998.',
@@ -127,9 +128,6 @@ describe('The offline responder', () => {
     ['one without an end', ['bicycle'.repeat(1_000_000)]],
     ['one with only spaces', [' '.repeat(1_000_000)]],
   ])('answers within two seconds from %s', async (_, characteristics) => {
-    const start = performance.now();
-    await ask('What about bicycles?', characteristics);
-
-    expect(performance.now() - start).toBeLessThan(2_000);
+    expect(await cpuMsOf(() => ask('What about bicycles?', characteristics))).toBeLessThan(2_000);
   });
 });

@@ -1,6 +1,7 @@
 import { describe, expect, it } from '@jest/globals';
 import { LlmError, LlmErrorCode } from '../../src/llm/llm-client.js';
 import { quotes, withoutQuotes } from '../../src/worker/quotes.js';
+import { cpuMsOf } from '../support/cpu-time.js';
 
 const QUESTION = 'Hi, my name is Zoë Weiß — call me at +49 30 1234567 "after\nsix"!';
 
@@ -29,10 +30,11 @@ describe('a provider’s words', () => {
     expect(quotes(message, [QUESTION, 'What do you know about the model T?', 'Bakery', ''])).toBe(false);
   });
 
-  it('are compared in a bounded time, and not kept where that does not suffice', () => {
-    const startedAt = performance.now();
-    expect(quotes('x'.repeat(500), ['word '.repeat(79_999)])).toBe(false);
-    expect(performance.now() - startedAt).toBeLessThan(1_000);
+  it('are compared in a bounded time, and not kept where that does not suffice', async () => {
+    const computedMs = await cpuMsOf(() =>
+      expect(quotes('x'.repeat(500), ['word '.repeat(79_999)])).toBe(false),
+    );
+    expect(computedMs).toBeLessThan(1_000);
     expect(quotes('No.', ['word '.repeat(80_001)])).toBe(true);
   });
 
