@@ -1,7 +1,8 @@
 import { afterAll, beforeAll, describe, expect, it } from '@jest/globals';
 import { randomUUID } from 'node:crypto';
 import type { ApiClient, Json } from '../support/api-client.js';
-import { answerTo, type ProviderCall, type RawProvider, startRawProvider } from '../support/raw-provider.js';
+import { converse, turnsOf } from '../support/conversations.js';
+import { answerTo, type RawProvider, startRawProvider } from '../support/raw-provider.js';
 import { Stack } from '../support/stack.js';
 import { waitFor } from '../support/wait.js';
 
@@ -24,17 +25,6 @@ afterAll(async () => {
   await stack.stop();
   await provider.close();
 });
-
-async function openSession(
-  model: string,
-  at: Stack = stack,
-): Promise<{ session: Json; guest: ApiClient; cursor: string }> {
-  const chatbot = await at.owner().createChatbot({ name: 'Bakery', model });
-  return at.client().openSession(chatbot.id);
-}
-
-const turnsOf = (call: ProviderCall): [string, string][] =>
-  call.body.messages.slice(1).map(({ role, content }) => [role, content]);
 
 /** All messages of a session, page by page. */
 async function allMessages(guest: ApiClient, sessionId: string): Promise<Json[]> {
@@ -98,7 +88,7 @@ describe('messages posted before an answer', () => {
   it('join the reply that is queued: one reply, queued once, answers them all in one prompt', async () => {
     const quiet = await Stack.start({ workers: 0, env: { OPENAI_BASE_URL: provider.baseUrl } });
     try {
-      const { session, guest, cursor } = await openSession('ok', quiet);
+      const { session, guest, cursor } = await converse(quiet, 'ok');
       const stream = guest.follow(session.id, { after: cursor });
 
       const posted = [];
@@ -135,7 +125,7 @@ describe('messages posted before an answer', () => {
   });
 
   it('queue the next reply while one is in progress, and only one, which does not see the later ones', async () => {
-    const { session, guest, cursor } = await openSession('pace:50');
+    const { session, guest, cursor } = await converse(stack, 'pace:50');
     const stream = guest.follow(session.id, { after: cursor });
     const first = await guest.postMessage(session.id, 'How much is a loaf?');
     await stream.next('reply.started', first.reply.id);
@@ -190,7 +180,7 @@ describe('messages posted before an answer', () => {
   });
 
   it('may be fifty at once: numbered without a hole, one reply in progress and one queued at most, all answered', async () => {
-    const { session, guest, cursor } = await openSession('pace:2');
+    const { session, guest, cursor } = await converse(stack, 'pace:2');
     const stream = guest.follow(session.id, { after: cursor });
     let isWatching = true;
     const seen: { in_progress: number; queued: number }[] = [];

@@ -1,8 +1,9 @@
 import { afterEach, describe, expect, it } from '@jest/globals';
 import { EventSource } from 'eventsource';
-import type { ApiClient, Json, Recorded } from '../support/api-client.js';
+import type { Recorded } from '../support/api-client.js';
 import { type Balancer, startBalancer } from '../support/balancer.js';
 import { checkedFetch, checkEvent } from '../support/contract.js';
+import { callsAbout, converse, newQuestion } from '../support/conversations.js';
 import { answerTo, type RawProvider, startRawProvider } from '../support/raw-provider.js';
 import { textOf } from '../support/sse-recorder.js';
 import { Stack, type StackOptions } from '../support/stack.js';
@@ -28,17 +29,6 @@ async function balance(stack: Stack): Promise<Balancer> {
   const balancer = await startBalancer(stack.apis.map(({ url }) => url));
   close.push(() => balancer.close());
   return balancer;
-}
-
-interface Conversation {
-  session: Json;
-  guest: ApiClient;
-  cursor: string;
-}
-
-async function converse(stack: Stack, model: string): Promise<Conversation> {
-  const chatbot = await stack.owner().createChatbot({ name: 'Bakery', model });
-  return stack.client().openSession(chatbot.id);
 }
 
 /** A browser that follows a session: it knows nothing but the URL, and comes back by itself. */
@@ -162,8 +152,8 @@ describe('a worker that stops', () => {
   async function speakInAll(stack: Stack, model: string) {
     const conversations = await Promise.all(Array.from({ length: SESSIONS }, () => converse(stack, model)));
     return Promise.all(
-      conversations.map(async ({ session, guest, cursor }, index) => {
-        const question = `Question ${index}?`;
+      conversations.map(async ({ session, guest, cursor }) => {
+        const question = newQuestion();
         const stream = guest.follow(session.id, { after: cursor });
         close.push(() => stream.close());
         const { reply } = await guest.postMessage(session.id, question);
@@ -219,7 +209,7 @@ describe('a worker that stops', () => {
       await stream.next('reply.completed', replyId);
       expect(stream.textOf(replyId)).toBe(answerTo(question));
       expect((await guest.messages(session.id)).at(-1).content).toBe(answerTo(question));
-      const calls = provider.calls.filter((call) => call.question === question);
+      const calls = callsAbout(provider, question);
       expect(await Promise.all(calls.map(({ ended }) => ended))).toEqual(['client', 'provider']);
     }
     const failures = await stack.database.query<{ failures: number }>('select failures from replies');

@@ -1,7 +1,8 @@
 import { afterAll, afterEach, beforeAll, beforeEach, describe, expect, it, jest } from '@jest/globals';
 import { generateKeyPairSync } from 'node:crypto';
 import type { NestExpressApplication } from '@nestjs/platform-express';
-import type { ApiClient, Json } from '../support/api-client.js';
+import type { Json } from '../support/api-client.js';
+import { ask, converse } from '../support/conversations.js';
 import { type RawProvider, startRawProvider } from '../support/raw-provider.js';
 import { type Scrape, scrape } from '../support/scrape.js';
 import { Stack, type StackOptions } from '../support/stack.js';
@@ -41,16 +42,8 @@ async function sum(name: string, labels?: Record<string, string>): Promise<numbe
   return scrapes.reduce((total, each) => total + (each.value(name, labels) ?? 0), 0);
 }
 
-async function openSession(model = 'ok'): Promise<{ session: Json; guest: ApiClient; cursor: string }> {
-  const chatbot = await stack.owner().createChatbot({ name: 'Bakery', model });
-  return stack.client().openSession(chatbot.id);
-}
-
-async function ask(model?: string): Promise<Json> {
-  const { session, guest } = await openSession(model);
-  const { reply } = await guest.postMessage(session.id, `Hello ${session.id}`);
-  return guest.finalReply(reply.id);
-}
+/** A question to a chatbot of its own, to its end. */
+const askOnce = async (model: string): Promise<Json> => ask(await converse(stack, model));
 
 /** Scrapes until it shows what is awaited: what is read from the stores is some seconds old at most. */
 const eventually = (url: string, what: string, look: (got: Scrape) => boolean): Promise<Scrape> =>
@@ -68,10 +61,10 @@ describe('the metrics of replies', () => {
   afterAll(stop);
 
   it('count each end once, in whichever process it was committed, with its times, calls and tokens', async () => {
-    const answered = [await ask(), await ask('length'), await ask('no-usage')];
-    const retried = await ask('fail:503:1');
-    const failed = await ask('status:401');
-    const { session, guest, cursor } = await openSession('pace:100');
+    const answered = [await askOnce('ok'), await askOnce('length'), await askOnce('no-usage')];
+    const retried = await askOnce('fail:503:1');
+    const failed = await askOnce('status:401');
+    const { session, guest, cursor } = await converse(stack, 'pace:100');
     const stream = await guest.follow(session.id, { after: cursor }).opened();
     const { reply } = await guest.postMessage(session.id, `Stop this ${session.id}`);
     await waitFor('some text', () => stream.textOf(reply.id).length > 10);
@@ -136,7 +129,7 @@ describe('the metrics of replies', () => {
   });
 
   it('have as many series after many models, sessions and failures as before', async () => {
-    for (const model of ['ok', 'status:401', 'status:503:9']) await ask(model).catch(() => undefined);
+    for (const model of ['ok', 'status:401', 'status:503:9']) await askOnce(model).catch(() => undefined);
     const names = async (): Promise<string[]> =>
       (await Promise.all(urls.map((url) => scrape(url))))
         .flatMap(({ series }) => [...series.keys()])
@@ -145,7 +138,7 @@ describe('the metrics of replies', () => {
     const distinct = async (): Promise<string[]> => [...new Set(await names())].sort();
     const before = await distinct();
 
-    await Promise.all(Array.from({ length: 40 }, (_, i) => ask(`a-model-of-its-own-${i}`)));
+    await Promise.all(Array.from({ length: 40 }, (_, i) => askOnce(`a-model-of-its-own-${i}`)));
 
     expect(await distinct()).toEqual(before);
     for (const name of before) expect(name).not.toMatch(/[0-9a-f]{8}-[0-9a-f]{4}|a-model|127\.0\.0\.1/);
@@ -171,7 +164,7 @@ describe('the metrics of event streams', () => {
   afterAll(stop);
 
   it('count those that are open, and time what is pushed to them', async () => {
-    const { session, guest, cursor } = await openSession('pace:50');
+    const { session, guest, cursor } = await converse(stack, 'pace:50');
     const streams = [1, 2, 3].map(() => guest.follow(session.id, { after: cursor }));
     await Promise.all(streams.map((stream) => stream.opened()));
     await waitFor('the streams to be counted', async () => (await sum('assistly_event_streams_open')) === 3);
@@ -199,7 +192,7 @@ describe('the metrics of what waits', () => {
   afterEach(stop);
 
   it('are the same in every process: what is due, held or behind, since when, and who works', async () => {
-    const { session, guest } = await openSession('no-headers');
+    const { session, guest } = await converse(stack, 'no-headers');
     await guest.postMessage(session.id, 'First?');
     const alone = await eventually(
       urls[0]!,
@@ -214,7 +207,7 @@ describe('the metrics of what waits', () => {
     urls.push(await listen(await stack.addWorker()));
     await waitFor('the reply to be taken', () => provider.calls.length > 0);
     await guest.postMessage(session.id, 'Second?');
-    const other = await openSession('no-headers');
+    const other = await converse(stack, 'no-headers');
     await other.guest.postMessage(other.session.id, 'Third?');
 
     for (const url of urls) {
@@ -247,7 +240,7 @@ describe('the metrics of what waits', () => {
 
 it('count a reply that the sweeper gave up once, however many processes sweep', async () => {
   await start({ apis: 3, workers: 0, env: { REPLY_MAX_AGE_MS: '1000' } });
-  const { session, guest } = await openSession();
+  const { session, guest } = await converse(stack);
   const { reply } = await guest.postMessage(session.id, 'Anybody?');
   expect(await guest.finalReply(reply.id)).toMatchObject({ status: 'failed', error: { code: 'expired' } });
 

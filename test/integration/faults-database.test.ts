@@ -26,7 +26,7 @@ import {
   newQuestion,
   spoken,
   violations,
-} from '../support/fault-bench.js';
+} from '../support/conversations.js';
 import { answerTo, type RawProvider, startRawProvider } from '../support/raw-provider.js';
 import { freePort } from '../support/services.mjs';
 import { Stack } from '../support/stack.js';
