@@ -1,4 +1,6 @@
 import 'reflect-metadata';
+import type { Server } from 'node:http';
+import type { Socket } from 'node:net';
 import { type DynamicModule, Module } from '@nestjs/common';
 import { NestFactory } from '@nestjs/core';
 import type { NestExpressApplication } from '@nestjs/platform-express';
@@ -57,13 +59,22 @@ class AppModule {
 }
 
 /**
- * Node closes idle connections once, when its server begins to close. Those whose last answer, or stream, ends
- * after that would keep the process for the seconds of a keep-alive.
+ * Node closes idle connections once, when its server begins to close. Those whose last answer, or stream, ends after
+ * that would keep the process for the seconds of a keep-alive. And a connection that never sent a byte (browsers and
+ * load balancers open some in advance) is not idle to Node: it would keep the process for as long as the client likes.
  */
 function closeIdleConnectionsWhenStopping(app: NestExpressApplication): void {
-  const server = app.getHttpServer();
+  const server: Server = app.getHttpServer();
+  const open = new Set<Socket>();
+  server.on('connection', (socket) => {
+    open.add(socket);
+    socket.once('close', () => open.delete(socket));
+  });
   app.get(Shutdown, { strict: false }).register(ShutdownPhase.EndStreams, () => {
-    const timer = setInterval(() => server.closeIdleConnections(), IDLE_CHECK_INTERVAL_MS).unref();
+    const timer = setInterval(() => {
+      server.closeIdleConnections();
+      for (const socket of open) if (socket.bytesRead === 0) socket.destroy();
+    }, IDLE_CHECK_INTERVAL_MS).unref();
     server.once('close', () => clearInterval(timer));
   });
 }

@@ -1,4 +1,6 @@
 import { afterEach, describe, expect, it } from '@jest/globals';
+import { once } from 'node:events';
+import { connect } from 'node:net';
 import { EventSource } from 'eventsource';
 import type { Recorded } from '../support/api-client.js';
 import { type Balancer, startBalancer } from '../support/balancer.js';
@@ -143,6 +145,19 @@ describe('an api that stops', () => {
     expect(browser.events.map(({ event }) => event)).not.toContain('session.snapshot');
     expect(new Set(browser.events.map(({ id }) => id)).size).toBe(browser.events.length);
     expect(browser.connections).toBeGreaterThan(3);
+  });
+
+  it('is not held up by a connection that has never asked for anything', async () => {
+    const { stack } = await start({ workers: 0 });
+    const { hostname, port } = new URL(stack.apis[0]!.url);
+    const client = connect(Number(port), hostname);
+    close.push(() => client.destroy());
+    await once(client, 'connect');
+
+    const closed = once(client, 'close');
+    await stack.apis[0]!.app.close();
+
+    await closed;
   });
 });
 
