@@ -11,6 +11,7 @@ describe('a second model', () => {
   beforeAll(async () => {
     [first, second] = await Promise.all([startRawProvider(), startRawProvider()]);
     stack = await Stack.start({
+      timings: { attemptBackoffMs: 50 },
       env: {
         OPENAI_BASE_URL: first.baseUrl,
         OPENAI_API_KEY: 'key-of-the-first',

@@ -83,7 +83,7 @@ describe('cancelling a reply', () => {
     await waitFor(
       'the second to start',
       async () => (await guest.get(`/v1/replies/${second.reply.id}`)).body.status === 'in_progress',
-      { timeoutMs: 2_000 },
+      { timeoutMs: 7_000 }, // sooner than the reconciler looks after a due reply
     );
     expect((await guest.post(`/v1/replies/${second.reply.id}/cancel`)).body.status).toBe('cancelled');
   });

@@ -11,6 +11,9 @@ import { waitFor } from '../support/wait.js';
 
 jest.setTimeout(120_000);
 
+/** Nothing here is about how long something takes: what waits by the clock waits briefly. */
+const TIMINGS = { scrapeFreshMs: 200, attemptBackoffMs: 50, reconcileIntervalMs: 200 };
+
 /** Gives a worker its port. */
 async function listen(app: NestExpressApplication): Promise<string> {
   await app.listen(0, '127.0.0.1');
@@ -25,6 +28,7 @@ let urls: string[];
 async function start(options: StackOptions = {}): Promise<void> {
   provider = await startRawProvider();
   stack = await Stack.start({
+    timings: TIMINGS,
     ...options,
     env: { OPENAI_BASE_URL: provider.baseUrl, OPENAI_MODEL: 'ok', ...options.env },
   });
@@ -45,7 +49,7 @@ async function sum(name: string, labels?: Record<string, string>): Promise<numbe
 /** A question to a chatbot of its own, to its end. */
 const askOnce = async (model: string): Promise<Json> => ask(await converse(stack, model));
 
-/** Scrapes until it shows what is awaited: what is read from the stores is some seconds old at most. */
+/** Scrapes until it shows what is awaited: what is read from the stores may be a little older. */
 const eventually = (url: string, what: string, look: (got: Scrape) => boolean): Promise<Scrape> =>
   waitFor(
     what,
@@ -181,7 +185,7 @@ describe('the metrics of event streams', () => {
     expect(count).toBeLessThanOrEqual(told);
     const mean = (await sum('assistly_event_lag_seconds_sum')) / count;
     expect(mean).toBeGreaterThanOrEqual(0); // the comparison of the clocks is exact to some milliseconds only
-    expect(mean).toBeLessThan(Math.min(1, tookSeconds / 2));
+    expect(mean).toBeLessThan(tookSeconds);
     await Promise.all(streams.map((stream) => stream.close()));
     await waitFor('the streams to be gone', async () => (await sum('assistly_event_streams_open')) === 0);
   });
@@ -197,7 +201,7 @@ describe('the metrics of what waits', () => {
     const alone = await eventually(
       urls[0]!,
       'a due reply that nobody takes',
-      (got) => (got.value('assistly_reply_oldest_due_age_seconds') ?? 0) > 1,
+      (got) => (got.value('assistly_reply_oldest_due_age_seconds') ?? 0) > 0.5,
     );
     expect(alone.value('assistly_replies_unfinished', { state: 'due' })).toBe(1);
     expect(alone.value('assistly_replies_unfinished')).toBe(1);
@@ -246,17 +250,26 @@ it('count a reply that the sweeper gave up once, however many processes sweep', 
 
   const expired = () => sum('assistly_replies_finished_total', { status: 'failed', error_code: 'expired' });
   await waitFor('the end to be counted', async () => (await expired()) > 0);
-  await new Promise((resolve) => setTimeout(resolve, 4_000)); // every process has swept again by then
+  // Ten more, one after the other: by then every process has swept again, and found the first ones done.
+  for (let count = 2; count <= 11; count++) {
+    const next = await guest.postMessage(session.id, 'Still nobody?');
+    await stack.database.query('update replies set deadline_at = now() where id = $1', [next.reply.id]);
+    await waitFor('the next end to be counted', async () => (await expired()) >= count);
+  }
 
-  expect(await expired()).toBe(1);
-  expect(await sum('assistly_replies_finished_total')).toBe(1);
+  expect(await expired()).toBe(11);
+  expect(await sum('assistly_replies_finished_total')).toBe(11);
   await stop();
 });
 
 describe('a store that does not answer', () => {
+  /** Twenty of them in a row take longer than {@link PROMETHEUS_TIMEOUT_MS}. */
+  const SCRAPE_TIMEOUT_MS = 600;
+  /** After so long Prometheus gives a scrape up. */
+  const PROMETHEUS_TIMEOUT_MS = 10_000;
   let proxies: { postgres: TcpProxy; redis: TcpProxy | null };
   beforeAll(async () => {
-    await start({ apis: 0, workers: 0 });
+    await start({ apis: 0, workers: 0, timings: { ...TIMINGS, scrapeTimeoutMs: SCRAPE_TIMEOUT_MS } });
     const redisUrl = process.env['ASSISTLY_TEST_REDIS_URL'];
     proxies = {
       postgres: await startTcpProxy(stack.database.url),
@@ -286,7 +299,7 @@ describe('a store that does not answer', () => {
     expect(rowsAreGone.value('assistly_event_streams_open')).toBe(0);
     const beganAt = performance.now();
     const many = await Promise.all(Array.from({ length: 20 }, () => scrape(url)));
-    expect(performance.now() - beganAt).toBeLessThan(2_500);
+    expect(performance.now() - beganAt).toBeLessThan(PROMETHEUS_TIMEOUT_MS);
     for (const { status } of many) expect(status).toBe(200);
     if (proxies.redis) {
       expect(isUp(rowsAreGone, 'queue')).toBe(true);
