@@ -1,3 +1,4 @@
+import { expect } from '@jest/globals';
 import { type ApiClient, type Json } from './api-client.js';
 import { answerTo, type ProviderCall, type RawProvider } from './raw-provider.js';
 import type { Stack } from './stack.js';
@@ -54,6 +55,21 @@ export const dialogue = (...questions: string[]): [string, string][] =>
 
 export const spoken = (messages: Json[]): [string, string][] =>
   messages.map(({ sender, content }): [string, string] => [sender as string, content as string]);
+
+/** What the contract says of a session at rest: numbered without a hole, and every message answered, in order. */
+export function expectAnswered(messages: readonly Json[]): void {
+  expect(messages.map(({ sequence }) => sequence)).toEqual(messages.map((_, index) => index + 1));
+  const answers = messages.filter(({ sender }) => sender === 'ai');
+  const questions = messages.filter(({ sender }) => sender === 'user');
+  // The replies in the order in which their first messages came are the answers in the order in which they came.
+  expect([...new Set(questions.map(({ replyId }) => replyId))]).toEqual(
+    answers.map(({ replyId }) => replyId),
+  );
+  for (const question of questions) {
+    const answer = answers.find(({ replyId }) => replyId === question.replyId);
+    expect(answer.sequence).toBeGreaterThan(question.sequence);
+  }
+}
 
 /**
  * What must hold whatever went wrong (I1–I6 of the fault plan), as a list of what does not: every reply is final
