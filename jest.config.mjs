@@ -3,8 +3,9 @@ import { accessSync, constants } from 'node:fs';
 import { delimiter, join } from 'node:path';
 
 /**
- * The end-to-end suite runs twice: on PostgreSQL alone, and on PostgreSQL and Redis. The second half needs a Redis:
- * the one of REDIS_URL, or a `redis-server` on the PATH, of which one is started for the tests.
+ * What depends on where the queue and the event stream live (test/e2e) runs twice: on PostgreSQL alone, and on
+ * PostgreSQL and Redis. The second half needs a Redis: the one of REDIS_URL, or a `redis-server` on the PATH, of which
+ * one is started for the tests. What says nothing about that (test/api) runs once, on PostgreSQL.
  */
 function hasRedis() {
   if (process.env.REDIS_URL) return true;
@@ -100,6 +101,7 @@ export default {
     },
     // They take minutes, most of them of waiting: `npm run test:faults`.
     ...(process.env.FAULTS === '1' ? [{ ...onServices, displayName: 'faults', testRegex: APART }] : []),
+    { ...onServices, displayName: 'api', testMatch: ['<rootDir>/test/api/**/*.test.ts'] },
     endToEnd('postgres'),
     ...(withRedis ? [endToEnd('redis')] : []),
   ],

@@ -1,4 +1,5 @@
 import 'reflect-metadata';
+import type { Server } from 'node:http';
 import type { Socket } from 'node:net';
 import { NestFactory } from '@nestjs/core';
 import type { NestExpressApplication } from '@nestjs/platform-express';
@@ -30,14 +31,14 @@ const IDLE_CHECK_INTERVAL_MS = 100;
 const SILENT_CONNECTION_MS = 1_000;
 
 /**
- * Node closes idle connections once, when its server begins to close. Those whose last answer, or stream, ends
- * after that would keep the process for the seconds of a keep-alive. And those that never carried a request, as
- * browsers and load balancers open them in advance, it does not count as idle: they would keep it for a minute.
+ * Node closes idle connections once, when its server begins to close. Those whose last answer, or stream, ends after
+ * that would keep the process for the seconds of a keep-alive. And a connection that never sent a byte (browsers and
+ * load balancers open some in advance) is not idle to Node: it would keep the process for as long as the client likes.
  */
 function closeIdleConnectionsWhenStopping(app: NestExpressApplication): void {
-  const server = app.getHttpServer();
+  const server: Server = app.getHttpServer();
   const openedAt = new Map<Socket, number>();
-  server.on('connection', (socket: Socket) => {
+  server.on('connection', (socket) => {
     openedAt.set(socket, performance.now());
     socket.once('close', () => openedAt.delete(socket));
   });

@@ -1,6 +1,7 @@
 import { Agent, get } from 'node:http';
 import { setTimeout as sleep } from 'node:timers/promises';
 import { parseArgs } from 'node:util';
+import { createParser } from 'eventsource-parser';
 import { within } from './lib/cluster.mjs';
 import { Heaps } from './lib/heaps.mjs';
 import { backendsOf, playScene, row } from './lib/stage.mjs';
@@ -43,7 +44,11 @@ async function until(condition, boundMs) {
 /** Follows a session, and counts the ends it is told of. */
 class Watcher {
   ends = 0;
-  #rest = '';
+  #parser = createParser({
+    onEvent: ({ event }) => {
+      if (event === 'reply.completed') this.ends++;
+    },
+  });
 
   /** Resolves when the stream has begun. */
   open(url, session, agent) {
@@ -52,17 +57,11 @@ class Watcher {
       this.request = get(`${url}/v1/sessions/${session.id}/events`, { agent, headers }, (response) => {
         if (response.statusCode !== 200) reject(new Error(`a watcher was answered ${response.statusCode}`));
         response.setEncoding('utf8').once('data', resolve);
-        response.on('data', (text) => this.#read(text));
+        response.on('data', (text) => this.#parser.feed(text));
         response.on('error', () => undefined); // it goes
       });
       this.request.on('error', reject);
     });
-  }
-
-  #read(text) {
-    const frames = (this.#rest + text).split('\n\n');
-    this.#rest = frames.pop();
-    this.ends += frames.filter((frame) => /^event: reply\.completed$/m.test(frame)).length;
   }
 }
 

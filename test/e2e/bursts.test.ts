@@ -1,7 +1,7 @@
 import { afterAll, beforeAll, describe, expect, it } from '@jest/globals';
-import { randomUUID } from 'node:crypto';
 import type { ApiClient, Json } from '../support/api-client.js';
-import { answerTo, type ProviderCall, type RawProvider, startRawProvider } from '../support/raw-provider.js';
+import { converse, expectAnswered, turnsOf } from '../support/conversations.js';
+import { answerTo, type RawProvider, startRawProvider } from '../support/raw-provider.js';
 import { Stack } from '../support/stack.js';
 import { waitFor } from '../support/wait.js';
 
@@ -25,17 +25,6 @@ afterAll(async () => {
   await provider.close();
 });
 
-async function openSession(
-  model: string,
-  at: Stack = stack,
-): Promise<{ session: Json; guest: ApiClient; cursor: string }> {
-  const chatbot = await at.owner().createChatbot({ name: 'Bakery', model });
-  return at.client().openSession(chatbot.id);
-}
-
-const turnsOf = (call: ProviderCall): [string, string][] =>
-  call.body.messages.slice(1).map(({ role, content }) => [role, content]);
-
 /** All messages of a session, page by page. */
 async function allMessages(guest: ApiClient, sessionId: string): Promise<Json[]> {
   const messages: Json[] = [];
@@ -46,36 +35,6 @@ async function allMessages(guest: ApiClient, sessionId: string): Promise<Json[]>
     cursor = body.nextCursor;
   }
   return messages;
-}
-
-/** Posts as a client should that can be turned away by a busy api: with a key, again, and never twice. */
-async function postUntilTaken(guest: ApiClient, sessionId: string, content: string): Promise<Json> {
-  const key = { 'idempotency-key': randomUUID() };
-  return waitFor(
-    'the api to take a message',
-    async () => {
-      const { status, body } = await guest.post(`/v1/sessions/${sessionId}/messages`, { content }, key);
-      if (status === 503) return null;
-      expect(status).toBe(202);
-      return body;
-    },
-    { intervalMs: 500, timeoutMs: 60_000 },
-  );
-}
-
-/** What the contract says of a session at rest: numbered without a hole, and every message answered, in order. */
-function expectAnswered(messages: readonly Json[]): void {
-  expect(messages.map(({ sequence }) => sequence)).toEqual(messages.map((_, index) => index + 1));
-  const answers = messages.filter(({ sender }) => sender === 'ai');
-  const questions = messages.filter(({ sender }) => sender === 'user');
-  // The replies in the order in which their first messages came are the answers in the order in which they came.
-  expect([...new Set(questions.map(({ replyId }) => replyId))]).toEqual(
-    answers.map(({ replyId }) => replyId),
-  );
-  for (const question of questions) {
-    const answer = answers.find(({ replyId }) => replyId === question.replyId);
-    expect(answer.sequence).toBeGreaterThan(question.sequence);
-  }
 }
 
 /** What the prompt of each reply must hold: what came before, as far as it was answered, and what joined it. */
@@ -98,7 +57,7 @@ describe('messages posted before an answer', () => {
   it('join the reply that is queued: one reply, queued once, answers them all in one prompt', async () => {
     const quiet = await Stack.start({ workers: 0, env: { OPENAI_BASE_URL: provider.baseUrl } });
     try {
-      const { session, guest, cursor } = await openSession('ok', quiet);
+      const { session, guest, cursor } = await converse(quiet, 'ok');
       const stream = guest.follow(session.id, { after: cursor });
 
       const posted = [];
@@ -135,7 +94,7 @@ describe('messages posted before an answer', () => {
   });
 
   it('queue the next reply while one is in progress, and only one, which does not see the later ones', async () => {
-    const { session, guest, cursor } = await openSession('pace:50');
+    const { session, guest, cursor } = await converse(stack, 'pace:50');
     const stream = guest.follow(session.id, { after: cursor });
     const first = await guest.postMessage(session.id, 'How much is a loaf?');
     await stream.next('reply.started', first.reply.id);
@@ -190,7 +149,7 @@ describe('messages posted before an answer', () => {
   });
 
   it('may be fifty at once: numbered without a hole, one reply in progress and one queued at most, all answered', async () => {
-    const { session, guest, cursor } = await openSession('pace:2');
+    const { session, guest, cursor } = await converse(stack, 'pace:2');
     const stream = guest.follow(session.id, { after: cursor });
     let isWatching = true;
     const seen: { in_progress: number; queued: number }[] = [];
@@ -241,47 +200,4 @@ describe('messages posted before an answer', () => {
       expect(stream.textOf(data.reply.id)).toBe(data.message.content);
     await stream.close();
   });
-});
-
-describe('many sessions at once', () => {
-  it('are all answered: two hundred with three messages each, every one in order', async () => {
-    const owner = stack.owner('user_of_the_crowd');
-    const chatbot = await owner.createChatbot({ name: 'Bakery', model: 'ok' });
-    const sessions = await Promise.all(
-      Array.from({ length: 200 }, (_, index) => stack.client(index % 2).openSession(chatbot.id)),
-    );
-
-    const posted = await Promise.all(
-      sessions.flatMap(({ session, guest }, index) =>
-        ['one', 'two', 'three'].map((number) =>
-          postUntilTaken(guest, session.id, `Crowd ${index}, ${number}`),
-        ),
-      ),
-    );
-    await waitFor(
-      'every reply to be final',
-      async () => {
-        const [row] = await stack.database.query<{ open: number }>(
-          `select count(*)::int as open from replies r join chat_sessions s on s.id = r.chat_session_id
-           where s.chatbot_id = $1 and r.finished_at is null`,
-          [chatbot.id],
-        );
-        return row!.open === 0;
-      },
-      { timeoutMs: 50_000, intervalMs: 100 },
-    );
-
-    expect(new Set(posted.map(({ message }) => message.id)).size).toBe(600);
-    const statuses = await stack.database.query<{ status: string; count: number }>(
-      `select r.status, count(*)::int as count from replies r join chat_sessions s on s.id = r.chat_session_id
-       where s.chatbot_id = $1 group by 1`,
-      [chatbot.id],
-    );
-    expect(statuses.map(({ status }) => status)).toEqual(['completed']);
-    for (const { session, guest } of sessions) {
-      const messages = await guest.messages(session.id);
-      expect(messages.filter(({ sender }) => sender === 'user')).toHaveLength(3);
-      expectAnswered(messages);
-    }
-  }, 120_000);
 });

@@ -1,8 +1,8 @@
 import { afterAll, beforeAll, describe, expect, it } from '@jest/globals';
+import { ask, converse } from '../support/conversations.js';
 import { type RawProvider, startRawProvider } from '../support/raw-provider.js';
 import { Stack } from '../support/stack.js';
 import { waitFor } from '../support/wait.js';
-import type { ApiClient, Json } from '../support/api-client.js';
 
 describe('cancelling a reply', () => {
   let provider: RawProvider;
@@ -20,14 +20,8 @@ describe('cancelling a reply', () => {
     await provider.close();
   });
 
-  /** A session of a chatbot whose model behaves in one of the raw provider's modes. */
-  async function openSession(model: string): Promise<{ session: Json; guest: ApiClient; cursor: string }> {
-    const chatbot = await stack.owner().createChatbot({ name: 'Bakery', model });
-    return stack.client().openSession(chatbot.id);
-  }
-
   it('closes the provider’s connection within a second and keeps the text shown so far', async () => {
-    const { session, guest, cursor } = await openSession('pace:100');
+    const { session, guest, cursor } = await converse(stack, 'pace:100');
     const stream = guest.follow(session.id, { after: cursor });
     const question = `Tell me everything about bread ${session.id}`;
     const { reply } = await guest.postMessage(session.id, question);
@@ -53,7 +47,7 @@ describe('cancelling a reply', () => {
   it.each(['no-headers', 'stall-before', 'stall-mid'])(
     'stops a provider that is silent (%s) within a second',
     async (mode) => {
-      const { session, guest } = await openSession(mode);
+      const { session, guest } = await converse(stack, mode);
       const question = `Are you there ${session.id}?`;
       const { reply } = await guest.postMessage(session.id, question);
       const call = await provider.callAbout(question);
@@ -71,7 +65,7 @@ describe('cancelling a reply', () => {
   );
 
   it('lets the session’s next reply go at once, and is idempotent', async () => {
-    const { session, guest } = await openSession('stall-mid');
+    const { session, guest } = await converse(stack, 'stall-mid');
     const first = await guest.postMessage(session.id, 'One');
     await waitFor(
       'the start',
@@ -89,13 +83,13 @@ describe('cancelling a reply', () => {
     await waitFor(
       'the second to start',
       async () => (await guest.get(`/v1/replies/${second.reply.id}`)).body.status === 'in_progress',
-      { timeoutMs: 2_000 },
+      { timeoutMs: 7_000 }, // sooner than the reconciler looks after a due reply
     );
     expect((await guest.post(`/v1/replies/${second.reply.id}/cancel`)).body.status).toBe('cancelled');
   });
 
   it('makes no message of a reply that was still queued, and changes nothing on a completed one', async () => {
-    const { session, guest } = await openSession('stall-before');
+    const { session, guest } = await converse(stack, 'stall-before');
     const first = await guest.postMessage(session.id, 'One');
     await waitFor(
       'the start',
@@ -113,11 +107,10 @@ describe('cancelling a reply', () => {
       startedAt: null,
     });
     await guest.post(`/v1/replies/${first.reply.id}/cancel`);
-    const other = await openSession('ok');
-    const { reply } = await other.guest.postMessage(other.session.id, 'Hello');
-    const completed = await other.guest.finalReply(reply.id);
+    const other = await converse(stack, 'ok');
+    const completed = await ask(other);
     expect(completed.status).toBe('completed');
-    expect((await other.guest.post(`/v1/replies/${reply.id}/cancel`)).body).toEqual(completed);
+    expect((await other.guest.post(`/v1/replies/${completed.id}/cancel`)).body).toEqual(completed);
   });
 
   it('ends in exactly one state however it races with the finish', async () => {
@@ -159,13 +152,11 @@ describe('retrying a reply', () => {
   });
 
   it('answers the same messages anew, and leaves a cancelled text out of the prompt', async () => {
-    const owner = stack.owner();
-    const chatbot = await owner.createChatbot({ name: 'Bakery', model: 'stall-mid' });
-    const { session, guest } = await stack.client().openSession(chatbot.id);
+    const { session, guest, owner, chatbotId } = await converse(stack, 'stall-mid');
     const posted = await guest.postMessage(session.id, `What about rye ${session.id}?`);
     await waitFor('text', async () => (await guest.get(`/v1/replies/${posted.reply.id}`)).body.firstTokenAt);
     const cancelled = (await guest.post(`/v1/replies/${posted.reply.id}/cancel`)).body;
-    await owner.patch(`/v1/chatbots/${chatbot.id}`, { model: 'ok' });
+    await owner.patch(`/v1/chatbots/${chatbotId}`, { model: 'ok' });
 
     const answer = await guest.post(`/v1/replies/${cancelled.id}/retry`);
 
@@ -185,8 +176,7 @@ describe('retrying a reply', () => {
   });
 
   it('is refused for a reply that is not final, completed, or not the latest', async () => {
-    const chatbot = await stack.owner().createChatbot({ name: 'Bakery', model: 'stall-before' });
-    const { session, guest } = await stack.client().openSession(chatbot.id);
+    const { session, guest } = await converse(stack, 'stall-before');
     const first = await guest.postMessage(session.id, 'One');
 
     const early = await guest.post(`/v1/replies/${first.reply.id}/retry`);

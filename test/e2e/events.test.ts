@@ -5,6 +5,7 @@ import { once } from 'node:events';
 import { createEventToken } from '../../src/auth/session-tokens.js';
 import { newId } from '../../src/database/columns.js';
 import type { ApiClient, Json, Recorded } from '../support/api-client.js';
+import { ask, converse, newQuestion } from '../support/conversations.js';
 import { answerTo, type RawProvider, startRawProvider } from '../support/raw-provider.js';
 import type { SseRecorder } from '../support/sse-recorder.js';
 import { check } from '../support/contract.js';
@@ -32,27 +33,6 @@ afterAll(async () => {
   await stack.stop();
   await provider.close();
 });
-
-interface Conversation {
-  owner: ApiClient;
-  session: Json;
-  guest: ApiClient;
-  cursor: string;
-}
-
-async function converse(model = 'ok'): Promise<Conversation> {
-  const owner = stack.owner();
-  const chatbot = await owner.createChatbot({ name: 'Bakery', model });
-  return { owner, ...(await stack.client().openSession(chatbot.id)) };
-}
-
-let questions = 0;
-const newQuestion = (): string => `Question ${++questions}?`;
-
-async function exchange({ session, guest }: Conversation, question = newQuestion()): Promise<Json> {
-  const { reply } = await guest.postMessage(session.id, question);
-  return guest.finalReply(reply.id);
-}
 
 /** The answer to a request, as it comes over the wire, up to what `isEnough`. */
 async function rawGet(
@@ -90,7 +70,7 @@ const bearer = (client: ApiClient): Record<string, string> => ({
 
 describe('the event stream of a session', () => {
   it('starts with the time to reconnect after and the cursor where it starts', async () => {
-    const { session, guest } = await converse();
+    const { session, guest } = await converse(stack);
 
     const { status, text } = await rawGet(eventsUrl(session.id), bearer(guest), {
       isEnough: (soFar) => soFar.includes('id:'),
@@ -101,7 +81,7 @@ describe('the event stream of a session', () => {
   });
 
   it('has the headers that keep proxies from holding it back, and is never compressed', async () => {
-    const { session, guest } = await converse();
+    const { session, guest } = await converse(stack);
 
     const { headers } = await rawGet(
       eventsUrl(session.id),
@@ -117,7 +97,7 @@ describe('the event stream of a session', () => {
   });
 
   it('answers HEAD with its headers and ends', async () => {
-    const { session, guest } = await converse();
+    const { session, guest } = await converse(stack);
 
     const { status, headers, text } = await rawGet(eventsUrl(session.id), bearer(guest), { method: 'HEAD' });
 
@@ -127,7 +107,7 @@ describe('the event stream of a session', () => {
   });
 
   it('tells a reply from the message to its end, every event with a cursor of its own', async () => {
-    const conversation = await converse('pace:20');
+    const conversation = await converse(stack, 'pace:20');
     const { session, guest, cursor } = conversation;
     const stream = guest.follow(session.id, { after: cursor });
     const posted = await guest.postMessage(session.id, 'What do you sell?');
@@ -157,8 +137,8 @@ describe('the event stream of a session', () => {
   });
 
   it('opened without a cursor begins with what happens next', async () => {
-    const conversation = await converse();
-    await exchange(conversation);
+    const conversation = await converse(stack);
+    await ask(conversation);
     const stream = await conversation.guest.follow(conversation.session.id).opened();
 
     const { message } = await conversation.guest.postMessage(conversation.session.id, newQuestion());
@@ -169,9 +149,9 @@ describe('the event stream of a session', () => {
   });
 
   it('opened with a cursor continues right after that event; the header wins over the query', async () => {
-    const conversation = await converse();
+    const conversation = await converse(stack);
     const { session, guest, cursor } = conversation;
-    await exchange(conversation);
+    await ask(conversation);
     const whole = guest.follow(session.id, { after: cursor });
     await whole.next('reply.completed');
     const [first, second] = whole.events;
@@ -189,7 +169,7 @@ describe('the event stream of a session', () => {
   });
 
   it('loses and repeats nothing over twenty reconnects at random moments, on either api', async () => {
-    const { session, guest, cursor } = await converse('pace:30');
+    const { session, guest, cursor } = await converse(stack, 'pace:30');
     const uninterrupted = guest.follow(session.id, { after: cursor });
     const talking = (async () => {
       for (let turn = 0; turn < 3; turn++) {
@@ -224,7 +204,7 @@ describe('the event stream of a session', () => {
   });
 
   it('may be watched by many, who all see the same', async () => {
-    const { session, guest, cursor } = await converse('pace:10');
+    const { session, guest, cursor } = await converse(stack, 'pace:10');
     const streams = Array.from({ length: 60 }, (_, index) =>
       guest.at(stack.apis[index % 2]!.url).follow(session.id, { after: cursor }),
     );
@@ -238,7 +218,7 @@ describe('the event stream of a session', () => {
 
   it('may be left at any time: the reply goes on', async () => {
     const question = newQuestion();
-    const { session, guest, cursor } = await converse('pace:30');
+    const { session, guest, cursor } = await converse(stack, 'pace:30');
     const stream = guest.follow(session.id, { after: cursor });
     const { reply } = await guest.postMessage(session.id, question);
     await stream.next('reply.delta', reply.id);
@@ -255,8 +235,8 @@ describe('the event stream of a session', () => {
     ['a guest of another session', 404],
     ['another owner', 404],
   ])('answers %s with a problem, not with a stream', async (who, status) => {
-    const { session } = await converse();
-    const other = await converse();
+    const { session } = await converse(stack);
+    const other = await converse(stack);
     const caller = {
       nobody: stack.client(),
       'a guest of another session': other.guest,
@@ -279,8 +259,8 @@ describe('a cursor that cannot be continued from', () => {
     ['eight kilobytes', 'x'.repeat(8_192)],
     ['quotes and brackets', `'; drop table replies; --{"a":[]}`],
   ])('as %s is answered with a snapshot, in the header and in the query', async (_, hostile) => {
-    const conversation = await converse();
-    await exchange(conversation);
+    const conversation = await converse(stack);
+    await ask(conversation);
     const { session, guest } = conversation;
 
     const streams = [
@@ -303,7 +283,7 @@ describe('a cursor that cannot be continued from', () => {
     ['bytes that are no text', '?after=%ff%fe'],
     ['several at once', '?after=a&after=b'],
   ])('as %s is answered with a snapshot', async (_, query) => {
-    const { session, guest } = await converse();
+    const { session, guest } = await converse(stack);
 
     const { status, headers, text } = await rawGet(eventsUrl(session.id, query), bearer(guest), {
       isEnough: (soFar) => soFar.includes('session.snapshot'),
@@ -315,7 +295,7 @@ describe('a cursor that cannot be continued from', () => {
   });
 
   it.each(['?after=', ''])('and one that is empty is as good as none: "%s"', async (query) => {
-    const { session, guest } = await converse();
+    const { session, guest } = await converse(stack);
 
     const { text } = await rawGet(
       eventsUrl(session.id, query),
@@ -327,9 +307,9 @@ describe('a cursor that cannot be continued from', () => {
   });
 
   it('as another session’s tells nothing of that session', async () => {
-    const [mine, other] = [await converse(), await converse()];
-    await exchange(other, 'The secret of the other session');
-    await exchange(mine);
+    const [mine, other] = [await converse(stack), await converse(stack)];
+    await ask(other, 'The secret of the other session');
+    await ask(mine);
 
     const stream = mine.guest.follow(mine.session.id, { after: other.cursor });
 
@@ -340,7 +320,7 @@ describe('a cursor that cannot be continued from', () => {
   });
 
   it('as one of the future is answered with a snapshot', async () => {
-    const { session, guest, cursor } = await converse();
+    const { session, guest, cursor } = await converse(stack);
 
     const stream = guest.follow(session.id, { after: cursor.replace(/\d+$/, '999999') });
 
@@ -370,7 +350,7 @@ describe('a snapshot', () => {
   }
 
   it('holds the newest fifty messages and replies, and the text so far of the unfinished one', async () => {
-    const { session, guest, cursor } = await converse('pace:60');
+    const { session, guest, cursor } = await converse(stack, 'pace:60');
     const past = Array.from({ length: 60 }, () => newId());
     for (const [index, id] of past.entries()) {
       await stack.database.query(
@@ -412,7 +392,7 @@ describe('a snapshot', () => {
 
   it('taken at any moment of a reply is continued exactly by what follows it', async () => {
     const question = newQuestion();
-    const { session, guest } = await converse('pace:25');
+    const { session, guest } = await converse(stack, 'pace:25');
     const streams: SseRecorder[] = [];
     const { reply } = await guest.postMessage(session.id, question);
     let isFinal = false;
@@ -440,7 +420,7 @@ describe('a snapshot', () => {
 
 describe('an event token', () => {
   it('lets a browser follow that session, for sixty minutes', async () => {
-    const conversation = await converse();
+    const conversation = await converse(stack);
     const { session, guest, cursor, owner } = conversation;
 
     const startedAt = Date.now();
@@ -449,7 +429,7 @@ describe('an event token', () => {
       await owner.post(`/v1/sessions/${session.id}/events/token`),
     ];
 
-    await exchange(conversation);
+    await ask(conversation);
     for (const { status, body } of answers) {
       expect(status).toBe(201);
       expect(body).toEqual({ token: expect.any(String), expiresAt: expect.any(String) });
@@ -466,8 +446,8 @@ describe('an event token', () => {
   });
 
   it('is good for nothing else', async () => {
-    const { session, guest } = await converse();
-    const other = await converse();
+    const { session, guest } = await converse(stack);
+    const other = await converse(stack);
     const { token } = (await guest.post(`/v1/sessions/${session.id}/events/token`)).body;
     const nobody = stack.client();
 
@@ -486,7 +466,7 @@ describe('an event token', () => {
   });
 
   it('is refused when it was forged, has expired, or is another credential', async () => {
-    const { session, guest, owner } = await converse();
+    const { session, guest, owner } = await converse(stack);
     const { token } = (await guest.post(`/v1/sessions/${session.id}/events/token`)).body;
     const [{ event_token_key: key }] = (await stack.database.query<{ event_token_key: string }>(
       'select event_token_key from chat_sessions where id = $1',
@@ -504,7 +484,7 @@ describe('an event token', () => {
 
 describe('a client that does not read', () => {
   it('costs the api no memory and holds up nobody, and goes on where it was', async () => {
-    const { session, guest, cursor } = await converse('endless');
+    const { session, guest, cursor } = await converse(stack, 'endless');
     const api = await stack.addApi();
     const connections: Socket[] = [];
     api.app.getHttpServer().on('connection', (socket: Socket) => connections.push(socket));
@@ -555,7 +535,7 @@ describe('a client that does not read', () => {
 
 describe('a deleted session', () => {
   it('tells its watchers so as the last thing, and ends their streams and tokens', async () => {
-    const { session, guest, owner, cursor } = await converse('pace:50');
+    const { session, guest, owner, cursor } = await converse(stack, 'pace:50');
     const { token } = (await guest.post(`/v1/sessions/${session.id}/events/token`)).body;
     const streams = [
       guest.follow(session.id, { after: cursor }),

@@ -1,8 +1,11 @@
 import { afterEach, describe, expect, it } from '@jest/globals';
+import { once } from 'node:events';
+import { connect } from 'node:net';
 import { EventSource } from 'eventsource';
-import type { ApiClient, Json, Recorded } from '../support/api-client.js';
+import type { Recorded } from '../support/api-client.js';
 import { type Balancer, startBalancer } from '../support/balancer.js';
 import { checkedFetch, checkEvent } from '../support/contract.js';
+import { callsAbout, converse, newQuestion } from '../support/conversations.js';
 import { answerTo, type RawProvider, startRawProvider } from '../support/raw-provider.js';
 import { textOf } from '../support/sse-recorder.js';
 import { Stack, type StackOptions } from '../support/stack.js';
@@ -28,17 +31,6 @@ async function balance(stack: Stack): Promise<Balancer> {
   const balancer = await startBalancer(stack.apis.map(({ url }) => url));
   close.push(() => balancer.close());
   return balancer;
-}
-
-interface Conversation {
-  session: Json;
-  guest: ApiClient;
-  cursor: string;
-}
-
-async function converse(stack: Stack, model: string): Promise<Conversation> {
-  const chatbot = await stack.owner().createChatbot({ name: 'Bakery', model });
-  return stack.client().openSession(chatbot.id);
 }
 
 /** A browser that follows a session: it knows nothing but the URL, and comes back by itself. */
@@ -102,11 +94,8 @@ describe('an api that stops', () => {
     const { reply } = await guest.at(balancer.url).postMessage(session.id, 'What do you sell?');
     for (const browser of browsers) await browser.next('reply.delta', reply.id);
 
-    const startedAt = performance.now();
     await stack.apis[0]!.app.close(); // the one that the balancer tries first
-    const tookMs = performance.now() - startedAt;
 
-    expect(tookMs).toBeLessThan(5_000);
     expect(await guest.at(balancer.url).finalReply(reply.id)).toMatchObject({
       status: 'completed',
       attempt: 1,
@@ -125,7 +114,7 @@ describe('an api that stops', () => {
   it('one after the other, is not noticed by who follows a session through all of them', async () => {
     const { stack } = await start({ apis: 1 });
     const balancer = await balance(stack);
-    const { session, guest, cursor } = await converse(stack, 'pace:250');
+    const { session, guest, cursor } = await converse(stack, 'pace:120');
     const browser = browse(`${balancer.url}/v1/sessions/${session.id}/events?after=${cursor}`, guest.token);
     const first = await guest.postMessage(session.id, 'What do you sell?');
     await browser.next('reply.delta', first.reply.id);
@@ -154,6 +143,19 @@ describe('an api that stops', () => {
     expect(new Set(browser.events.map(({ id }) => id)).size).toBe(browser.events.length);
     expect(browser.connections).toBeGreaterThan(3);
   });
+
+  it('is not held up by a connection that has never asked for anything', async () => {
+    const { stack } = await start({ workers: 0 });
+    const { hostname, port } = new URL(stack.apis[0]!.url);
+    const client = connect(Number(port), hostname);
+    close.push(() => client.destroy());
+    await once(client, 'connect');
+
+    const closed = once(client, 'close');
+    await stack.apis[0]!.app.close();
+
+    await closed;
+  });
 });
 
 describe('a worker that stops', () => {
@@ -162,8 +164,8 @@ describe('a worker that stops', () => {
   async function speakInAll(stack: Stack, model: string) {
     const conversations = await Promise.all(Array.from({ length: SESSIONS }, () => converse(stack, model)));
     return Promise.all(
-      conversations.map(async ({ session, guest, cursor }, index) => {
-        const question = `Question ${index}?`;
+      conversations.map(async ({ session, guest, cursor }) => {
+        const question = newQuestion();
         const stream = guest.follow(session.id, { after: cursor });
         close.push(() => stream.close());
         const { reply } = await guest.postMessage(session.id, question);
@@ -174,7 +176,8 @@ describe('a worker that stops', () => {
   }
 
   it('finishes what it has begun, within its time, and begins nothing new', async () => {
-    const { stack } = await start({ env: { DRAIN_TIMEOUT_MS: '20000' } });
+    const DRAIN_TIMEOUT_MS = 20_000;
+    const { stack } = await start({ env: { DRAIN_TIMEOUT_MS: String(DRAIN_TIMEOUT_MS) } });
     const running = await speakInAll(stack, 'pace:80');
     const late = await converse(stack, 'ok');
 
@@ -184,7 +187,7 @@ describe('a worker that stops', () => {
     await stopping;
     const tookMs = performance.now() - startedAt;
 
-    expect(tookMs).toBeLessThan(8_000);
+    expect(tookMs).toBeLessThan(DRAIN_TIMEOUT_MS);
     for (const { guest, session, question, replyId } of running) {
       const { body } = await guest.get(`/v1/replies/${replyId}`);
       expect(body).toMatchObject({ status: 'completed', attempt: 1 });
@@ -199,27 +202,25 @@ describe('a worker that stops', () => {
   });
 
   it('hands back what it cannot finish in time, uncharged, and another one finishes it at once', async () => {
-    const { stack, provider } = await start({ env: { DRAIN_TIMEOUT_MS: '0' } });
+    const { stack, provider } = await start({
+      env: { DRAIN_TIMEOUT_MS: '0' },
+      timings: { reconcileIntervalMs: 600_000 }, // whoever hands back enqueues it too
+    });
     const running = await speakInAll(stack, 'pace:80');
     await stack.addWorker();
 
     await stack.workers[0]!.close();
-    const stoppedAt = performance.now();
     for (const { stream, replyId } of running) {
       await waitFor('the second attempt', () =>
         stream.ofType('reply.started').some(({ data }) => data.replyId === replyId && data.attempt === 2),
       );
     }
-    const tookMs = performance.now() - stoppedAt;
-
-    // By a bell, not by the sweeper or a lease that runs out.
-    expect(tookMs).toBeLessThan(2_500);
     for (const { guest, session, question, stream, replyId } of running) {
       expect(await guest.finalReply(replyId)).toMatchObject({ status: 'completed', attempt: 2 });
       await stream.next('reply.completed', replyId);
       expect(stream.textOf(replyId)).toBe(answerTo(question));
       expect((await guest.messages(session.id)).at(-1).content).toBe(answerTo(question));
-      const calls = provider.calls.filter((call) => call.question === question);
+      const calls = callsAbout(provider, question);
       expect(await Promise.all(calls.map(({ ended }) => ended))).toEqual(['client', 'provider']);
     }
     const failures = await stack.database.query<{ failures: number }>('select failures from replies');
@@ -254,10 +255,7 @@ describe('a worker that stops', () => {
     for (let round = 0; round < 5; round++) {
       const worker = await stack.addWorker();
 
-      const startedAt = performance.now();
-      await worker.close();
-
-      expect(performance.now() - startedAt).toBeLessThan(2_500);
+      await expect(worker.close()).resolves.toBeUndefined();
     }
   });
 });

@@ -1,7 +1,8 @@
 import { afterAll, afterEach, beforeAll, beforeEach, describe, expect, it, jest } from '@jest/globals';
 import { generateKeyPairSync } from 'node:crypto';
 import type { NestExpressApplication } from '@nestjs/platform-express';
-import type { ApiClient, Json } from '../support/api-client.js';
+import type { Json } from '../support/api-client.js';
+import { ask, converse } from '../support/conversations.js';
 import { type RawProvider, startRawProvider } from '../support/raw-provider.js';
 import { type Scrape, scrape } from '../support/scrape.js';
 import { Stack, type StackOptions } from '../support/stack.js';
@@ -9,6 +10,9 @@ import { startTcpProxy, type TcpProxy } from '../support/tcp-proxy.js';
 import { waitFor } from '../support/wait.js';
 
 jest.setTimeout(120_000);
+
+/** Nothing here is about how long something takes: what waits by the clock waits briefly. */
+const TIMINGS = { scrapeFreshMs: 200, attemptBackoffMs: 50, reconcileIntervalMs: 200 };
 
 /** Gives a worker its port. */
 async function listen(app: NestExpressApplication): Promise<string> {
@@ -24,6 +28,7 @@ let urls: string[];
 async function start(options: StackOptions = {}): Promise<void> {
   provider = await startRawProvider();
   stack = await Stack.start({
+    timings: TIMINGS,
     ...options,
     env: { OPENAI_BASE_URL: provider.baseUrl, OPENAI_MODEL: 'ok', ...options.env },
   });
@@ -41,18 +46,10 @@ async function sum(name: string, labels?: Record<string, string>): Promise<numbe
   return scrapes.reduce((total, each) => total + (each.value(name, labels) ?? 0), 0);
 }
 
-async function openSession(model = 'ok'): Promise<{ session: Json; guest: ApiClient; cursor: string }> {
-  const chatbot = await stack.owner().createChatbot({ name: 'Bakery', model });
-  return stack.client().openSession(chatbot.id);
-}
+/** A question to a chatbot of its own, to its end. */
+const askOnce = async (model: string): Promise<Json> => ask(await converse(stack, model));
 
-async function ask(model?: string): Promise<Json> {
-  const { session, guest } = await openSession(model);
-  const { reply } = await guest.postMessage(session.id, `Hello ${session.id}`);
-  return guest.finalReply(reply.id);
-}
-
-/** Scrapes until it shows what is awaited: what is read from the stores is some seconds old at most. */
+/** Scrapes until it shows what is awaited: what is read from the stores may be a little older. */
 const eventually = (url: string, what: string, look: (got: Scrape) => boolean): Promise<Scrape> =>
   waitFor(
     what,
@@ -68,10 +65,10 @@ describe('the metrics of replies', () => {
   afterAll(stop);
 
   it('count each end once, in whichever process it was committed, with its times, calls and tokens', async () => {
-    const answered = [await ask(), await ask('length'), await ask('no-usage')];
-    const retried = await ask('fail:503:1');
-    const failed = await ask('status:401');
-    const { session, guest, cursor } = await openSession('pace:100');
+    const answered = [await askOnce('ok'), await askOnce('length'), await askOnce('no-usage')];
+    const retried = await askOnce('fail:503:1');
+    const failed = await askOnce('status:401');
+    const { session, guest, cursor } = await converse(stack, 'pace:100');
     const stream = await guest.follow(session.id, { after: cursor }).opened();
     const { reply } = await guest.postMessage(session.id, `Stop this ${session.id}`);
     await waitFor('some text', () => stream.textOf(reply.id).length > 10);
@@ -136,7 +133,7 @@ describe('the metrics of replies', () => {
   });
 
   it('have as many series after many models, sessions and failures as before', async () => {
-    for (const model of ['ok', 'status:401', 'status:503:9']) await ask(model).catch(() => undefined);
+    for (const model of ['ok', 'status:401', 'status:503:9']) await askOnce(model).catch(() => undefined);
     const names = async (): Promise<string[]> =>
       (await Promise.all(urls.map((url) => scrape(url))))
         .flatMap(({ series }) => [...series.keys()])
@@ -145,7 +142,7 @@ describe('the metrics of replies', () => {
     const distinct = async (): Promise<string[]> => [...new Set(await names())].sort();
     const before = await distinct();
 
-    await Promise.all(Array.from({ length: 40 }, (_, i) => ask(`a-model-of-its-own-${i}`)));
+    await Promise.all(Array.from({ length: 40 }, (_, i) => askOnce(`a-model-of-its-own-${i}`)));
 
     expect(await distinct()).toEqual(before);
     for (const name of before) expect(name).not.toMatch(/[0-9a-f]{8}-[0-9a-f]{4}|a-model|127\.0\.0\.1/);
@@ -171,7 +168,7 @@ describe('the metrics of event streams', () => {
   afterAll(stop);
 
   it('count those that are open, and time what is pushed to them', async () => {
-    const { session, guest, cursor } = await openSession('pace:50');
+    const { session, guest, cursor } = await converse(stack, 'pace:50');
     const streams = [1, 2, 3].map(() => guest.follow(session.id, { after: cursor }));
     await Promise.all(streams.map((stream) => stream.opened()));
     await waitFor('the streams to be counted', async () => (await sum('assistly_event_streams_open')) === 3);
@@ -188,7 +185,7 @@ describe('the metrics of event streams', () => {
     expect(count).toBeLessThanOrEqual(told);
     const mean = (await sum('assistly_event_lag_seconds_sum')) / count;
     expect(mean).toBeGreaterThanOrEqual(0); // the comparison of the clocks is exact to some milliseconds only
-    expect(mean).toBeLessThan(Math.min(1, tookSeconds / 2));
+    expect(mean).toBeLessThan(tookSeconds);
     await Promise.all(streams.map((stream) => stream.close()));
     await waitFor('the streams to be gone', async () => (await sum('assistly_event_streams_open')) === 0);
   });
@@ -199,12 +196,12 @@ describe('the metrics of what waits', () => {
   afterEach(stop);
 
   it('are the same in every process: what is due, held or behind, since when, and who works', async () => {
-    const { session, guest } = await openSession('no-headers');
+    const { session, guest } = await converse(stack, 'no-headers');
     await guest.postMessage(session.id, 'First?');
     const alone = await eventually(
       urls[0]!,
       'a due reply that nobody takes',
-      (got) => (got.value('assistly_reply_oldest_due_age_seconds') ?? 0) > 1,
+      (got) => (got.value('assistly_reply_oldest_due_age_seconds') ?? 0) > 0.5,
     );
     expect(alone.value('assistly_replies_unfinished', { state: 'due' })).toBe(1);
     expect(alone.value('assistly_replies_unfinished')).toBe(1);
@@ -214,7 +211,7 @@ describe('the metrics of what waits', () => {
     urls.push(await listen(await stack.addWorker()));
     await waitFor('the reply to be taken', () => provider.calls.length > 0);
     await guest.postMessage(session.id, 'Second?');
-    const other = await openSession('no-headers');
+    const other = await converse(stack, 'no-headers');
     await other.guest.postMessage(other.session.id, 'Third?');
 
     for (const url of urls) {
@@ -245,25 +242,34 @@ describe('the metrics of what waits', () => {
   });
 });
 
-it('count a reply that the sweeper gave up once, however many processes sweep', async () => {
+it('count a reply that the reconciler gave up once, however many processes sweep', async () => {
   await start({ apis: 3, workers: 0, env: { REPLY_MAX_AGE_MS: '1000' } });
-  const { session, guest } = await openSession();
+  const { session, guest } = await converse(stack);
   const { reply } = await guest.postMessage(session.id, 'Anybody?');
   expect(await guest.finalReply(reply.id)).toMatchObject({ status: 'failed', error: { code: 'expired' } });
 
   const expired = () => sum('assistly_replies_finished_total', { status: 'failed', error_code: 'expired' });
   await waitFor('the end to be counted', async () => (await expired()) > 0);
-  await new Promise((resolve) => setTimeout(resolve, 4_000)); // every process has swept again by then
+  // Ten more, one after the other: by then every process has swept again, and found the first ones done.
+  for (let count = 2; count <= 11; count++) {
+    const next = await guest.postMessage(session.id, 'Still nobody?');
+    await stack.database.query('update replies set deadline_at = now() where id = $1', [next.reply.id]);
+    await waitFor('the next end to be counted', async () => (await expired()) >= count);
+  }
 
-  expect(await expired()).toBe(1);
-  expect(await sum('assistly_replies_finished_total')).toBe(1);
+  expect(await expired()).toBe(11);
+  expect(await sum('assistly_replies_finished_total')).toBe(11);
   await stop();
 });
 
 describe('a store that does not answer', () => {
+  /** Twenty of them in a row take longer than {@link PROMETHEUS_TIMEOUT_MS}. */
+  const SCRAPE_TIMEOUT_MS = 600;
+  /** After so long Prometheus gives a scrape up. */
+  const PROMETHEUS_TIMEOUT_MS = 10_000;
   let proxies: { postgres: TcpProxy; redis: TcpProxy | null };
   beforeAll(async () => {
-    await start({ apis: 0, workers: 0 });
+    await start({ apis: 0, workers: 0, timings: { ...TIMINGS, scrapeTimeoutMs: SCRAPE_TIMEOUT_MS } });
     const redisUrl = process.env['ASSISTLY_TEST_REDIS_URL'];
     proxies = {
       postgres: await startTcpProxy(stack.database.url),
@@ -293,7 +299,7 @@ describe('a store that does not answer', () => {
     expect(rowsAreGone.value('assistly_event_streams_open')).toBe(0);
     const beganAt = performance.now();
     const many = await Promise.all(Array.from({ length: 20 }, () => scrape(url)));
-    expect(performance.now() - beganAt).toBeLessThan(2_500);
+    expect(performance.now() - beganAt).toBeLessThan(PROMETHEUS_TIMEOUT_MS);
     for (const { status } of many) expect(status).toBe(200);
     if (proxies.redis) {
       expect(isUp(rowsAreGone, 'queue')).toBe(true);

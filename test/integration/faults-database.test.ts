@@ -19,7 +19,7 @@ import {
   newQuestion,
   spoken,
   violations,
-} from '../support/fault-bench.js';
+} from '../support/conversations.js';
 import { answerTo, type RawProvider, startRawProvider } from '../support/raw-provider.js';
 import { Stack } from '../support/stack.js';
 import { startTcpProxy, type TcpProxy } from '../support/tcp-proxy.js';

@@ -10,7 +10,7 @@ import { signLocalOwnerToken } from '../../src/auth/owner-tokens.js';
 import { replyDelta, replyStarted } from '../../src/events/entries.js';
 import { EventStream } from '../../src/events/event-stream.js';
 import type { Timings } from '../../src/runtime/timings.js';
-import { type Backend, BACKENDS, converse, newQuestion } from '../support/fault-bench.js';
+import { type Backend, BACKENDS, converse, newQuestion } from '../support/conversations.js';
 import { answerTo, type RawProvider, startRawProvider } from '../support/raw-provider.js';
 import { type Recorded, SseRecorder, textOf } from '../support/sse-recorder.js';
 import { Stack } from '../support/stack.js';

@@ -13,7 +13,7 @@ import { migrations } from '../../src/database/migrations/index.js';
 import { migrate } from '../../src/migrate.js';
 import { ApiClient } from '../support/api-client.js';
 import { connected, createTestDatabase } from '../support/database.js';
-import { newQuestion, violations } from '../support/fault-bench.js';
+import { newQuestion, violations } from '../support/conversations.js';
 import { type RawProvider, startRawProvider } from '../support/raw-provider.js';
 import { freePort } from '../support/services.mjs';
 import { waitFor } from '../support/wait.js';

@@ -7,7 +7,7 @@ import pg from 'pg';
 import { migrations } from '../../src/database/migrations/index.js';
 import { ApiClient, type Json } from '../support/api-client.js';
 import { createTestDatabase, type TestDatabase } from '../support/database.js';
-import { type Backend, BACKENDS } from '../support/fault-bench.js';
+import { type Backend, BACKENDS } from '../support/conversations.js';
 import {
   createInstallation,
   type Installation,

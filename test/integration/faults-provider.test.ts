@@ -1,6 +1,6 @@
 import { setTimeout as sleep } from 'node:timers/promises';
 import { afterAll, beforeAll, describe, expect, it } from '@jest/globals';
-import { callsAbout, converse, dialogue, newQuestion, spoken, violations } from '../support/fault-bench.js';
+import { callsAbout, converse, dialogue, newQuestion, spoken, violations } from '../support/conversations.js';
 import { answerTo, type RawProvider, startRawProvider } from '../support/raw-provider.js';
 import { Stack } from '../support/stack.js';
 import { waitFor } from '../support/wait.js';

@@ -32,7 +32,7 @@ import {
   newQuestion,
   spoken,
   violations,
-} from '../support/fault-bench.js';
+} from '../support/conversations.js';
 import { bullmqTables, redisKeysButEvents } from '../support/queue-texts.js';
 import { answerTo, type RawProvider, startRawProvider } from '../support/raw-provider.js';
 import { freePort, startRedis } from '../support/services.mjs';

@@ -8,7 +8,7 @@ import pg from 'pg';
 import { removeEmbeddedPostgres } from '../../src/database/embedded-postgres.js';
 import { ApiClient } from '../support/api-client.js';
 import { createTestDatabase, type TestDatabase } from '../support/database.js';
-import { type Backend, BACKENDS } from '../support/fault-bench.js';
+import { type Backend, BACKENDS } from '../support/conversations.js';
 import {
   createInstallation,
   type Installation,

@@ -1,3 +1,4 @@
+import { createParser } from 'eventsource-parser';
 import { checkEvent, checkedFetch } from './contract.js';
 import { waitFor } from './wait.js';
 
@@ -45,33 +46,26 @@ export class SseRecorder {
       signal: this.abort.signal,
     });
     if (this.response.status !== 200 || !this.response.body) return;
-    let buffer = '';
+    const parser = createParser({
+      onComment: (comment) => this.comments.push(comment),
+      onRetry: (ms) => this.retries.push(ms),
+      onId: (id) => {
+        this.lastEventId = id;
+        this.bareIds.push(id);
+      },
+      onEvent: ({ id, event = 'message', data }) => {
+        if (id !== undefined) this.bareIds.pop(); // told just now, and not bare after all
+        const recorded = { id: id ?? '', event, data: JSON.parse(data) };
+        checkEvent(recorded);
+        this.events.push(recorded);
+      },
+    });
     const decoder = new TextDecoder();
     for await (const chunk of this.response.body) {
       const part = decoder.decode(chunk as Uint8Array, { stream: true });
       this.text += part;
-      buffer += part;
-      for (let end = buffer.indexOf('\n\n'); end >= 0; end = buffer.indexOf('\n\n')) {
-        this.take(buffer.slice(0, end).split('\n'));
-        buffer = buffer.slice(end + 2);
-      }
+      parser.feed(part);
     }
-  }
-
-  private take(lines: string[]): void {
-    const field = (name: string): string | undefined =>
-      lines.find((line) => line.startsWith(`${name}: `))?.slice(name.length + 2);
-    for (const line of lines) if (line.startsWith(':')) this.comments.push(line);
-    const retry = field('retry');
-    if (retry !== undefined) this.retries.push(Number(retry));
-    const id = field('id');
-    if (id !== undefined) this.lastEventId = id;
-    const data = field('data');
-    if (data !== undefined) {
-      const recorded = { id: id ?? '', event: field('event') ?? 'message', data: JSON.parse(data) };
-      checkEvent(recorded);
-      this.events.push(recorded);
-    } else if (id !== undefined) this.bareIds.push(id);
   }
 
   /** Resolves when the stream has begun: from then on nothing is missed. */

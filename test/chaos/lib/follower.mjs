@@ -1,4 +1,5 @@
 import { setTimeout as sleep } from 'node:timers/promises';
+import { createParser } from 'eventsource-parser';
 
 const UNKNOWN = 'unknown0-0';
 const FINAL = new Set(['completed', 'failed', 'cancelled']);
@@ -96,45 +97,61 @@ export class Follower {
         return;
       }
       this.connections++;
-      let isFirst = true;
-      let buffer = '';
+      const parser = this.#parser();
       const decoder = new TextDecoder();
       for await (const part of response.body) {
         clearTimeout(timer);
         timer = setTimeout(() => silence.abort(), 20_000);
-        buffer += decoder.decode(part, { stream: true });
-        for (let end = buffer.indexOf('\n\n'); end >= 0; end = buffer.indexOf('\n\n')) {
-          const block = buffer.slice(0, end).split('\n');
-          buffer = buffer.slice(end + 2);
-          isFirst = this.#take(block, isFirst);
-        }
+        parser.feed(decoder.decode(part, { stream: true }));
       }
     } finally {
       clearTimeout(timer);
     }
   }
 
-  /** @returns whether the connection's first id is still to come */
-  #take(lines, isFirst) {
-    const field = (name) => lines.find((line) => line.startsWith(`${name}: `))?.slice(name.length + 2);
-    const id = field('id');
-    if (id === undefined) return isFirst; // a comment, or `retry:`
-    const data = field('data');
-    if (data === undefined) {
-      if (!isFirst) this.#violate(`a bare id ${id} within a stream`);
-      if (id !== this.lastEventId && id !== UNKNOWN) {
-        this.#violate(`opened with ${this.lastEventId}, the stream starts at ${id}`);
+  /** Reads one connection: first the bare id at which it starts, then events. */
+  #parser() {
+    let isFirst = true;
+    let bareId;
+    // An id is told before its event; one that has not been followed by an event is bare.
+    const settle = () => {
+      if (bareId !== undefined) {
+        if (!isFirst) this.#violate(`a bare id ${bareId} within a stream`);
+        this.#open(bareId);
+        isFirst = false;
       }
-      this.lastEventId = id;
-      this.place = parse(id);
-      this.trace.push(`-- opened at ${id}`);
-      return false;
+      bareId = undefined;
+    };
+    const parser = createParser({
+      onId: (id) => {
+        settle();
+        bareId = id;
+      },
+      onEvent: ({ id, event, data }) => {
+        if (id === undefined) return; // none of the contract's
+        bareId = undefined;
+        if (isFirst) this.#violate(`an event before the stream's first id`);
+        isFirst = false;
+        this.events++;
+        this.#event(id, event, JSON.parse(data));
+        this.lastEventId = id;
+      },
+    });
+    return {
+      feed: (text) => {
+        parser.feed(text);
+        settle();
+      },
+    };
+  }
+
+  #open(id) {
+    if (id !== this.lastEventId && id !== UNKNOWN) {
+      this.#violate(`opened with ${this.lastEventId}, the stream starts at ${id}`);
     }
-    if (isFirst) this.#violate(`an event before the stream's first id`);
-    this.events++;
-    this.#event(id, field('event'), JSON.parse(data));
     this.lastEventId = id;
-    return false;
+    this.place = parse(id);
+    this.trace.push(`-- opened at ${id}`);
   }
 
   #event(id, type, data) {

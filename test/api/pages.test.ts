@@ -380,7 +380,7 @@ describe('a page far down a long list', () => {
 
     const statements = await statementsOf(() => readPage(list, { limit: 100, cursor }));
 
-    // A page asks for one row more than it shows; the sweeper may be at work beside it.
+    // A page asks for one row more than it shows; the reconciler may be at work beside it.
     const paging = statements.filter(
       ({ text, values }) => /\blimit 101\b/i.test(text) || values.includes(101),
     );

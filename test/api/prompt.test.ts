@@ -1,6 +1,7 @@
 import { afterAll, beforeAll, describe, expect, it } from '@jest/globals';
 import { LLMock } from '@copilotkit/aimock';
 import type { ApiClient, Json } from '../support/api-client.js';
+import { ask } from '../support/conversations.js';
 import { Stack } from '../support/stack.js';
 
 /** An OpenAI-compatible server that others wrote: it refuses what does not look like OpenAI's protocol to it. */
@@ -28,16 +29,11 @@ const CHARACTERISTICS = [
   'Ask for Rosa.',
 ];
 
-async function converse(chatbot: object = {}): Promise<{ session: Json; guest: ApiClient; cursor: string }> {
+async function meet(chatbot: object = {}): Promise<{ session: Json; guest: ApiClient; cursor: string }> {
   const { id } = await stack
     .owner()
     .createChatbot({ name: 'Crumb & Sons', characteristics: CHARACTERISTICS, ...chatbot });
   return stack.client().openSession(id, { guest: { name: 'Ada Lovelace' } });
-}
-
-async function ask(guest: ApiClient, session: Json, question: string): Promise<Json> {
-  const { reply } = await guest.postMessage(session.id, question);
-  return guest.finalReply(reply.id);
 }
 
 /** The request that ended with this question, as the server received it. */
@@ -52,9 +48,9 @@ function requestAbout(question: string): Json {
 describe('an OpenAI-compatible server', () => {
   it('is told the chatbot’s name, all of its characteristics and the guest’s name', async () => {
     model.onMessage('When do you open?', { content: 'At seven.' });
-    const { session, guest } = await converse();
+    const { session, guest } = await meet();
 
-    await ask(guest, session, 'When do you open?');
+    await ask({ session, guest }, 'When do you open?');
 
     const { messages } = requestAbout('When do you open?').body;
     expect(messages[0].role).toBe('system');
@@ -69,11 +65,11 @@ describe('an OpenAI-compatible server', () => {
     model.onMessage('What is a loaf?', { content: 'Four euros.' });
     model.onMessage('And a cake?', { content: 'Twenty.' });
     model.onMessage('Whom do I ask?', { content: 'Rosa.' });
-    const { session, guest } = await converse({ greeting: 'Good morning, {name}!' });
+    const { session, guest } = await meet({ greeting: 'Good morning, {name}!' });
 
-    await ask(guest, session, 'What is a loaf?');
-    await ask(guest, session, 'And a cake?');
-    await ask(guest, session, 'Whom do I ask?');
+    await ask({ session, guest }, 'What is a loaf?');
+    await ask({ session, guest }, 'And a cake?');
+    await ask({ session, guest }, 'Whom do I ask?');
 
     expect(requestAbout('Whom do I ask?').body.messages.slice(1)).toEqual([
       { role: 'assistant', content: 'Good morning, Ada Lovelace!' },
@@ -87,9 +83,9 @@ describe('an OpenAI-compatible server', () => {
 
   it('is asked to stream, with the usage, for the configured model', async () => {
     model.onMessage('Who are you?', { content: 'A bakery.' });
-    const { session, guest } = await converse();
+    const { session, guest } = await meet();
 
-    const reply = await ask(guest, session, 'Who are you?');
+    const reply = await ask({ session, guest }, 'Who are you?');
 
     const { path, headers, body } = requestAbout('Who are you?');
     expect(path).toBe('/v1/chat/completions');
@@ -104,9 +100,9 @@ describe('an OpenAI-compatible server', () => {
 
   it('is asked for the chatbot’s own model where it has one', async () => {
     model.onMessage('Which model?', { content: 'Mine.' });
-    const { session, guest } = await converse({ model: 'the-chatbots-own' });
+    const { session, guest } = await meet({ model: 'the-chatbots-own' });
 
-    const reply = await ask(guest, session, 'Which model?');
+    const reply = await ask({ session, guest }, 'Which model?');
 
     expect(requestAbout('Which model?').body.model).toBe('the-chatbots-own');
     expect(reply.model).toBe('the-chatbots-own');
@@ -118,10 +114,10 @@ describe('an OpenAI-compatible server', () => {
       content,
       usage: { prompt_tokens: 321, completion_tokens: 45, total_tokens: 366 },
     });
-    const { session, guest, cursor } = await converse();
+    const { session, guest, cursor } = await meet();
     const stream = guest.follow(session.id, { after: cursor });
 
-    const reply = await ask(guest, session, 'What do you bake?');
+    const reply = await ask({ session, guest }, 'What do you bake?');
 
     expect(reply).toMatchObject({
       status: 'completed',
@@ -137,10 +133,10 @@ describe('an OpenAI-compatible server', () => {
 
   it('that fails once is asked once more', async () => {
     model.onMessage('Do you deliver?', { content: 'We do.' });
-    const { session, guest } = await converse();
+    const { session, guest } = await meet();
     model.nextRequestError(503, { message: 'overloaded', type: 'server_error' });
 
-    const reply = await ask(guest, session, 'Do you deliver?');
+    const reply = await ask({ session, guest }, 'Do you deliver?');
 
     expect(reply).toMatchObject({ status: 'completed', attempt: 2 });
     expect((await guest.messages(session.id)).at(-1).content).toBe('We do.');

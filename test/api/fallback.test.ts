@@ -1,7 +1,8 @@
 import { afterAll, beforeAll, describe, expect, it } from '@jest/globals';
 import { type RawProvider, startRawProvider } from '../support/raw-provider.js';
 import { Stack } from '../support/stack.js';
-import type { ApiClient, Json } from '../support/api-client.js';
+import type { Json } from '../support/api-client.js';
+import { ask, converse } from '../support/conversations.js';
 
 describe('a second model', () => {
   let first: RawProvider;
@@ -10,6 +11,7 @@ describe('a second model', () => {
   beforeAll(async () => {
     [first, second] = await Promise.all([startRawProvider(), startRawProvider()]);
     stack = await Stack.start({
+      timings: { attemptBackoffMs: 50 },
       env: {
         OPENAI_BASE_URL: first.baseUrl,
         OPENAI_API_KEY: 'key-of-the-first',
@@ -26,15 +28,11 @@ describe('a second model', () => {
     await Promise.all([first.close(), second.close()]);
   });
 
-  async function ask(model: string): Promise<{ reply: Json; guest: ApiClient; session: Json }> {
-    const chatbot = await stack.owner().createChatbot({ name: 'Bakery', model });
-    const { session, guest } = await stack.client().openSession(chatbot.id);
-    const posted = await guest.postMessage(session.id, `Hello ${session.id}`);
-    return { reply: await guest.finalReply(posted.reply.id), guest, session };
-  }
+  /** A question to a chatbot of its own, to its end. */
+  const askOnce = async (model: string): Promise<Json> => ask(await converse(stack, model));
 
   it('answers when the first is unavailable after its attempts, and the reply says so', async () => {
-    const { reply } = await ask('status:503');
+    const reply = await askOnce('status:503');
 
     expect(reply).toMatchObject({ status: 'completed', model: 'length', finishReason: 'length', attempt: 3 });
     expect(first.calls.length).toBeLessThanOrEqual(2);
@@ -43,10 +41,10 @@ describe('a second model', () => {
 
   it('answers at once while the circuit of the first is open, without another call of the first', async () => {
     const model = 'status:500';
-    for (let i = 0; i < 3; i++) await ask(model); // two failed calls each; five in a row open the circuit
+    for (let i = 0; i < 3; i++) await askOnce(model); // two failed calls each; five in a row open the circuit
     const callsBefore = first.calls.length;
 
-    const { reply } = await ask(model);
+    const reply = await askOnce(model);
 
     expect(reply).toMatchObject({ status: 'completed', model: 'length', attempt: 1 });
     expect(first.calls).toHaveLength(callsBefore);
@@ -55,7 +53,7 @@ describe('a second model', () => {
   it('is not asked where the first refuses the request', async () => {
     const callsBefore = second.calls.length;
 
-    const { reply } = await ask('status:401');
+    const reply = await askOnce('status:401');
 
     expect(reply).toMatchObject({ status: 'failed', error: { code: 'provider_rejected' }, attempt: 1 });
     expect(second.calls).toHaveLength(callsBefore);

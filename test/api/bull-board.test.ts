@@ -1,0 +1,476 @@
+import { generateKeyPairSync } from 'node:crypto';
+import { readFileSync, statSync } from 'node:fs';
+import { join } from 'node:path';
+import { afterAll, beforeAll, beforeEach, describe, expect, it } from '@jest/globals';
+import pg from 'pg';
+import type { Browser, Locator, Page } from 'playwright-core';
+import { startBrowser } from '../support/browser.js';
+import { answerTo, type RawProvider, startRawProvider } from '../support/raw-provider.js';
+import { checkedFetch } from '../support/contract.js';
+import {
+  type Asked,
+  askCanary,
+  askCanaryToTheEnd,
+  basic,
+  board,
+  jobOf,
+  OPERATOR,
+  OPERATOR_HEADER,
+  sendRaw,
+  stateOf,
+  untilJobIs,
+} from '../support/queue-board.js';
+import { Stack } from '../support/stack.js';
+import { waitFor } from '../support/wait.js';
+
+const REPLY_CONCURRENCY = 2;
+/** `pg_try_advisory_xact_lock` key of the sweep. */
+const RECONCILE_LOCK_KEY = 0x72706c79;
+
+let provider: RawProvider;
+let stack: Stack;
+let url: string;
+beforeAll(async () => {
+  provider = await startRawProvider();
+  stack = await Stack.start({
+    env: {
+      OPENAI_BASE_URL: provider.baseUrl,
+      OPENAI_API_KEY: 'sk-canary',
+      REPLY_CONCURRENCY: String(REPLY_CONCURRENCY),
+      BULL_BOARD_USER: OPERATOR.user,
+      BULL_BOARD_PASSWORD: OPERATOR.password,
+      CORS_ORIGINS: '*',
+      DRAIN_TIMEOUT_MS: '0',
+    },
+  });
+  url = stack.apis[0]!.url;
+});
+afterAll(async () => {
+  await stack.stop();
+  await provider.close();
+});
+
+/**
+ * A reply that is due, whose job failed since the database refused the claim, and which nobody rings for again:
+ * the test holds the reconciler's lock.
+ */
+async function askInVain(): Promise<Asked> {
+  await stack.database.query(`
+    create function refuse_claims() returns trigger language plpgsql as $$
+      begin
+        if new.attempt > old.attempt then raise exception 'canary-database'; end if;
+        return new;
+      end $$;
+    create trigger refuse_claims before update on replies for each row execute function refuse_claims()`);
+  try {
+    const asked = await askCanary(stack, 'ok');
+    await untilJobIs(stack, jobOf(asked), 'failed');
+    return asked;
+  } finally {
+    await stack.database.query('drop trigger refuse_claims on replies; drop function refuse_claims()');
+  }
+}
+
+(globalThis.CHROMIUM === null && process.env['CI'] !== 'true' ? describe.skip : describe)(
+  'in a browser',
+  () => {
+    let browser: Browser;
+    let sweep: pg.Client;
+    let jobs: Record<'completed' | 'rejected' | 'due' | 'delayed' | 'active' | 'waiting', Asked[]>;
+
+    let page: Page;
+    /** What the browser asked of anybody but the board, and what it complained about. */
+    let complaints: string[];
+    /** Everything that the board has answered, and the pages as they were looked at. */
+    let seen: string[];
+    let answering: Promise<unknown>[];
+
+    beforeAll(async () => {
+      browser = await startBrowser();
+      sweep = new pg.Client({ connectionString: stack.database.url });
+      await sweep.connect();
+      await sweep.query('select pg_advisory_lock($1)', [RECONCILE_LOCK_KEY]);
+
+      const completed = [await askCanaryToTheEnd(stack, 'ok')];
+      const rejected = [
+        await askCanaryToTheEnd(stack, 'quota'),
+        await askCanaryToTheEnd(stack, 'status:401'),
+      ];
+      for (const asked of rejected) await untilJobIs(stack, jobOf(asked), 'failed');
+      const due = [await askInVain()];
+      const delayed = [await askCanary(stack, 'busy:300')];
+      await untilJobIs(stack, jobOf(delayed[0]!, 2), 'delayed');
+      // Slow enough for all that follows; with the worker's hands full, the next ones wait.
+      const active = await Promise.all(
+        Array.from({ length: REPLY_CONCURRENCY }, () => askCanary(stack, 'pace:5000')),
+      );
+      for (const asked of active) await untilJobIs(stack, jobOf(asked), 'active');
+      const waiting = await Promise.all([askCanary(stack, 'ok'), askCanary(stack, 'ok')]);
+      jobs = { completed, rejected, due, delayed, active, waiting };
+    });
+    afterAll(async () => {
+      await sweep?.end();
+      await browser?.close();
+    });
+
+    beforeEach(async () => {
+      for (const context of browser.contexts()) await context.close();
+      const context = await browser.newContext({
+        locale: 'en-US',
+        httpCredentials: { username: OPERATOR.user, password: OPERATOR.password },
+      });
+      page = await context.newPage();
+      page.setDefaultTimeout(30_000);
+      complaints = [];
+      seen = [];
+      answering = [];
+      page.on('request', (request) => {
+        if (!request.url().startsWith(`${url}/admin/queues`)) complaints.push(request.url());
+      });
+      page.on('console', (message) => {
+        if (message.type() === 'error') complaints.push(message.text());
+      });
+      page.on('pageerror', (error) => complaints.push(error.message));
+      page.on('response', (response) => {
+        if (!response.url().includes('/api/')) return;
+        // An answer that came while its page was left has no text any more.
+        const text = response.text().then(
+          (body) => seen.push(body),
+          () => undefined,
+        );
+        answering.push(text);
+      });
+    });
+
+    /** Opens the board and goes to one of the queue's tabs, as a person does. */
+    async function openTab(state: string): Promise<void> {
+      await page.goto(`${url}/admin/queues`);
+      await page.getByRole('navigation').getByRole('link', { name: 'replies' }).click();
+      await page
+        .getByRole('main')
+        .getByRole('link', { name: new RegExp(`^${state}`, 'i') })
+        .click();
+      await page.waitForURL(`**/queue/replies?status=${state}`);
+    }
+
+    const jobLinks = (): Locator => page.getByRole('main').getByRole('link', { name: /^r-/ });
+
+    /** The ids in the tab that is open, once there are as many as expected. */
+    async function shownJobs(count: number): Promise<string[]> {
+      return waitFor('the jobs to be shown', async () => {
+        const texts = await jobLinks().allInnerTexts();
+        return texts.length === count ? texts.map((text) => text.trim()).sort() : null;
+      });
+    }
+
+    const cardOf = (jobId: string): Locator =>
+      page.locator('[class*="card-"]', { has: page.getByRole('link', { name: jobId }) });
+
+    /** Presses the one button that a job has, and confirms. */
+    async function enqueueFrom(state: string, jobId: string): Promise<void> {
+      await openTab(state);
+      await cardOf(jobId)
+        .locator('[class^="jobActions-"]')
+        .getByRole('button')
+        .filter({ visible: true })
+        .click();
+      await page.getByRole('button', { name: 'Confirm' }).click();
+      await cardOf(jobId).waitFor({ state: 'detached' });
+    }
+
+    it.each([
+      ['no name and password', undefined],
+      ['a wrong password', { username: OPERATOR.user, password: 'wrong' }],
+      ['a wrong name', { username: 'root', password: OPERATOR.password }],
+    ])('shows nothing for %s', async (_, httpCredentials) => {
+      const context = await browser.newContext(httpCredentials && { httpCredentials });
+      const stranger = await context.newPage();
+      const statuses: number[] = [];
+      stranger.on('response', (response) => statuses.push(response.status()));
+
+      await stranger.goto(`${url}/admin/queues`).catch(() => undefined); // a prompt that nobody fills in
+
+      expect(new Set(statuses)).toEqual(new Set([401]));
+    });
+
+    it('shows the operator every job in its state, by its ids, and nothing that people wrote', async () => {
+      const expected: Record<string, string[]> = {
+        waiting: jobs.waiting.map((asked) => jobOf(asked)),
+        active: jobs.active.map((asked) => jobOf(asked)),
+        delayed: jobs.delayed.map((asked) => jobOf(asked, 2)),
+        completed: [...jobs.completed, ...jobs.delayed].map((asked) => jobOf(asked)), // its first attempt is over
+        failed: [...jobs.rejected, ...jobs.due].map((asked) => jobOf(asked)),
+      };
+      const details = new Map<string, string>();
+      for (const [state, ids] of Object.entries(expected)) {
+        await openTab(state);
+        expect([state, await shownJobs(ids.length)]).toEqual([state, ids.toSorted()]);
+        seen.push(await page.content());
+
+        await jobLinks().first().click();
+        await page.waitForURL(/\/queue\/replies\/r-/);
+        for (const tab of ['Data', 'Progress', 'Options', 'Logs', 'Error']) {
+          await page.getByRole('tab', { name: tab }).click();
+          const shown = await page.getByRole('tabpanel', { name: tab }).innerText();
+          if (tab === 'Data') details.set(state, shown);
+          seen.push(await page.content());
+        }
+      }
+      await page.goto(`${url}/admin/queues/queue/replies/${jobOf(jobs.rejected[0]!)}`);
+      await page.getByText('the reply failed: provider_rejected').waitFor();
+      await page.goto(`${url}/admin/queues/queue/replies/${jobOf(jobs.due[0]!)}`);
+      await page.getByText('internal', { exact: true }).waitFor();
+
+      const [delayed] = jobs.delayed;
+      expect(details.get('delayed')).toContain(delayed!.replyId);
+      expect(details.get('delayed')).toContain(delayed!.sessionId);
+      expect(complaints).toEqual([]);
+      await Promise.all(answering);
+      expect(seen.join()).toContain(delayed!.sessionId); // the answers were listened to
+      expect(seen.join()).toContain('provider_rate_limited'); // why the first attempt failed
+      for (const text of seen) expect(text).not.toMatch(/canary|Failed with|Answer to|bakery/i);
+    });
+
+    it('has no button but the one that rings, on jobs that are delayed or failed', async () => {
+      const buttons: Record<string, (string | undefined)[]> = {};
+      for (const state of ['waiting', 'active', 'delayed', 'completed', 'failed']) {
+        await openTab(state);
+        await jobLinks().first().waitFor();
+        const icons = page.getByRole('main').locator('button svg').filter({ visible: true });
+        const names = await icons.evaluateAll((found) =>
+          found.map((icon) => /lucide-[a-z-]+/.exec(icon.getAttribute('class') ?? '')?.[0]),
+        );
+        buttons[state] = names.filter((name) => name !== 'lucide-copy'); // of the data, to the clipboard
+      }
+
+      expect(buttons).toEqual({
+        waiting: [],
+        active: [],
+        delayed: ['lucide-corner-up-left'],
+        completed: [],
+        failed: ['lucide-refresh-cw', 'lucide-refresh-cw', 'lucide-refresh-cw'],
+      });
+    });
+
+    describe('ringing', () => {
+      beforeAll(async () => {
+        // The worker gets its hands free.
+        for (const { guest, replyId } of jobs.active) await guest.post(`/v1/replies/${replyId}/cancel`);
+      });
+
+      it('generates a due reply whose job had failed', async () => {
+        const [due] = jobs.due;
+        expect((await due!.guest.get(`/v1/replies/${due!.replyId}`)).body).toMatchObject({
+          status: 'queued',
+        });
+
+        await enqueueFrom('failed', jobOf(due!));
+
+        expect(await due!.guest.finalReply(due!.replyId)).toMatchObject({ status: 'completed', attempt: 1 });
+        const messages = await due!.guest.messages(due!.sessionId);
+        expect(messages.at(-1).content).toBe(answerTo(due!.question));
+        await untilJobIs(stack, jobOf(due!), 'completed'); // that very job, and no other
+        expect((await board(stack, `/queues/replies/${jobOf(due!, 2)}`)).status).toBe(404);
+      });
+
+      it('ends the pause before the next attempt of a delayed one', async () => {
+        const [delayed] = jobs.delayed;
+
+        await enqueueFrom('delayed', jobOf(delayed!, 2));
+
+        // Far earlier than in the five minutes that the provider had asked for.
+        expect(await delayed!.guest.finalReply(delayed!.replyId)).toMatchObject({
+          status: 'completed',
+          attempt: 2,
+        });
+        await untilJobIs(stack, jobOf(delayed!, 2), 'completed');
+      });
+
+      it('changes nothing of a reply that is final', async () => {
+        const [rejected] = jobs.rejected;
+        const before = await rejected!.guest.get(`/v1/replies/${rejected!.replyId}`);
+        const calls = provider.calls.length;
+
+        await enqueueFrom('failed', jobOf(rejected!));
+
+        await untilJobIs(stack, jobOf(rejected!), 'completed');
+        const { body } = await board(stack, `/queues/replies/${jobOf(rejected!)}`);
+        expect(body.job.returnValue).toEqual({ outcome: 'nothing_to_do' });
+        expect((await rejected!.guest.get(`/v1/replies/${rejected!.replyId}`)).body).toEqual(before.body);
+        expect(await rejected!.guest.messages(rejected!.sessionId)).toHaveLength(2); // the greeting, the question
+        expect(provider.calls).toHaveLength(calls);
+      });
+    });
+  },
+);
+
+const METHODS = ['GET', 'HEAD', 'POST', 'PUT', 'PATCH', 'DELETE', 'OPTIONS'];
+
+/** Ways to write the board's paths. */
+const PATHS = [
+  '/admin/queues',
+  '/admin/queues/',
+  '/admin/queues//',
+  '/admin/queues?x=1',
+  '/admin/queues#x',
+  '/admin/queues/queue/replies',
+  '/admin/queues/api/queues',
+  '/admin/queues/api/queues?activeQueue=replies&status=failed',
+  '/admin/queues/api/queues/replies/retry/failed',
+  '/admin/queues/api/queues/replies/clean/completed',
+  '/admin/queues/api/queues/replies/promote',
+  '/admin/queues/api/queues/replies/pause',
+  '/admin/queues/api/queues/replies/add',
+  '/admin/queues/static/js/main.js',
+  '/admin/queues/static/locales/en-US/messages.json',
+  '/admin/queues/static/../api/queues',
+  '/admin/queues/static/%2e%2e/api/queues',
+  '/admin/queues/../queues/api/queues',
+  '/admin/queues/%2e%2e/',
+  '/admin/queues/%2e%2e/queues',
+  '/admin/queues/%252e%252e/queues',
+  '/admin/queues/..%2f..%2fadmin/queues/api/queues',
+  '/ADMIN/QUEUES',
+  '/Admin/Queues/api/queues',
+  '/admin//queues',
+  '//admin/queues',
+  '//admin//queues',
+  '//admin//queues//api//queues',
+  '///admin/queues/api/queues',
+  '/./admin/queues',
+  '/v1/../admin/queues',
+  '/docs/../admin/queues/api/queues',
+  '/health/live/../../admin/queues/api/queues',
+  '/admin/%71ueues',
+  '/admin/%2571ueues',
+  '/%61dmin/queues/api/queues',
+  '/admin%2fqueues',
+  '/admin%252fqueues',
+  '/admin/queues%2fapi%2fqueues',
+  '/admin/queues%00/api/queues',
+  '/admin/queues%20/api/queues',
+  '/admin/queues;x=1',
+  '/admin;x=1/queues/api/queues',
+  '/admin/queues.json',
+  '/admin/queues./api/queues',
+  '/admin\\queues',
+  '/admin/queues\\api\\queues',
+  'http://127.0.0.1/admin/queues',
+  'http://127.0.0.1//admin//queues/api/queues',
+];
+
+describe('whoever is no operator', () => {
+  let guestToken: string;
+  let known: string;
+  beforeAll(async () => {
+    const asked = await askCanaryToTheEnd(stack, 'ok');
+    guestToken = asked.guest.token!;
+    known = asked.replyId;
+    await untilJobIs(stack, jobOf(asked), 'completed');
+  });
+
+  it('gets 401 with a challenge', async () => {
+    for (const authorization of [
+      undefined,
+      basic('operator', 'wrong'),
+      basic('wrong', OPERATOR.password),
+      basic('', ''),
+      basic('operator', ''),
+      basic('operator', `${OPERATOR.password}x`),
+      basic('operator:a pass', 'word '),
+      'Basic',
+      'Basic !!!',
+      `Bearer ${stack.ownerToken()}`,
+      `Bearer ${guestToken}`,
+      basic(guestToken, ''),
+      `Bearer ${OPERATOR_HEADER.slice('Basic '.length)}`,
+    ]) {
+      const response = await fetch(`${url}/admin/queues`, {
+        headers: authorization === undefined ? {} : { authorization },
+      });
+
+      expect([authorization, response.status]).toEqual([authorization, 401]);
+      expect(response.headers.get('www-authenticate')).toMatch(/^Basic realm="[^"]+"/);
+      expect(await response.text()).toBe('Operators only.');
+    }
+  });
+
+  it.each(PATHS)('does not get around that with %s', async (path) => {
+    const credentials: Record<string, string>[] = [
+      {},
+      { Authorization: `Bearer ${stack.ownerToken()}` },
+      { Authorization: `Bearer ${guestToken}` },
+    ];
+    for (const method of METHODS) {
+      for (const headers of credentials) {
+        const { status, text } = await sendRaw(url, method, path, headers);
+
+        // A preflight is answered by CORS where the path is none of the board's; 400: no path at all.
+        const refusals = method === 'OPTIONS' ? [204, 400, 401, 404] : [400, 401, 404];
+        expect([method, path, refusals.includes(status) || status]).toEqual([method, path, true]);
+        expect(text).not.toContain(known);
+        expect(text).not.toMatch(/canary|Bull|bullmq|<script/);
+      }
+    }
+    expect(await stateOf(stack, `r-${known}-1`)).toBe('completed'); // nothing was cleaned or rung
+  });
+
+  it('does not get around that with headers that name another path or method', async () => {
+    for (const name of ['X-Original-URL', 'X-Rewrite-URL', 'X-Forwarded-Prefix']) {
+      const { text } = await sendRaw(url, 'GET', '/health/live', { [name]: '/admin/queues/api/queues' });
+      expect(text).not.toContain('replies');
+    }
+    const overridden = await sendRaw(url, 'POST', '/admin/queues/api/queues', {
+      'X-HTTP-Method-Override': 'GET',
+    });
+    expect(overridden.status).toBe(401);
+  });
+
+  it('takes no credential from the path, nor the operator’s for the API', async () => {
+    const userInfo = `${OPERATOR.user}:${encodeURIComponent(OPERATOR.password)}`;
+    const { status } = await sendRaw(url, 'GET', `http://${userInfo}@127.0.0.1/admin/queues`);
+    const answer = await checkedFetch(`${url}/v1/chatbots`, { headers: { authorization: OPERATOR_HEADER } });
+
+    expect([400, 401, 404]).toContain(status);
+    expect(answer.status).toBe(401);
+  });
+});
+
+describe('without configured credentials', () => {
+  const NONE = { BULL_BOARD_USER: '', BULL_BOARD_PASSWORD: '' };
+
+  it('there is no board in production', async () => {
+    const { publicKey } = generateKeyPairSync('rsa', { modulusLength: 2048 });
+    const api = await stack.addApi({
+      ...NONE,
+      NODE_ENV: 'production',
+      CLERK_JWT_KEY: publicKey.export({ type: 'spki', format: 'pem' }) as string,
+    });
+
+    for (const path of PATHS) {
+      for (const authorization of [OPERATOR_HEADER, basic('operator', ''), basic('', '')]) {
+        const { status, text } = await sendRaw(api.url, 'GET', path, { authorization });
+
+        expect([path, status === 400 ? 404 : status]).toEqual([path, 404]);
+        expect(text).not.toMatch(/^www-authenticate/im);
+      }
+    }
+  });
+
+  it('elsewhere a password is made once, for whoever may read the file', async () => {
+    const first = await stack.addApi(NONE);
+    const file = join(stack.stateDir, 'bull-board-password');
+    const password = readFileSync(file, 'utf8');
+    const second = await stack.addApi(NONE);
+
+    expect(password).toMatch(/^[\w-]{24}$/);
+    expect(readFileSync(file, 'utf8')).toBe(password);
+    expect(statSync(file).mode & 0o777).toBe(0o600);
+    for (const api of [first, second]) {
+      const signIn = (header: string) =>
+        fetch(`${api.url}/admin/queues`, { headers: { authorization: header } }).then(({ status }) => status);
+      expect(await signIn(basic('operator', password))).toBe(200);
+      expect(await signIn(OPERATOR_HEADER)).toBe(401);
+    }
+  });
+});
