@@ -4,7 +4,7 @@ import { sql, type RawBuilder } from 'kysely';
 import { isUniqueViolation } from '../common/database-errors.js';
 import { newId } from '../common/columns.js';
 import { AppError, notFound } from '../common/app-error.js';
-import { countTokens } from '../common/tokens.js';
+import { tokensAtMost } from '../common/tokens-at-most.js';
 import { CONFIG } from '../config/config.module.js';
 import { attemptBudget, type Config } from '../config/env.js';
 import { Database, runOn } from '../database/database.js';
@@ -430,7 +430,8 @@ export class ReplyLifecycle {
   }
 
   /**
-   * Cancels a reply, whoever holds it.
+   * Cancels a reply, whoever holds it. The count of its output is an upper bound, marked as estimated: it is mostly
+   * an api that cancels, which has no tokenizer.
    *
    * @param text becomes the AI message; null: there is none
    * @param isSealed whether that is all that was and will be shown. Otherwise more may have been; the text counts as
@@ -453,7 +454,7 @@ export class ReplyLifecycle {
         set status = 'cancelled', finish_reason = 'cancelled', finished_at = clock_timestamp(),
           attempt = attempt + case when attempt > 0 and ${!isSealed}::boolean then 1 else 0 end,
           lease_token = null, lease_until = null, partial_text = null, is_usage_estimated = input_tokens is not null,
-          output_tokens = case when input_tokens is not null then ${text === null ? 0 : countTokens(text)}::int end
+          output_tokens = case when input_tokens is not null then ${text === null ? 0 : tokensAtMost(text)}::int end
         where id = ${replyId} and finished_at is null
         returning ${replyColumns}`,
     );
