@@ -5,7 +5,6 @@ import type { NestExpressApplication } from '@nestjs/platform-express';
 import type { Job } from 'bullmq';
 import helmet from 'helmet';
 import { Logger } from 'nestjs-pino';
-import { ApiModule } from './api.module.js';
 import { CommonModule } from './common/common.module.js';
 import { JsonBodyInterceptor } from './common/json-body.interceptor.js';
 import { operatorCredentials } from './common/operator.js';
@@ -26,7 +25,6 @@ import { BULL_BOARD_PATH, createQueueBoard } from './queue/bull-board.js';
 import { QueueModule } from './queue/queue.module.js';
 import { traceRequest } from './tracing/request-span.js';
 import { isTracing, startTracing } from './tracing/tracing.js';
-import { WorkerModule } from './worker.module.js';
 
 /** Headers that a page from another origin may read. */
 const EXPOSED_HEADERS = ['X-Request-Id', 'X-Event-Cursor', 'Location', 'Retry-After', 'Idempotency-Replayed'];
@@ -36,7 +34,8 @@ const IDLE_CHECK_INTERVAL_MS = 100;
 
 @Module({})
 class AppModule {
-  static forRole(config: Config): DynamicModule {
+  /** Loads the code of the role alone: an api has no use for the tokenizer's table, nor a worker for the routes. */
+  static async forRole(config: Config): Promise<DynamicModule> {
     return {
       module: AppModule,
       imports: [
@@ -48,8 +47,8 @@ class AppModule {
         QueueModule,
         HealthModule,
         MetricsModule,
-        ...(config.role === Role.Worker ? [] : [ApiModule]),
-        ...(config.role === Role.Api ? [] : [WorkerModule]),
+        ...(config.role === Role.Worker ? [] : [(await import('./api.module.js')).ApiModule]),
+        ...(config.role === Role.Api ? [] : [(await import('./worker.module.js')).WorkerModule]),
       ],
     };
   }
@@ -73,7 +72,7 @@ function closeIdleConnectionsWhenStopping(app: NestExpressApplication): void {
  */
 export async function createApp(config: Config): Promise<NestExpressApplication> {
   const stopTracing = await startTracing(config); // before anything that might begin a span
-  const app = await NestFactory.create<NestExpressApplication>(AppModule.forRole(config), {
+  const app = await NestFactory.create<NestExpressApplication>(await AppModule.forRole(config), {
     bodyParser: false, // the interceptor reads bodies, after the guard
     bufferLogs: true,
     abortOnError: false,

@@ -13,7 +13,7 @@ import {
   removeEmbeddedPostgres,
   startEmbeddedPostgres,
   type EmbeddedPostgres,
-} from '../../src/database/embedded-postgres.js';
+} from '../../src/dev/embedded-postgres/embedded-postgres.js';
 import { startTemporaryPostgres } from '../support/services.mjs';
 
 let stateDir: string;
@@ -41,7 +41,7 @@ async function start(log?: (line: string) => void): Promise<EmbeddedPostgres> {
 
 /** Another process that starts the server and tells what it does; Node.js runs the TypeScript as it is. */
 function startInChild() {
-  const module = new URL('../../src/database/embedded-postgres.ts', import.meta.url).href;
+  const module = new URL('../../src/dev/embedded-postgres/embedded-postgres.ts', import.meta.url).href;
   const script = `
     import { startEmbeddedPostgres } from '${module}';
     const log = (line) => console.log('log ' + line);

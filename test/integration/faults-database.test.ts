@@ -13,7 +13,7 @@ import pg from 'pg';
 import { signLocalOwnerToken } from '../../src/auth/owner-tokens.js';
 import { migrations } from '../../src/database/migrations/index.js';
 import { migrate } from '../../src/database/migrate.js';
-import { startEmbeddedPostgres } from '../../src/database/embedded-postgres.js';
+import { startEmbeddedPostgres } from '../../src/dev/embedded-postgres/embedded-postgres.js';
 import { Sweeper } from '../../src/messages/sweeper.js';
 import { ApiClient } from '../support/api-client.js';
 import { createTestDatabase } from '../support/database.js';

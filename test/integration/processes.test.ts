@@ -6,7 +6,7 @@ import { createServer } from 'node:net';
 import { tmpdir } from 'node:os';
 import { join } from 'node:path';
 import pg from 'pg';
-import { removeEmbeddedPostgres } from '../../src/database/embedded-postgres.js';
+import { removeEmbeddedPostgres } from '../../src/dev/embedded-postgres/embedded-postgres.js';
 import { migrations } from '../../src/database/migrations/index.js';
 import { ApiClient, type Json } from '../support/api-client.js';
 import { createTestDatabase, type TestDatabase } from '../support/database.js';
