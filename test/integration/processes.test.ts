@@ -126,18 +126,20 @@ describe('a process that cannot run', () => {
   it.each([
     ['api', 'PORT'],
     ['worker', 'WORKER_HEALTH_PORT'],
-  ])('names the port that is taken, as %s', async (role, variable) => {
+  ])('names the port that is taken, as %s, and says nothing else', async (role, variable) => {
     const other = createServer().listen(0, '127.0.0.1');
     await once(other, 'listening');
     const { port } = other.address() as { port: number };
 
-    const said = await refusal([role], {
+    const program = run('main.js', [role], {
       DATABASE_URL: 'postgres://nobody@127.0.0.1:1/nothing', // not needed for this
       [variable]: String(port),
     });
 
+    expect(await program.exited).toBe(1);
     other.close();
-    expect(said).toBe(`Port ${port} is taken by another program. Set ${variable} to a free one.\n`);
+    expect(program.stderr).toBe(`Port ${port} is taken by another program. Set ${variable} to a free one.\n`);
+    expect(program.stdout).toBe(''); // no stack trace of a server that could not listen, nor of what it breaks
   });
 
   it('does not migrate what it is not told', async () => {
