@@ -1,6 +1,6 @@
 /**
  * How many tokens a text has at most, told from its length and script alone: for a process that has no use for the
- * tokenizer, whose table takes 40 MB. Never below `countTokens()`; of ordinary text three to four times as much.
+ * tokenizer, whose table takes 23 MB. Never below `countTokens()`; of ordinary text three to four times as much.
  *
  * A token is at least one byte of UTF-8, so a text has no more tokens than bytes. Two properties of the encoding
  * lower that bound, and `test/unit/tokens-at-most.test.ts` proves both against its table:
