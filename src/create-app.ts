@@ -65,7 +65,7 @@ export async function createApp(
   timings: Partial<Timings> = {},
 ): Promise<NestExpressApplication> {
   const stopTracing = await startTracing(config); // before anything that might begin a span
-  const app = await NestFactory.create<NestExpressApplication>(AppModule.forRole(config, timings), {
+  const app = await NestFactory.create<NestExpressApplication>(await AppModule.forRole(config, timings), {
     bodyParser: false, // the interceptor reads bodies, after the guard
     bufferLogs: true,
     abortOnError: false,

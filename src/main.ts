@@ -1,3 +1,5 @@
+import { once } from 'node:events';
+import { createServer } from 'node:net';
 import { setTimeout as sleep } from 'node:timers/promises';
 import type { NestExpressApplication } from '@nestjs/platform-express';
 import { createApp } from './create-app.js';
@@ -5,23 +7,15 @@ import { signLocalOwnerToken } from './auth/owner-tokens.js';
 import { errorCode } from './runtime/error-code.js';
 import { operatorCredentials } from './auth/operator.js';
 import { Readiness } from './runtime/readiness.js';
+import { StartError } from './runtime/start-error.js';
 import { type Config, ConfigError, loadConfig, loadEnvFile, localTokensRefusal, Role } from './config/env.js';
-import { migrate } from './migrate.js';
-import {
-  type EmbeddedPostgres,
-  EmbeddedPostgresError,
-  startEmbeddedPostgres,
-} from './database/embedded-postgres.js';
+import type { EmbeddedPostgres } from './dev/embedded-postgres/embedded-postgres.js';
 import { BULL_BOARD_PATH } from './operations/queue-board.js';
-import { welcome } from './welcome.js';
 
 /** What is left for closing, after the drain. */
 const CLOSE_TIMEOUT_MS = 15_000;
 /** Longest that the welcome waits for the rest of the process. */
 const READY_TIMEOUT_MS = 5_000;
-
-/** A reason not to start that a person can do something about: its message is all that is shown. */
-class StartError extends Error {}
 
 function roleOf(argument: string | undefined): Role {
   if (argument === undefined) return Role.All;
@@ -31,25 +25,57 @@ function roleOf(argument: string | undefined): Role {
   );
 }
 
-async function listen(
-  app: NestExpressApplication,
-  port: number,
-  variable: string,
-  host: string,
-): Promise<string> {
+/** Where a role listens. */
+interface Address {
+  port: number;
+  host: string;
+  /** The setting that the port comes from. */
+  variable: 'PORT' | 'WORKER_HEALTH_PORT';
+}
+
+/** @returns null for a worker without a health port */
+function addressOf(config: Config): Address | null {
+  if (config.role !== Role.Worker) return { port: config.PORT, host: config.HOST, variable: 'PORT' };
+  if (config.WORKER_HEALTH_PORT === 0) return null;
+  return { port: config.WORKER_HEALTH_PORT, host: config.HOST, variable: 'WORKER_HEALTH_PORT' };
+}
+
+/** What a person can do about an address that cannot be listened on. */
+function addressRefusal(error: unknown, { port, host, variable }: Address): unknown {
+  switch (errorCode(error)) {
+    case 'EADDRINUSE':
+      return new StartError(`Port ${port} is taken by another program. Set ${variable} to a free one.`);
+    case 'EACCES':
+      return new StartError(`Port ${port} may not be used by this user. Set ${variable} to another.`);
+    case 'EADDRNOTAVAIL':
+    case 'ENOTFOUND':
+      return new StartError(`This machine has no address ${host}. Set HOST.`);
+    default:
+      return error;
+  }
+}
+
+/**
+ * Listens for a moment, so that an address that is taken is found before anything is opened: an application that fails
+ * to listen is half started, and logs stack traces while it is closed again.
+ */
+async function tryAddress(address: Address): Promise<void> {
+  const server = createServer().listen(address.port, address.host);
   try {
-    await app.listen(port, host);
+    await once(server, 'listening');
+  } catch (error) {
+    throw addressRefusal(error, address);
+  }
+  server.close();
+  await once(server, 'close');
+}
+
+async function listen(app: NestExpressApplication, address: Address): Promise<string> {
+  try {
+    await app.listen(address.port, address.host);
     return (await app.getUrl()).replace('[::1]', '127.0.0.1');
   } catch (error) {
-    const code = errorCode(error);
-    if (code === 'EADDRINUSE') {
-      throw new StartError(`Port ${port} is taken by another program. Set ${variable} to a free one.`);
-    }
-    if (code === 'EACCES')
-      throw new StartError(`Port ${port} may not be used by this user. Set ${variable} to another.`);
-    if (code === 'EADDRNOTAVAIL' || code === 'ENOTFOUND')
-      throw new StartError(`This machine has no address ${host}. Set HOST.`);
-    throw error;
+    throw addressRefusal(error, address);
   }
 }
 
@@ -80,21 +106,25 @@ async function start(): Promise<void> {
 
   const open = async (): Promise<void> => {
     if (config.DATABASE_URL === undefined) {
+      const { startEmbeddedPostgres } = await import('./dev/embedded-postgres/embedded-postgres.js');
+      const { migrate } = await import('./migrate.js');
       embedded = await startEmbeddedPostgres({ stateDir: config.stateDir, log: console.log });
       await migrate(embedded.url);
       config = { ...config, DATABASE_URL: embedded.url };
     }
+    const address = addressOf(config);
+    if (address !== null) await tryAddress(address);
     app = await createApp(config);
-    if (config.role === Role.Worker) {
-      if (config.WORKER_HEALTH_PORT === 0) await app.init();
-      else await listen(app, config.WORKER_HEALTH_PORT, 'WORKER_HEALTH_PORT', config.HOST);
+    if (address === null) {
+      await app.init();
       return;
     }
-    const url = await listen(app, config.PORT, 'PORT', config.HOST);
-    if (config.isProduction) return;
+    const url = await listen(app, address);
+    if (config.isProduction || config.role === Role.Worker) return;
     const missing = await waitUntilReady(app.get(Readiness, { strict: false }), () => stopping !== null);
     if (stopping !== null) return;
     const operator = operatorCredentials(config);
+    const { welcome } = await import('./dev/welcome.js');
     process.stdout.write(
       welcome({
         url,
@@ -134,8 +164,7 @@ async function start(): Promise<void> {
 }
 
 start().catch((error: unknown) => {
-  const isForPeople =
-    error instanceof StartError || error instanceof ConfigError || error instanceof EmbeddedPostgresError;
+  const isForPeople = error instanceof StartError || error instanceof ConfigError;
   console.error(isForPeople ? error.message : error);
   process.exit(1);
 });

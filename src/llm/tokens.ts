@@ -1,10 +1,5 @@
 import { countTokens as countPiece, setMergeCacheSize } from 'gpt-tokenizer/encoding/o200k_base';
-
-/**
- * Merging byte pairs takes time quadratic in the length of a word, and a guest may send a word of 32,000
- * letters. Counting piece by piece makes it linear, for at most a token or two too many at each cut.
- */
-const PIECE_CHARS = 512;
+import { PIECE_CHARS } from './tokens-at-most.js';
 
 /** By default special tokens are refused with an exception; in a guest's text they are text. */
 const AS_PLAIN_TEXT = { disallowedSpecial: new Set<string>() };
@@ -15,6 +10,9 @@ setMergeCacheSize(0);
 /**
  * An estimate of the tokens in a text (the o200k encoding; other models' differ by some per cent). Any string
  * is safe to count.
+ *
+ * Merging byte pairs takes time quadratic in the length of a word, and a guest may send a word of 32,000
+ * letters. Counting piece by piece makes it linear, for at most a token or two too many at each cut.
  *
  * @param stopAt the count at which the answer is known to be "too many": counting ends soon after it
  */

@@ -4,3 +4,10 @@ export function errorCode(error: unknown): string | undefined {
     typeof error === 'object' && error !== null && 'code' in error ? error.code : undefined;
   return typeof code === 'string' ? code : undefined;
 }
+
+/** What an error says; of another realm's, too, as in Jest. */
+export function errorMessage(error: unknown): string {
+  const message: unknown =
+    typeof error === 'object' && error !== null && 'message' in error ? error.message : undefined;
+  return typeof message === 'string' ? message : String(error);
+}

@@ -5,7 +5,7 @@ import { connect, createServer } from 'node:net';
 import { tmpdir } from 'node:os';
 import { join } from 'node:path';
 import pg from 'pg';
-import { removeEmbeddedPostgres } from '../../src/database/embedded-postgres.js';
+import { removeEmbeddedPostgres } from '../../src/dev/embedded-postgres/embedded-postgres.js';
 import { ApiClient } from '../support/api-client.js';
 import { createTestDatabase, type TestDatabase } from '../support/database.js';
 import { type Backend, BACKENDS } from '../support/conversations.js';
@@ -43,17 +43,25 @@ function start(...args: ConstructorParameters<typeof Program>): Program {
   return started;
 }
 
-/** Starts something that must refuse, and gives what it said. */
+/** Starts something that must refuse, and gives what it said on standard error. */
 async function refusal(
   args: string[],
   env: Record<string, string>,
   program: 'main.js' | 'cli/migrate.js' = 'main.js',
 ): Promise<string> {
+  return (await refused(args, env, program)).stderr;
+}
+
+async function refused(
+  args: string[],
+  env: Record<string, string>,
+  program: 'main.js' | 'cli/migrate.js' = 'main.js',
+): Promise<Pick<Program, 'stdout' | 'stderr'>> {
   const cwd = mkdtempSync(join(tmpdir(), 'assistly-refusal-'));
   const refusing = start(program, args, env, cwd);
   expect(await refusing.exited).toBe(1);
   rmSync(cwd, { recursive: true, force: true });
-  return refusing.stderr;
+  return refusing;
 }
 
 describe('a process that cannot run', () => {
@@ -123,18 +131,19 @@ describe('a process that cannot run', () => {
   it.concurrent.each([
     ['api', 'PORT'],
     ['worker', 'WORKER_HEALTH_PORT'],
-  ])('names the port that is taken, as %s', async (role, variable) => {
+  ])('names the port that is taken, as %s, and says nothing else', async (role, variable) => {
     const other = createServer().listen(0, '127.0.0.1');
     await once(other, 'listening');
     const { port } = other.address() as { port: number };
 
-    const said = await refusal([role], {
+    const { stderr, stdout } = await refused([role], {
       DATABASE_URL: 'postgres://nobody@127.0.0.1:1/nothing', // not needed for this
       [variable]: String(port),
     });
 
     other.close();
-    expect(said).toBe(`Port ${port} is taken by another program. Set ${variable} to a free one.\n`);
+    expect(stderr).toBe(`Port ${port} is taken by another program. Set ${variable} to a free one.\n`);
+    expect(stdout).toBe(''); // no stack trace of a server that could not listen, nor of what it breaks
   });
 
   it.concurrent('does not migrate what it is not told', async () => {

@@ -7,10 +7,10 @@ import { createServer } from 'node:net';
 import { tmpdir } from 'node:os';
 import { join } from 'node:path';
 import {
-  isAlive,
   removeEmbeddedPostgres,
   startEmbeddedPostgres,
-} from '../../dist/src/database/embedded-postgres.js';
+} from '../../dist/src/dev/embedded-postgres/embedded-postgres.js';
+import { isAlive } from '../../dist/src/dev/embedded-postgres/processes.js';
 
 const PREFIX = 'assistly-test-';
 

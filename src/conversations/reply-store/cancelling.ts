@@ -1,7 +1,7 @@
 import { Injectable } from '@nestjs/common';
 import { sql } from 'kysely';
 import { Database } from '../../database/database.js';
-import { countTokens } from '../../llm/tokens.js';
+import { tokensAtMost } from '../../llm/tokens-at-most.js';
 import { replyColumns, type ReplyRow } from '../reply.dto.js';
 import { type Finished, ReplyTransitions } from './transitions.js';
 
@@ -30,7 +30,8 @@ export class ReplyCancelling {
   }
 
   /**
-   * Cancels a reply, whoever holds it.
+   * Cancels a reply, whoever holds it. The count of its output is an upper bound, marked as estimated: it is mostly
+   * an api that cancels, which has no tokenizer.
    *
    * @param text becomes the AI message; null: there is none
    * @param isSealed whether that is all that was and will be shown. Otherwise more may have been; the text counts as
@@ -53,7 +54,7 @@ export class ReplyCancelling {
         set status = 'cancelled', finish_reason = 'cancelled', finished_at = clock_timestamp(),
           attempt = attempt + case when attempt > 0 and ${!isSealed}::boolean then 1 else 0 end,
           lease_token = null, lease_until = null, partial_text = null, is_usage_estimated = input_tokens is not null,
-          output_tokens = case when input_tokens is not null then ${text === null ? 0 : countTokens(text)}::int end
+          output_tokens = case when input_tokens is not null then ${text === null ? 0 : tokensAtMost(text)}::int end
         where id = ${replyId} and finished_at is null
         returning ${replyColumns}`,
     );

@@ -368,7 +368,7 @@ export async function checkLeaks({ cluster, load }, findings) {
   if (total > cluster.processes.length * perProcess + 5) {
     findings.add('connections to PostgreSQL leak', JSON.stringify(clients));
   }
-  // In the midst of a transaction of the sweeper's one may be idle for an instant.
+  // In the midst of a transaction of the reconciler's one may be idle for an instant.
   const idle = await cluster.query(
     `select application_name, left(query, 60) as query, clock_timestamp() - state_change as idle_for
      from pg_stat_activity where datname = current_database() and state like 'idle in transaction%'
