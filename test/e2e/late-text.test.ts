@@ -28,18 +28,24 @@ describe('a reply that ends while the event stream hangs', () => {
     await provider.close();
   });
 
-  /** From now on nothing is appended to this session's stream; what was sent arrives at the returned call. */
+  /** From now on no append to this session's stream is answered, until the returned call; what was sent is lost. */
   async function hang(sessionId: string): Promise<() => Promise<void>> {
     const held = redis;
     if (held) {
-      held.hold();
+      held.swallow('both');
       return () => Promise.resolve(held.recover());
     }
     const client = new pg.Client({ connectionString: stack.database.url });
     await client.connect();
     await client.query('begin');
     await client.query('select from event_streams where session_id = $1 for update', [sessionId]);
-    return () => client.end();
+    return async () => {
+      await client.query(
+        `select pg_terminate_backend(pid) from pg_stat_activity
+         where datname = current_database() and wait_event_type = 'Lock'`,
+      );
+      await client.end();
+    };
   }
 
   interface Talk {
