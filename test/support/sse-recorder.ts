@@ -92,7 +92,7 @@ export class SseRecorder {
     );
   }
 
-  /** What a reader sees of a reply: the text of its last attempt's deltas. */
+  /** What a reader sees of a reply: see {@link textOf}. */
   textOf(replyId: string): string {
     return textOf(this.events, replyId);
   }
@@ -103,11 +103,24 @@ export class SseRecorder {
   }
 }
 
-/** The concatenated deltas of the last attempt of a reply, checked for offsets without a hole. */
+/**
+ * What a reader has of a reply: a snapshot replaces what was held, a higher attempt begins the text anew, and each
+ * delta is checked to continue it without a hole. A snapshot's rows may be ahead of its cursor, so the deltas of a
+ * reply that it holds as final repeat what is known.
+ */
 export function textOf(events: readonly Recorded[], replyId: string): string {
   let attempt = 0;
   let text = '';
+  let isComplete = false;
   for (const { event, data } of events) {
+    if (event === 'session.snapshot') {
+      const reply = data.replies.find(({ id }: { id: string }) => id === replyId);
+      const message = messageOf(data, replyId);
+      attempt = reply?.attempt ?? 0;
+      text = reply?.text ?? message?.content ?? '';
+      isComplete = reply !== undefined && reply.text === undefined;
+    }
+    if (isComplete) continue;
     if (event === 'reply.started' && data.replyId === replyId && data.attempt > attempt) {
       attempt = data.attempt;
       text = '';
@@ -120,3 +133,27 @@ export function textOf(events: readonly Recorded[], replyId: string): string {
   }
   return text;
 }
+
+/** The final reply and its message, from the event of its end or from a snapshot that holds it; null: not yet. */
+export function endOf(
+  events: readonly Recorded[],
+  replyId: string,
+): Pick<Recorded['data'], 'reply' | 'message'> | null {
+  for (const { event, data } of events) {
+    if (FINAL_EVENTS.includes(event) && data.reply.id === replyId) return data;
+    if (event !== 'session.snapshot') continue;
+    const reply = data.replies.find(({ id }: { id: string }) => id === replyId);
+    // Only an unfinished reply carries a text of its own.
+    if (reply && reply.text === undefined) return { reply, message: messageOf(data, replyId) };
+  }
+  return null;
+}
+
+/** The events that end a reply. */
+export const FINAL_EVENTS: readonly string[] = ['reply.completed', 'reply.cancelled', 'reply.failed'];
+
+const messageOf = (snapshot: Recorded['data'], replyId: string): Recorded['data'] =>
+  snapshot.messages.find(
+    (message: { sender: string; replyId: string | null }) =>
+      message.sender === 'ai' && message.replyId === replyId,
+  ) ?? null;
