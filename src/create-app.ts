@@ -13,7 +13,8 @@ import { createValidationPipe } from './http/validation.pipe.js';
 import { type Config, parseTrustProxy, Role } from './config/env.js';
 import { assignRequestId } from './logging/logging.module.js';
 import { ReplyDispatching } from './conversations/reply-store/dispatching.js';
-import { type GenerateJob, ReplyQueue } from './conversations/reply-queue.js';
+import { readReplyJob } from './conversations/reply-jobs.js';
+import { ReplyQueue } from './conversations/reply-queue.js';
 import { setUpOpenApi } from './openapi/docs-page.js';
 import { BULL_BOARD_PATH, createQueueBoard } from './operations/queue-board.js';
 import type { Timings } from './runtime/timings.js';
@@ -84,7 +85,10 @@ export async function createApp(
     const board = createQueueBoard({
       credentials,
       onQueue: (listener) => queue.onOpen(listener),
-      beforeRetry: async (job: Job<GenerateJob>) => dispatching.endPause(job.data.replyId),
+      beforeRetry: async (job: Job<unknown>) => {
+        const known = readReplyJob(job);
+        if (known) await dispatching.endPause(known.data.replyId);
+      },
     });
     app.use(BULL_BOARD_PATH, ...board); // before CORS: no page of another origin has business there
   }

@@ -4,7 +4,8 @@ import { Database } from '../database/database.js';
 import { Metrics } from '../metrics/metrics.js';
 import { ScrapeSource } from '../metrics/scrape-source.js';
 import { type Timings, TIMINGS } from '../runtime/timings.js';
-import { type QueueDepth, ReplyQueue } from './reply-queue.js';
+import type { QueueDepth } from '../queue/gated-queue.js';
+import { ReplyQueue } from './reply-queue.js';
 
 interface Unfinished {
   due: number;

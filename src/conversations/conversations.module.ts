@@ -1,6 +1,4 @@
 import { Module } from '@nestjs/common';
-import { Readiness } from '../runtime/readiness.js';
-import { Shutdown, ShutdownPhase } from '../runtime/shutdown.js';
 import { Backlog } from './backlog.js';
 import { ErasureService } from './erasure.service.js';
 import { ReplyEventPublisher } from './reply-event-publisher.js';
@@ -48,9 +46,4 @@ import { Reconciler } from './reconciler.js';
     ReplyMetrics,
   ],
 })
-export class ConversationsModule {
-  constructor(queue: ReplyQueue, shutdown: Shutdown, readiness: Readiness) {
-    readiness.register('queue', () => queue.ping());
-    shutdown.register(ShutdownPhase.Close, () => queue.close());
-  }
-}
+export class ConversationsModule {}

@@ -6,6 +6,7 @@ import type { Job, Queue } from 'bullmq';
 import type { Express, NextFunction, Request, RequestHandler, Response } from 'express';
 import helmet from 'helmet';
 import { isOperator, type OperatorCredentials } from '../auth/operator.js';
+import type { JobQueue } from '../queue/gated-queue.js';
 
 /**
  * Bull Board, cut down to what an operator needs: to see the jobs, and to ring for a reply again. It is
@@ -126,7 +127,7 @@ class RepliesAdapter extends BullMQAdapter {
 export interface BoardOptions {
   credentials: OperatorCredentials;
   /** Calls back with the queue once there is one: it is shown from then on. */
-  onQueue: (listener: (queue: Queue) => void) => void;
+  onQueue: (listener: (queue: JobQueue) => void) => void;
   /** Called before the bell of a job is rung again. */
   beforeRetry: (job: Job) => Promise<void>;
 }
@@ -157,7 +158,8 @@ export function createQueueBoard({ credentials, onQueue, beforeRetry }: BoardOpt
       },
     },
   });
-  onQueue((queue) => board.addQueue(new RepliesAdapter(queue)));
+  // Its types know BullMQ on Redis only; it asks nothing of what is behind a queue.
+  onQueue((queue) => board.addQueue(new RepliesAdapter(queue as Queue)));
   const router = serverAdapter.getRouter() as Express;
   router.disable('x-powered-by');
   return [...securityHeaders, basicAuth(credentials), sameOrigin, router];

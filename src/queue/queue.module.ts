@@ -4,11 +4,9 @@ import { setDefaultBackendFactory } from 'bullmq';
 import { CONFIG } from '../config/config.module.js';
 import type { Config } from '../config/env.js';
 import { EvictionPolicy } from './eviction-policy.js';
-import { createQueueBackend, type QueueBackend } from './queue-backend.js';
+import { QueueParts } from './gated-queue.js';
+import { createQueueBackend, QUEUE_BACKEND, type QueueBackend } from './queue-backend.js';
 import { QueueGate } from './queue-gate.js';
-
-/** Injection token of the {@link QueueBackend}. */
-export const QUEUE_BACKEND = Symbol('QUEUE_BACKEND');
 
 /** BullMQ on either store. Queues and workers are made by those who use them, once the gate is open. */
 @Global()
@@ -17,8 +15,9 @@ export const QUEUE_BACKEND = Symbol('QUEUE_BACKEND');
     EvictionPolicy,
     { provide: QUEUE_BACKEND, inject: [CONFIG], useFactory: (config: Config) => createQueueBackend(config) },
     QueueGate,
+    QueueParts,
   ],
-  exports: [QUEUE_BACKEND, QueueGate],
+  exports: [QUEUE_BACKEND, QueueGate, QueueParts],
 })
 export class QueueModule {
   /** What @nestjs/bullmq needs to make the workers of `@Processor` classes, when told to. */
