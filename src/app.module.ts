@@ -1,33 +1,30 @@
 import { type DynamicModule, Module } from '@nestjs/common';
 import { ormOptions } from '../mikro-orm.config.js';
-import { AuthModule } from './auth/auth.module.js';
 import { ChatSessionsModule } from './chat-sessions/chat-sessions.module.js';
 import { ChatbotsModule } from './chatbots/chatbots.module.js';
 import { ConfigModule } from './config/config.module.js';
 import { type Config, Role } from './config/env.js';
 import { DatabaseModule } from './database/database.module.js';
 import { ErasureModule } from './erasure/erasure.module.js';
-import { EventsModule } from './events/events.module.js';
+import { HttpModule } from './http/http.module.js';
 import { LoggingModule } from './logging/logging.module.js';
 import { MessagesModule } from './messages/messages.module.js';
-import { MetricsModule } from './metrics/metrics.module.js';
 import { OperationsModule } from './operations/operations.module.js';
-import { QueueModule } from './queue/queue.module.js';
+import { QueueBoardModule } from './operations/queue-board.module.js';
 import { RepliesModule } from './replies/replies.module.js';
-import { RuntimeModule } from './runtime/runtime.module.js';
 import type { Timings } from './runtime/timings.js';
 import { SessionEventsModule } from './session-events/session-events.module.js';
 import { WorkerModule } from './worker/worker.module.js';
 
 /** Everything that is spoken over HTTP. It enqueues jobs, and works on none. */
 const API = [
-  AuthModule,
   ChatbotsModule,
   ChatSessionsModule,
   MessagesModule,
   RepliesModule,
   SessionEventsModule,
   ErasureModule,
+  QueueBoardModule,
 ];
 
 @Module({})
@@ -38,11 +35,8 @@ export class AppModule {
       imports: [
         ConfigModule.forRoot(config, timings),
         LoggingModule.forRoot(config),
-        RuntimeModule,
-        DatabaseModule.forRoot(ormOptions),
-        EventsModule,
-        QueueModule,
-        MetricsModule,
+        DatabaseModule.withOptions(ormOptions),
+        HttpModule.forRole(config.role),
         OperationsModule,
         ...(config.role === Role.Worker ? [] : API),
         ...(config.role === Role.Api ? [] : [WorkerModule]),

@@ -1,4 +1,4 @@
-import { Inject, Injectable } from '@nestjs/common';
+import { Inject, Injectable, type OnModuleInit } from '@nestjs/common';
 import { sql } from 'kysely';
 import { Database } from '../database/database.js';
 import { Metrics } from '../metrics/metrics.js';
@@ -20,13 +20,16 @@ interface Unfinished {
  * every process that is scraped tells the same.
  */
 @Injectable()
-export class Backlog {
+export class Backlog implements OnModuleInit {
   constructor(
     private readonly database: Database,
     private readonly queue: ReplyQueue,
     private readonly metrics: Metrics,
-    @Inject(TIMINGS) timings: Pick<Timings, 'scrapeTimeoutMs' | 'scrapeFreshMs'>,
-  ) {
+    @Inject(TIMINGS) private readonly timings: Pick<Timings, 'scrapeTimeoutMs' | 'scrapeFreshMs'>,
+  ) {}
+
+  onModuleInit(): void {
+    const { metrics, timings } = this;
     metrics.addSource(
       'rows',
       new ScrapeSource(

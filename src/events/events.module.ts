@@ -1,34 +1,37 @@
-import { Global, Logger, Module } from '@nestjs/common';
+import { Logger, Module, type OnModuleInit } from '@nestjs/common';
 import type { Pool } from 'pg';
 import { Readiness } from '../runtime/readiness.js';
+import { RuntimeModule } from '../runtime/runtime.module.js';
 import { Shutdown, ShutdownPhase } from '../runtime/shutdown.js';
 import { CONFIG } from '../config/config.module.js';
 import type { Config } from '../config/env.js';
-import { POSTGRES_POOL } from '../database/database.module.js';
+import { DatabaseModule, POSTGRES_POOL } from '../database/database.module.js';
 import { EventStream } from './event-stream.js';
 import { PostgresEventStream } from './postgres-event-stream.js';
 import { RedisEventStream } from './redis-event-stream.js';
 
-function createEventStream(config: Config, pool: Pool, shutdown: Shutdown): EventStream {
+function createEventStream(config: Config, pool: Pool): EventStream {
   const logger = new Logger('EventStream');
   const onError = (error: Error, what: string): void => logger.warn({ err: error }, what);
-  const stream =
-    config.REDIS_URL !== undefined
-      ? new RedisEventStream({ url: config.REDIS_URL, prefix: config.REDIS_PREFIX, onError })
-      : new PostgresEventStream({ pool, connectionString: config.DATABASE_URL ?? '', onError });
-  shutdown.register(ShutdownPhase.Close, () => stream.close());
-  return stream;
+  return config.REDIS_URL !== undefined
+    ? new RedisEventStream({ url: config.REDIS_URL, prefix: config.REDIS_PREFIX, onError })
+    : new PostgresEventStream({ pool, connectionString: config.DATABASE_URL ?? '', onError });
 }
 
-@Global()
 @Module({
-  providers: [
-    { provide: EventStream, inject: [CONFIG, POSTGRES_POOL, Shutdown], useFactory: createEventStream },
-  ],
+  imports: [RuntimeModule, DatabaseModule],
+  providers: [{ provide: EventStream, inject: [CONFIG, POSTGRES_POOL], useFactory: createEventStream }],
   exports: [EventStream],
 })
-export class EventsModule {
-  constructor(stream: EventStream, readiness: Readiness) {
-    readiness.register('event stream', () => stream.ping());
+export class EventsModule implements OnModuleInit {
+  constructor(
+    private readonly stream: EventStream,
+    private readonly readiness: Readiness,
+    private readonly shutdown: Shutdown,
+  ) {}
+
+  onModuleInit(): void {
+    this.readiness.register('event stream', () => this.stream.ping());
+    this.shutdown.register(ShutdownPhase.Close, () => this.stream.close());
   }
 }
