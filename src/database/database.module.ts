@@ -1,4 +1,4 @@
-import { type DynamicModule, Inject, Module, type OnModuleInit } from '@nestjs/common';
+import { type DynamicModule, Module, type OnModuleInit } from '@nestjs/common';
 import { MikroORM, type Options } from '@mikro-orm/postgresql';
 import { sql } from 'kysely';
 import type { Pool } from 'pg';
@@ -6,14 +6,13 @@ import { MissingPartError, Readiness } from '../runtime/readiness.js';
 import { Shutdown, ShutdownPhase } from '../runtime/shutdown.js';
 import { CONFIG } from '../config/config.module.js';
 import type { Config } from '../config/env.js';
-import { Metrics } from '../metrics/metrics.js';
 import { MetricsModule } from '../metrics/metrics.module.js';
 import { RuntimeModule } from '../runtime/runtime.module.js';
 import { Database } from './database.js';
+import { PoolMetrics } from './pool-metrics.js';
+import { POSTGRES_POOL } from './postgres-pool.js';
 import { SchemaCheck } from './schema-check.js';
 
-/** Injection token of the `pg.Pool` that the ORM and the event stream share. */
-export const POSTGRES_POOL = Symbol('POSTGRES_POOL');
 const CONNECTIONS = Symbol('CONNECTIONS');
 const ORM_OPTIONS = Symbol('ORM_OPTIONS');
 
@@ -58,6 +57,7 @@ class OrmOptionsModule {}
     { provide: POSTGRES_POOL, inject: [CONNECTIONS], useFactory: ({ pool }: Connections) => pool },
     Database,
     SchemaCheck,
+    PoolMetrics,
   ],
   exports: [Database, SchemaCheck, POSTGRES_POOL],
 })
@@ -77,18 +77,9 @@ export class DatabaseModule implements OnModuleInit {
     private readonly schema: SchemaCheck,
     private readonly readiness: Readiness,
     private readonly shutdown: Shutdown,
-    @Inject(POSTGRES_POOL) private readonly pool: Pool,
-    private readonly metrics: Metrics,
   ) {}
 
   onModuleInit(): void {
-    const { metrics, pool } = this;
-    metrics.poolMax.set(pool.options.max);
-    metrics.beforeScrape(() => {
-      metrics.poolConnections.set({ state: 'busy' }, pool.totalCount - pool.idleCount);
-      metrics.poolConnections.set({ state: 'idle' }, pool.idleCount);
-      metrics.poolWaiting.set(pool.waitingCount);
-    });
     this.shutdown.register(ShutdownPhase.Disconnect, () => this.database.close());
     this.readiness.register('database', async () => {
       await this.database.run(sql`select 1`);
