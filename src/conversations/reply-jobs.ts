@@ -27,7 +27,7 @@ export type GenerateJob = z.infer<typeof generateJob>;
 export interface ReplyJobs {
   generate: GenerateJob;
 }
-export type ReplyJob = JobOf<ReplyJobs>;
+type ReplyJob = JobOf<ReplyJobs>;
 
 export const REPLY_QUEUE: QueueContract<ReplyJobs> = {
   queue: 'replies',

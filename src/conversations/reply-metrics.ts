@@ -5,7 +5,7 @@ import { FINAL_STATUSES, ReplyErrorCode, ReplyStatus } from './reply-status.js';
 import type { ReplyRow } from './reply.dto.js';
 
 /** Which of the configured models, not its name: owners may name any. */
-export type ModelRole = 'first' | 'fallback' | 'extractive';
+type ModelRole = 'first' | 'fallback' | 'extractive';
 
 /** The times and the end of a reply, as its row has them. */
 type FinishedReply = Pick<

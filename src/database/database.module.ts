@@ -21,7 +21,7 @@ const ORM_OPTIONS = Symbol('ORM_OPTIONS');
  *
  * @param onPoolCreated gets the pool, which the event stream shares
  */
-export type OrmOptions = (
+type OrmOptions = (
   clientUrl: string | undefined,
   poolMax: number,
   onPoolCreated: (pool: Pool) => void,

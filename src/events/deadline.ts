@@ -1,3 +1,4 @@
+import { within } from '../runtime/within.js';
 import { EventStreamUnavailableError, STREAM_DEADLINE_MS } from './event-stream.js';
 
 /**
@@ -6,21 +7,12 @@ import { EventStreamUnavailableError, STREAM_DEADLINE_MS } from './event-stream.
  * the stream can be repeated without harm.
  */
 export async function withinDeadline<T>(work: Promise<T>): Promise<T> {
-  let timer: NodeJS.Timeout | undefined;
-  const deadline = new Promise<never>((_, reject) => {
-    timer = setTimeout(
-      () => reject(new Error(`no answer within ${STREAM_DEADLINE_MS} ms`)),
-      STREAM_DEADLINE_MS,
-    );
-  });
   try {
-    return await Promise.race([work, deadline]);
+    return await within(STREAM_DEADLINE_MS, work);
   } catch (error) {
     if (error instanceof EventStreamUnavailableError) throw error;
     throw new EventStreamUnavailableError(`The event stream is unavailable: ${String(error)}`, {
       cause: error,
     });
-  } finally {
-    clearTimeout(timer);
   }
 }
