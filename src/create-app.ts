@@ -1,58 +1,20 @@
 import 'reflect-metadata';
-import type { Server } from 'node:http';
-import type { Socket } from 'node:net';
 import { NestFactory } from '@nestjs/core';
 import type { NestExpressApplication } from '@nestjs/platform-express';
-import type { Job } from 'bullmq';
 import helmet from 'helmet';
 import { Logger } from 'nestjs-pino';
 import { AppModule } from './app.module.js';
-import { JsonBodyInterceptor } from './http/json-body.interceptor.js';
-import { operatorCredentials } from './auth/operator.js';
-import { ProblemFilter } from './http/problem.filter.js';
 import { Shutdown, ShutdownPhase } from './runtime/shutdown.js';
-import { createValidationPipe } from './http/validation.pipe.js';
 import { type Config, parseTrustProxy, Role } from './config/env.js';
 import { assignRequestId } from './logging/logging.module.js';
-import { ReplyDispatching } from './conversations/reply-store/dispatching.js';
-import { type GenerateJob, ReplyQueue } from './conversations/reply-queue.js';
 import { setUpOpenApi } from './openapi/docs-page.js';
-import { BULL_BOARD_PATH, createQueueBoard } from './operations/queue-board.js';
+import { QueueBoard } from './operations/queue-board.js';
 import type { Timings } from './runtime/timings.js';
 import { traceRequest } from './http/request-span.js';
 import { isTracing, startTracing } from './tracing/tracing.js';
 
 /** Headers that a page from another origin may read. */
 const EXPOSED_HEADERS = ['X-Request-Id', 'X-Event-Cursor', 'Location', 'Retry-After', 'Idempotency-Replayed'];
-
-/** How often a process that stops looks for connections that have become idle. */
-const IDLE_CHECK_INTERVAL_MS = 100;
-/** A connection that has sent nothing for so long is no request on its way. */
-const SILENT_CONNECTION_MS = 1_000;
-
-/**
- * Node closes idle connections once, when its server begins to close. Those whose last answer, or stream, ends after
- * that would keep the process for the seconds of a keep-alive. And a connection that never sent a byte (browsers and
- * load balancers open some in advance) is not idle to Node: it would keep the process for as long as the client likes.
- */
-function closeIdleConnectionsWhenStopping(app: NestExpressApplication): void {
-  const server: Server = app.getHttpServer();
-  const openedAt = new Map<Socket, number>();
-  server.on('connection', (socket) => {
-    openedAt.set(socket, performance.now());
-    socket.once('close', () => openedAt.delete(socket));
-  });
-  const closeIdle = (): void => {
-    server.closeIdleConnections();
-    for (const [socket, since] of openedAt) {
-      if (socket.bytesRead === 0 && performance.now() - since > SILENT_CONNECTION_MS) socket.destroy();
-    }
-  };
-  app.get(Shutdown, { strict: false }).register(ShutdownPhase.EndStreams, () => {
-    const timer = setInterval(closeIdle, IDLE_CHECK_INTERVAL_MS).unref();
-    server.once('close', () => clearInterval(timer));
-  });
-}
 
 /**
  * A process of a role, wired and not yet listening. Its database has a URL by now; that the database answers is
@@ -75,14 +37,10 @@ export async function createApp(
   app.set('etag', false); // hashing every answer helps nobody who polls for news
   app.set('query parser', 'simple');
   app.use(assignRequestId);
-  app.useGlobalFilters(new ProblemFilter());
-  closeIdleConnectionsWhenStopping(app);
   app.get(Shutdown, { strict: false }).register(ShutdownPhase.Disconnect, stopTracing);
   if (config.role === Role.Worker) return app;
 
   app.set('trust proxy', parseTrustProxy(config.TRUST_PROXY));
-  app.useGlobalInterceptors(new JsonBodyInterceptor());
-  app.useGlobalPipes(createValidationPipe());
   app.use(
     '/v1',
     helmet({
@@ -93,17 +51,8 @@ export async function createApp(
       crossOriginResourcePolicy: { policy: 'cross-origin' }, // who may read it is for CORS to say
     }),
   );
-  const credentials = operatorCredentials(config);
-  if (credentials) {
-    const queue = app.get(ReplyQueue, { strict: false });
-    const dispatching = app.get(ReplyDispatching, { strict: false });
-    const board = createQueueBoard({
-      credentials,
-      onQueue: (listener) => queue.onOpen(listener),
-      beforeRetry: async (job: Job<GenerateJob>) => dispatching.endPause(job.data.replyId),
-    });
-    app.use(BULL_BOARD_PATH, ...board); // before CORS: no page of another origin has business there
-  }
+  // Before CORS: no page of another origin has business there. It answers by itself, so the log has no line of it.
+  app.get(QueueBoard, { strict: false }).mountOn(app);
   if (config.CORS_ORIGINS.length > 0) {
     app.enableCors({
       origin: config.CORS_ORIGINS.includes('*') ? '*' : config.CORS_ORIGINS,

@@ -27,7 +27,7 @@ export class MigrationError extends Error {
   override readonly name = 'MigrationError';
 }
 
-export interface MigrateOptions {
+interface MigrateOptions {
   /** Receives a line for a person about everything that takes time. */
   log?: (line: string) => void;
   patienceMs?: number;

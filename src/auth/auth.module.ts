@@ -1,15 +1,16 @@
-import { Global, Module } from '@nestjs/common';
-import { APP_GUARD } from '@nestjs/core';
+import { Module } from '@nestjs/common';
 import { CONFIG } from '../config/config.module.js';
 import type { Config } from '../config/env.js';
+import { DatabaseModule } from '../database/database.module.js';
 import { AuthGuard } from './auth.guard.js';
 import { OwnerTokens } from './owner-tokens.js';
 
-@Global()
 @Module({
+  imports: [DatabaseModule],
   providers: [
     { provide: OwnerTokens, inject: [CONFIG], useFactory: (config: Config) => new OwnerTokens(config) },
-    { provide: APP_GUARD, useClass: AuthGuard },
+    AuthGuard,
   ],
+  exports: [AuthGuard],
 })
 export class AuthModule {}

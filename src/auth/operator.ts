@@ -3,6 +3,9 @@ import { join } from 'node:path';
 import type { Config } from '../config/env.js';
 import { ownFile } from '../runtime/own-file.js';
 
+/** Injection token of the {@link OperatorCredentials}; null where there is no operator. */
+export const OPERATOR = Symbol('OPERATOR');
+
 export interface OperatorCredentials {
   user: string;
   password: string;

@@ -1,11 +1,12 @@
 import { Module } from '@nestjs/common';
+import { DatabaseModule } from '../database/database.module.js';
 import { ConversationsModule } from '../conversations/conversations.module.js';
 import { ChatSessionsController } from './chat-sessions.controller.js';
 import { ChatSessionsService } from './chat-sessions.service.js';
 import { SessionOpeningService } from './session-opening.service.js';
 
 @Module({
-  imports: [ConversationsModule],
+  imports: [DatabaseModule, ConversationsModule],
   controllers: [ChatSessionsController],
   providers: [ChatSessionsService, SessionOpeningService],
 })

@@ -77,6 +77,6 @@ export class SessionOpeningService {
 }
 
 /** Puts the guest's name into a greeting; nothing where there is none. */
-export function fillIn(greeting: string, name: string | null): string {
+function fillIn(greeting: string, name: string | null): string {
   return greeting.replaceAll('{name}', () => name ?? '');
 }

@@ -1,10 +1,12 @@
-import { Inject, Injectable } from '@nestjs/common';
+import { Inject, Injectable, type OnModuleInit } from '@nestjs/common';
 import { sql } from 'kysely';
+import type { Gauge } from 'prom-client';
 import { Database } from '../database/database.js';
 import { Metrics } from '../metrics/metrics.js';
 import { ScrapeSource } from '../metrics/scrape-source.js';
 import { type Timings, TIMINGS } from '../runtime/timings.js';
-import { type QueueDepth, ReplyQueue } from './reply-queue.js';
+import type { QueueDepth } from '../queue/gated-queue.js';
+import { ReplyQueue } from './reply-queue.js';
 
 interface Unfinished {
   due: number;
@@ -19,13 +21,40 @@ interface Unfinished {
  * every process that is scraped tells the same.
  */
 @Injectable()
-export class Backlog {
+export class Backlog implements OnModuleInit {
+  private readonly repliesUnfinished: Gauge<'state'>;
+  private readonly oldestDueAge: Gauge;
+  private readonly queueJobs: Gauge<'state'>;
+  private readonly workers: Gauge;
+
   constructor(
     private readonly database: Database,
     private readonly queue: ReplyQueue,
     private readonly metrics: Metrics,
-    @Inject(TIMINGS) timings: Pick<Timings, 'scrapeTimeoutMs' | 'scrapeFreshMs'>,
+    @Inject(TIMINGS) private readonly timings: Pick<Timings, 'scrapeTimeoutMs' | 'scrapeFreshMs'>,
   ) {
+    this.repliesUnfinished = metrics.gauge({
+      name: 'assistly_replies_unfinished',
+      help: 'Replies that are not final, from the rows. due: a worker may take it; held: a worker has it; delayed: pauses before its next attempt; behind: waits for an earlier reply of its session.',
+      labelNames: ['state'],
+    });
+    this.oldestDueAge = metrics.gauge({
+      name: 'assistly_reply_oldest_due_age_seconds',
+      help: 'For how long the oldest due reply could have been taken, by PostgreSQL’s clock; 0: there is none.',
+    });
+    this.queueJobs = metrics.gauge({
+      name: 'assistly_queue_jobs',
+      help: 'BullMQ’s jobs that are waiting, active or delayed. A job only tells a worker to look at a reply; the rows tell what waits.',
+      labelNames: ['state'],
+    });
+    this.workers = metrics.gauge({
+      name: 'assistly_workers',
+      help: 'Workers connected to the queue, as its store tells; absent where it does not tell.',
+    });
+  }
+
+  onModuleInit(): void {
+    const { metrics, timings } = this;
     metrics.addSource(
       'rows',
       new ScrapeSource(
@@ -60,7 +89,7 @@ export class Backlog {
   }
 
   private showRows(rows: Unfinished | null): void {
-    const { repliesUnfinished, oldestDueAge } = this.metrics;
+    const { repliesUnfinished, oldestDueAge } = this;
     if (!rows) {
       repliesUnfinished.reset();
       oldestDueAge.remove();
@@ -72,7 +101,7 @@ export class Backlog {
   }
 
   private showQueue(depth: QueueDepth | null): void {
-    const { queueJobs, workers } = this.metrics;
+    const { queueJobs, workers } = this;
     if (!depth) queueJobs.reset();
     for (const [state, count] of Object.entries(depth?.jobs ?? {})) queueJobs.set({ state }, count);
     if (depth?.workers == null) workers.remove();

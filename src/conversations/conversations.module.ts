@@ -1,6 +1,9 @@
 import { Module } from '@nestjs/common';
-import { Readiness } from '../runtime/readiness.js';
-import { Shutdown, ShutdownPhase } from '../runtime/shutdown.js';
+import { RuntimeModule } from '../runtime/runtime.module.js';
+import { MetricsModule } from '../metrics/metrics.module.js';
+import { DatabaseModule } from '../database/database.module.js';
+import { EventsModule } from '../events/events.module.js';
+import { QueueModule } from '../queue/queue.module.js';
 import { Backlog } from './backlog.js';
 import { ErasureService } from './erasure.service.js';
 import { ReplyEventPublisher } from './reply-event-publisher.js';
@@ -19,6 +22,7 @@ import { Reconciler } from './reconciler.js';
 
 /** What both roles share about a conversation: its rows and their transitions, its jobs, its events, and what puts them right. */
 @Module({
+  imports: [RuntimeModule, MetricsModule, DatabaseModule, EventsModule, QueueModule],
   providers: [
     ReplyTransitions,
     ReplyPosting,
@@ -48,9 +52,4 @@ import { Reconciler } from './reconciler.js';
     ReplyMetrics,
   ],
 })
-export class ConversationsModule {
-  constructor(queue: ReplyQueue, shutdown: Shutdown, readiness: Readiness) {
-    readiness.register('queue', () => queue.ping());
-    shutdown.register(ShutdownPhase.Close, () => queue.close());
-  }
-}
+export class ConversationsModule {}

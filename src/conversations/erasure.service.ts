@@ -115,7 +115,7 @@ export class ErasureService {
       await this.stream.erase(session_id);
       let isGone = true;
       for (const [replyId, count] of Object.entries(dispatch_counts)) {
-        isGone = (await this.queue.remove(replyId, count)) && isGone;
+        isGone = (await this.queue.removeJobsOf(replyId, count)) && isGone;
       }
       // A job that is being worked on ends soon, since its reply is gone; the sweeper comes back for it.
       if (isGone) await this.database.run(sql`delete from erasures where session_id = ${session_id}`);

@@ -1,4 +1,4 @@
-import { Inject, Injectable, Logger, type OnApplicationBootstrap } from '@nestjs/common';
+import { Inject, Injectable, Logger, type OnApplicationBootstrap, type OnModuleInit } from '@nestjs/common';
 import { Shutdown, ShutdownPhase } from '../runtime/shutdown.js';
 import { Database } from '../database/database.js';
 import { EventStream } from '../events/event-stream.js';
@@ -19,7 +19,7 @@ const PRUNE_EVERY = 20;
  * worker that died. Nothing depends on it while all goes well; with it, nothing stays unfinished for ever.
  */
 @Injectable()
-export class Reconciler implements OnApplicationBootstrap {
+export class Reconciler implements OnModuleInit, OnApplicationBootstrap {
   private readonly logger = new Logger(Reconciler.name);
   private timer: NodeJS.Timeout | undefined;
   private running: Promise<void> | null = null;
@@ -36,9 +36,11 @@ export class Reconciler implements OnApplicationBootstrap {
     private readonly stream: EventStream,
     private readonly database: Database,
     @Inject(TIMINGS) private readonly timings: Pick<Timings, 'reconcileIntervalMs'>,
-    shutdown: Shutdown,
-  ) {
-    shutdown.register(ShutdownPhase.StopTaking, () => this.stop());
+    private readonly shutdown: Shutdown,
+  ) {}
+
+  onModuleInit(): void {
+    this.shutdown.register(ShutdownPhase.StopTaking, () => this.stop());
   }
 
   onApplicationBootstrap(): void {

@@ -1,47 +1,100 @@
 import { Injectable } from '@nestjs/common';
+import type { Counter, Histogram } from 'prom-client';
 import { Metrics } from '../metrics/metrics.js';
+import { FINAL_STATUSES, ReplyErrorCode, ReplyStatus } from './reply-status.js';
+import type { ReplyRow } from './reply.dto.js';
 
 /** Which of the configured models, not its name: owners may name any. */
-export type ModelRole = 'first' | 'fallback' | 'extractive';
+type ModelRole = 'first' | 'fallback' | 'extractive';
 
 /** The times and the end of a reply, as its row has them. */
-interface FinishedReply {
-  status: string;
-  error_code: string | null;
-  created_at: string;
-  first_token_at: string | null;
-  finished_at: string | null;
-}
+type FinishedReply = Pick<
+  ReplyRow,
+  'status' | 'error_code' | 'created_at' | 'first_token_at' | 'finished_at'
+>;
 
-/** How replies fare, in {@link Metrics}' words. */
+/** From a tenth of a second to REPLY_MAX_AGE_MS' default. */
+const REPLY_BUCKETS = [0.1, 0.25, 0.5, 1, 2, 4, 8, 15, 30, 60, 120, 300, 600];
+
+/**
+ * How replies fare, counted by whoever commits the last transition (a worker, an api that cancels, a reconciler), and
+ * the worker's attempts and calls of models.
+ */
 @Injectable()
 export class ReplyMetrics {
-  constructor(private readonly metrics: Metrics) {}
+  private readonly finishedReplies: Counter<'status' | 'error_code'>;
+  private readonly duration: Histogram<'status'>;
+  private readonly firstToken: Histogram;
+  private readonly attempts: Counter<'outcome'>;
+  private readonly provider: ProviderMetrics;
 
-  /** Shows the ends that replies can have as 0 before the first: a rate needs a number to begin with. */
-  expect(statuses: readonly string[], errorCodes: readonly string[]): void {
-    for (const status of statuses) {
-      for (const error_code of status === 'failed' ? errorCodes : [''])
-        this.metrics.repliesFinished.inc({ status, error_code }, 0);
+  constructor(metrics: Metrics) {
+    this.finishedReplies = metrics.counter({
+      name: 'assistly_replies_finished_total',
+      help: 'Replies that became final, by status and, of those that failed, error code. At most once each; not counted where the answer to the commit was lost.',
+      labelNames: ['status', 'error_code'],
+    });
+    this.duration = metrics.histogram({
+      name: 'assistly_reply_duration_seconds',
+      help: 'From the post to the end of the reply, by PostgreSQL’s clock. What a session has waited for its previous reply is in it.',
+      labelNames: ['status'],
+      buckets: REPLY_BUCKETS,
+    });
+    this.firstToken = metrics.histogram({
+      name: 'assistly_reply_first_token_seconds',
+      help: 'From the post to the first text of the reply, by PostgreSQL’s clock, counted at its end.',
+      buckets: REPLY_BUCKETS,
+    });
+    this.attempts = metrics.counter({
+      name: 'assistly_reply_attempts_total',
+      help: 'Attempts that ended, by outcome: completed, failed, retrying, handed_back, lost.',
+      labelNames: ['outcome'],
+    });
+    this.provider = providerMetrics(metrics);
+    // Shown as 0 before the first: a rate needs a number to begin with.
+    for (const status of FINAL_STATUSES) {
+      for (const error_code of status === ReplyStatus.Failed ? Object.values(ReplyErrorCode) : [''])
+        this.finishedReplies.inc({ status, error_code }, 0);
     }
   }
 
   /** To be called by whoever has committed the transition. */
   finished({ status, error_code, created_at, first_token_at, finished_at }: FinishedReply): void {
-    this.metrics.repliesFinished.inc({ status, error_code: error_code ?? '' });
-    this.metrics.replyDuration.observe({ status }, secondsBetween(created_at, finished_at ?? created_at));
-    if (first_token_at !== null)
-      this.metrics.replyFirstToken.observe(secondsBetween(created_at, first_token_at));
+    this.finishedReplies.inc({ status, error_code: error_code ?? '' });
+    this.duration.observe({ status }, secondsBetween(created_at, finished_at ?? created_at));
+    if (first_token_at !== null) this.firstToken.observe(secondsBetween(created_at, first_token_at));
   }
 
   attemptEnded(outcome: string): void {
-    this.metrics.replyAttempts.inc({ outcome });
+    this.attempts.inc({ outcome });
   }
 
   beginCall(model: ModelRole): ProviderCall {
-    return new ProviderCall(this.metrics, model);
+    return new ProviderCall(this.provider, model);
   }
 }
+
+type ProviderMetrics = ReturnType<typeof providerMetrics>;
+
+/** Label `model`: first, fallback or extractive. */
+const providerMetrics = (metrics: Metrics) => ({
+  calls: metrics.counter({
+    name: 'assistly_provider_calls_total',
+    help: 'Calls of a model that ended, by outcome: answered, aborted (cancelled, or the worker stops), or an error code. Those that a circuit breaker spared are not in it.',
+    labelNames: ['model', 'outcome'],
+  }),
+  firstToken: metrics.histogram({
+    name: 'assistly_provider_first_token_seconds',
+    help: 'From the call of a model to its first text.',
+    labelNames: ['model'],
+    buckets: REPLY_BUCKETS,
+  }),
+  tokens: metrics.counter({
+    name: 'assistly_tokens_total',
+    help: 'Tokens of calls that were answered, as the provider counts them, estimated where it does not.',
+    labelNames: ['model', 'direction'],
+  }),
+});
 
 /** One call of a model. */
 export class ProviderCall {
@@ -49,7 +102,7 @@ export class ProviderCall {
   private hasSpoken = false;
 
   constructor(
-    private readonly metrics: Metrics,
+    private readonly metrics: ProviderMetrics,
     private readonly model: ModelRole,
   ) {}
 
@@ -57,19 +110,19 @@ export class ProviderCall {
   spoke(): void {
     if (this.hasSpoken) return;
     this.hasSpoken = true;
-    this.metrics.providerFirstToken.observe({ model: this.model }, (performance.now() - this.beganAt) / 1000);
+    this.metrics.firstToken.observe({ model: this.model }, (performance.now() - this.beganAt) / 1000);
   }
 
   answered(usage: { inputTokens: number; outputTokens: number }): void {
     const { model } = this;
-    this.metrics.providerCalls.inc({ model, outcome: 'answered' });
+    this.metrics.calls.inc({ model, outcome: 'answered' });
     this.metrics.tokens.inc({ model, direction: 'input' }, usage.inputTokens);
     this.metrics.tokens.inc({ model, direction: 'output' }, usage.outputTokens);
   }
 
   /** @param outcome an error code, or `aborted` */
   ended(outcome: string): void {
-    this.metrics.providerCalls.inc({ model: this.model, outcome });
+    this.metrics.calls.inc({ model: this.model, outcome });
   }
 }
 

@@ -15,7 +15,7 @@ const ERROR_DETAILS: Record<ReplyErrorCode, string> = {
   internal: 'Something went wrong on our side.',
 };
 
-export class ReplyUsageDto {
+class ReplyUsageDto {
   @ApiProperty({ type: 'integer', minimum: 0 })
   inputTokens!: number;
   @ApiProperty({ type: 'integer', minimum: 0 })
@@ -24,7 +24,7 @@ export class ReplyUsageDto {
   estimated!: boolean;
 }
 
-export class ReplyErrorDto {
+class ReplyErrorDto {
   @ApiProperty({
     enum: ReplyErrorCode,
     enumName: 'ReplyErrorCode',

@@ -1,3 +1,4 @@
+import { setTimeout as sleep } from 'node:timers/promises';
 import { Injectable } from '@nestjs/common';
 import { MikroORM, type SqlEntityManager } from '@mikro-orm/postgresql';
 import type { RawBuilder } from 'kysely';
@@ -75,7 +76,7 @@ export class Database {
       } catch (error) {
         const isLate = performance.now() - startedAt > RETRY_WITHIN_MS;
         if (attempt >= TRIES || isLate || !isDatabaseUnavailable(error)) throw error;
-        await new Promise((resolve) => setTimeout(resolve, 50 * attempt * (1 + Math.random())));
+        await sleep(50 * attempt * (1 + Math.random()));
       }
     }
   }

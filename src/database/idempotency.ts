@@ -26,7 +26,7 @@ export interface IdempotentRequest {
 }
 
 /** The ids of what a request made: of this one, or of the first with its key. */
-export interface IdempotentResult<T> {
+interface IdempotentResult<T> {
   result: T;
   isReplay: boolean;
 }

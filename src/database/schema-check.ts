@@ -5,7 +5,7 @@ import { Database } from './database.js';
 import { migrations } from './migrations/index.js';
 
 /** How the database's schema, BullMQ's part of it included, stands to what this code was written for. */
-export interface SchemaState {
+interface SchemaState {
   /** The migrations that the database has not seen yet; a newer schema than ours has none. */
   pending: string[];
   /** The oldest major version of BullMQ that may use the tables, which a newer one may have migrated; 0: any. */

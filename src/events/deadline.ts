@@ -1,3 +1,4 @@
+import { within } from '../runtime/within.js';
 import { EventStreamUnavailableError } from './event-stream.js';
 
 /**
@@ -6,18 +7,12 @@ import { EventStreamUnavailableError } from './event-stream.js';
  * the stream can be repeated without harm.
  */
 export async function withinDeadline<T>(deadlineMs: number, work: Promise<T>): Promise<T> {
-  let timer: NodeJS.Timeout | undefined;
-  const deadline = new Promise<never>((_, reject) => {
-    timer = setTimeout(() => reject(new Error(`no answer within ${deadlineMs} ms`)), deadlineMs);
-  });
   try {
-    return await Promise.race([work, deadline]);
+    return await within(deadlineMs, work);
   } catch (error) {
     if (error instanceof EventStreamUnavailableError) throw error;
     throw new EventStreamUnavailableError(`The event stream is unavailable: ${String(error)}`, {
       cause: error,
     });
-  } finally {
-    clearTimeout(timer);
   }
 }

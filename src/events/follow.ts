@@ -95,61 +95,61 @@ export async function* follow(
  * entries are in the log before anyone is told of them, so that read will have them.
  */
 class Inbox {
-  #waiting: NonNullable<StreamNews>[] = [];
-  #waitingChars = 0;
-  #mustRead = true;
-  readonly #latch = new Latch();
+  private waiting: NonNullable<StreamNews>[] = [];
+  private waitingChars = 0;
+  private isReadDue = true;
+  private readonly latch = new Latch();
 
   /** Whether the log has to be read, as what waits here is not enough. */
   get mustRead(): boolean {
-    return this.#mustRead;
+    return this.isReadDue;
   }
 
   put(news: StreamNews): void {
     if (news === null) this.requestRead();
-    if (news !== null && !this.#mustRead) {
-      this.#waiting.push(news);
-      for (const { data } of news.events) this.#waitingChars += data.length + CHARS_PER_EVENT;
-      if (this.#waitingChars > MAX_WAITING_CHARS) this.requestRead();
+    if (news !== null && !this.isReadDue) {
+      this.waiting.push(news);
+      for (const { data } of news.events) this.waitingChars += data.length + CHARS_PER_EVENT;
+      if (this.waitingChars > MAX_WAITING_CHARS) this.requestRead();
     }
-    this.#latch.set();
+    this.latch.set();
   }
 
   requestRead(): void {
-    this.#mustRead = true;
-    this.#empty();
+    this.isReadDue = true;
+    this.empty();
   }
 
   /** To be called right before the log is read: what is put from here on may be newer than that read. */
   beginRead(): void {
-    this.#mustRead = false;
-    this.#empty();
+    this.isReadDue = false;
+    this.empty();
   }
 
   /** Takes what continues the cursor; anything else that is not older than it requests a read. */
   take(cursor: Cursor): StreamEvent[] {
     const taken: StreamEvent[] = [];
-    for (const { generation, events } of this.#waiting) {
+    for (const { generation, events } of this.waiting) {
       const seq = cursor.seq + taken.length;
       const next = events.filter((event) => event.seq > seq);
       if (generation !== cursor.generation || !continues(next, seq)) {
-        this.#mustRead = true;
+        this.isReadDue = true;
         break;
       }
       taken.push(...next);
     }
-    this.#empty();
+    this.empty();
     return taken;
   }
 
   /** Resolves when something was put, the time is up, or the signal aborts. */
   wait(ms: number, signal: AbortSignal): Promise<void> {
-    return this.#latch.wait(ms, signal);
+    return this.latch.wait(ms, signal);
   }
 
-  #empty(): void {
-    this.#waiting = [];
-    this.#waitingChars = 0;
+  private empty(): void {
+    this.waiting = [];
+    this.waitingChars = 0;
   }
 }
 

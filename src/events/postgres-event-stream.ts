@@ -51,14 +51,14 @@ interface NewsRow {
  * query however many rang. Its own appends take the same way.
  */
 export class PostgresEventStream extends EventStream {
-  readonly #pool: pg.Pool;
-  readonly #deadlineMs: number;
-  readonly #onError: OnError;
-  readonly #notifier: PostgresNotifier;
-  readonly #listener: NotificationListener;
-  readonly #channels = new Map<string, Channel>();
-  readonly #notified = new Set<string>();
-  #isReading = false;
+  private readonly pool: pg.Pool;
+  private readonly deadlineMs: number;
+  private readonly onError: OnError;
+  private readonly notifier: PostgresNotifier;
+  private readonly listener: NotificationListener;
+  private readonly channels = new Map<string, Channel>();
+  private readonly notified = new Set<string>();
+  private isReading = false;
 
   /**
    * @param options.pool for short queries only; stays open at {@link close}. It should have a
@@ -70,48 +70,48 @@ export class PostgresEventStream extends EventStream {
    */
   constructor(options: { pool: pg.Pool; connectionString: string; deadlineMs: number; onError: OnError }) {
     super();
-    this.#pool = options.pool;
-    this.#deadlineMs = options.deadlineMs;
-    this.#onError = options.onError;
-    this.#notifier = new PostgresNotifier(options.pool, options.deadlineMs, options.onError);
-    this.#listener = new NotificationListener(options.connectionString, options.deadlineMs, {
-      notified: (sessionIds) => this.#noteNotified(sessionIds),
-      resumed: () => this.#tellAllToLook(),
+    this.pool = options.pool;
+    this.deadlineMs = options.deadlineMs;
+    this.onError = options.onError;
+    this.notifier = new PostgresNotifier(options.pool, options.deadlineMs, options.onError);
+    this.listener = new NotificationListener(options.connectionString, options.deadlineMs, {
+      notified: (sessionIds) => this.noteNotified(sessionIds),
+      resumed: () => this.tellAllToLook(),
       error: options.onError,
     });
   }
 
   override head(sessionId: string): Promise<Cursor> {
-    return this.#within(this.#head(sessionId));
+    return this.within(this.touchHead(sessionId));
   }
 
   override async append(sessionId: string, entries: readonly StreamEntry[]): Promise<AppendResult> {
     const records = JSON.stringify(toRecords(entries));
-    const rows = await this.#within(
-      this.#query<{ result: string }>('SELECT event_stream_append($1::uuid, $2::jsonb)::text AS result', [
+    const rows = await this.within(
+      this.rows<{ result: string }>('select event_stream_append($1::uuid, $2::jsonb)::text as result', [
         sessionId,
         records,
       ]),
     );
     const result = JSON.parse(rows[0]!.result) as AppendResult;
-    if (result.status === 'appended') this.#notifier.notify(sessionId);
+    if (result.status === 'appended') this.notifier.notify(sessionId);
     return result;
   }
 
   override async read(sessionId: string, after: Cursor, limit: number): Promise<ReadResult> {
-    const rows = await this.#within(
-      this.#query<{ head: number; seq: number | null; type: EventType; data: string }>(
-        `SELECT stream.head, entry.seq, entry.type, entry.data
-         FROM event_streams stream
-         LEFT JOIN LATERAL (
-           SELECT seq, type, data, sum(bytes) OVER (ORDER BY seq) - bytes AS bytes_before
-           FROM (
-             SELECT seq, type, data, octet_length(data) AS bytes FROM event_stream_entries
-             WHERE session_id = stream.session_id AND seq > $3::bigint ORDER BY seq LIMIT $4::int
+    const rows = await this.within(
+      this.rows<{ head: number; seq: number | null; type: EventType; data: string }>(
+        `select stream.head, entry.seq, entry.type, entry.data
+         from event_streams stream
+         left join lateral (
+           select seq, type, data, sum(bytes) over (order by seq) - bytes as bytes_before
+           from (
+             select seq, type, data, octet_length(data) as bytes from event_stream_entries
+             where session_id = stream.session_id and seq > $3::bigint order by seq limit $4::int
            ) page
-         ) entry ON entry.bytes_before < $5::int
-         WHERE stream.session_id = $1::uuid AND stream.generation = $2::text
-         ORDER BY entry.seq`,
+         ) entry on entry.bytes_before < $5::int
+         where stream.session_id = $1::uuid and stream.generation = $2::text
+         order by entry.seq`,
         [sessionId, after.generation, after.seq, limit, MAX_READ_BYTES],
       ),
     );
@@ -123,13 +123,13 @@ export class PostgresEventStream extends EventStream {
     sessionId: string,
     replyIds: readonly string[],
   ): Promise<{ cursor: Cursor; texts: Map<string, ShownText> }> {
-    return this.#within(this.#shown(sessionId, replyIds));
+    return this.within(this.readShown(sessionId, replyIds));
   }
 
   override async seal(sessionId: string, replyId: string): Promise<ShownText | null> {
-    const [sealed] = await this.#within(
-      this.#query<{ attempt: number; length: number; text: string }>(
-        'SELECT attempt, length, text FROM event_stream_seal($1::uuid, $2::uuid)',
+    const [sealed] = await this.within(
+      this.rows<{ attempt: number; length: number; text: string }>(
+        'select attempt, length, text from event_stream_seal($1::uuid, $2::uuid)',
         [sessionId, replyId],
       ),
     );
@@ -138,30 +138,30 @@ export class PostgresEventStream extends EventStream {
 
   override async erase(sessionId: string): Promise<void> {
     const { type, data } = sessionDeleted();
-    await this.#within(
-      this.#query('SELECT event_stream_erase($1::uuid, $2::text, $3::text)', [
+    await this.within(
+      this.rows('select event_stream_erase($1::uuid, $2::text, $3::text)', [
         sessionId,
         type,
         JSON.stringify(data),
       ]),
     );
-    this.#notifier.notify(sessionId);
+    this.notifier.notify(sessionId);
   }
 
   override async subscribe(sessionId: string, listener: StreamListener): Promise<() => void> {
-    let channel = this.#channels.get(sessionId);
+    let channel = this.channels.get(sessionId);
     if (!channel) {
       channel = { listeners: new Set(), told: null };
-      this.#channels.set(sessionId, channel);
+      this.channels.set(sessionId, channel);
     }
     const { listeners } = channel;
     const entry = { tell: listener };
     listeners.add(entry);
     const unsubscribe = (): void => {
-      if (listeners.delete(entry) && listeners.size === 0) this.#channels.delete(sessionId);
+      if (listeners.delete(entry) && listeners.size === 0) this.channels.delete(sessionId);
     };
     try {
-      await this.#within(this.#listener.listen());
+      await this.within(this.listener.listen());
     } catch (error) {
       unsubscribe();
       throw error;
@@ -170,46 +170,46 @@ export class PostgresEventStream extends EventStream {
   }
 
   override async ping(): Promise<void> {
-    await this.#within(this.#query('SELECT 1', []));
+    await this.within(this.rows('select 1', []));
   }
 
   /** In batches, for half the deadline at most: what is left is for the next time. */
   override async prune(): Promise<void> {
-    await this.#within(this.#prune(performance.now() + this.#deadlineMs / 2));
+    await this.within(this.pruneUntil(performance.now() + this.deadlineMs / 2));
   }
 
   /** The pool stays open: it is not ours. */
   override async close(): Promise<void> {
-    this.#channels.clear();
-    await Promise.allSettled([this.#within(this.#notifier.drain()), this.#within(this.#listener.close())]);
+    this.channels.clear();
+    await Promise.allSettled([this.within(this.notifier.drain()), this.within(this.listener.close())]);
   }
 
-  #within<T>(work: Promise<T>): Promise<T> {
-    return withinDeadline(this.#deadlineMs, work);
+  private within<T>(work: Promise<T>): Promise<T> {
+    return withinDeadline(this.deadlineMs, work);
   }
 
-  async #query<Row extends object>(text: string, values: unknown[]): Promise<Row[]> {
-    return (await query<Row>(this.#pool, this.#deadlineMs, text, values)).rows;
+  private async rows<Row extends object>(text: string, values: unknown[]): Promise<Row[]> {
+    return (await query<Row>(this.pool, this.deadlineMs, text, values)).rows;
   }
 
-  async #head(sessionId: string): Promise<Cursor> {
+  private async touchHead(sessionId: string): Promise<Cursor> {
     // Touched, so that a cursor that is given out is not pruned away the next moment.
-    const rows = await this.#query<Cursor>(
-      `INSERT INTO event_streams (session_id) VALUES ($1::uuid)
-       ON CONFLICT (session_id) DO UPDATE SET touched_at = now()
-       RETURNING generation, head AS seq`,
+    const rows = await this.rows<Cursor>(
+      `insert into event_streams (session_id) values ($1::uuid)
+       on conflict (session_id) do update set touched_at = now()
+       returning generation, head as seq`,
       [sessionId],
     );
     return rows[0]!;
   }
 
-  async #shown(
+  private async readShown(
     sessionId: string,
     replyIds: readonly string[],
   ): Promise<{ cursor: Cursor; texts: Map<string, ShownText> }> {
     // One statement, thus one snapshot: the texts are those of the head.
     const select = () =>
-      this.#query<{
+      this.rows<{
         generation: string;
         head: number;
         replyId: string | null;
@@ -217,17 +217,17 @@ export class PostgresEventStream extends EventStream {
         length: number;
         text: string;
       }>(
-        `SELECT stream.generation, stream.head, reply.reply_id::text AS "replyId", reply.attempt, reply.length,
-           event_stream_text(reply) AS text
-         FROM event_streams stream
-         LEFT JOIN event_stream_replies reply ON reply.session_id = stream.session_id
-           AND reply.reply_id = ANY ($2::uuid[]) AND reply.state <> 'final'
-         WHERE stream.session_id = $1::uuid`,
+        `select stream.generation, stream.head, reply.reply_id::text as "replyId", reply.attempt, reply.length,
+           event_stream_text(reply) as text
+         from event_streams stream
+         left join event_stream_replies reply on reply.session_id = stream.session_id
+           and reply.reply_id = any ($2::uuid[]) and reply.state <> 'final'
+         where stream.session_id = $1::uuid`,
         [sessionId, replyIds],
       );
     let rows = await select();
     if (rows.length === 0) {
-      await this.#head(sessionId);
+      await this.touchHead(sessionId);
       rows = await select();
     }
     const texts = new Map<string, ShownText>();
@@ -239,7 +239,7 @@ export class PostgresEventStream extends EventStream {
     return { cursor: { generation, seq: head }, texts };
   }
 
-  async #prune(until: number): Promise<void> {
+  private async pruneUntil(until: number): Promise<void> {
     // Streams last: while one has entries or replies, it keeps its generation and numbering.
     const deletes: [text: string, retentionMs: number][] = [
       [DELETE_TOMBSTONES, TOMBSTONE_RETENTION_MS],
@@ -254,10 +254,10 @@ export class PostgresEventStream extends EventStream {
       [
         batchedDelete(
           'event_streams',
-          `touched_at < now() - $1::int * interval '1 ms' AND NOT EXISTS (
-             SELECT FROM event_stream_entries entry WHERE entry.session_id = expired.session_id
-           ) AND NOT EXISTS (
-             SELECT FROM event_stream_replies reply WHERE reply.session_id = expired.session_id)`,
+          `touched_at < now() - $1::int * interval '1 ms' and not exists (
+             select from event_stream_entries entry where entry.session_id = expired.session_id
+           ) and not exists (
+             select from event_stream_replies reply where reply.session_id = expired.session_id)`,
         ),
         STREAM_RETENTION_MS,
       ],
@@ -266,50 +266,50 @@ export class PostgresEventStream extends EventStream {
       let deleted = PRUNE_BATCH;
       while (deleted === PRUNE_BATCH) {
         if (performance.now() >= until) return;
-        const result = await query(this.#pool, this.#deadlineMs, text, [retentionMs, PRUNE_BATCH]);
+        const result = await query(this.pool, this.deadlineMs, text, [retentionMs, PRUNE_BATCH]);
         deleted = result.rowCount ?? 0;
       }
     }
   }
 
-  #noteNotified(sessionIds: readonly string[]): void {
+  private noteNotified(sessionIds: readonly string[]): void {
     for (const sessionId of sessionIds) {
-      if (this.#channels.has(sessionId)) this.#notified.add(sessionId);
+      if (this.channels.has(sessionId)) this.notified.add(sessionId);
     }
-    if (this.#notified.size > 0 && !this.#isReading) void this.#readNotified();
+    if (this.notified.size > 0 && !this.isReading) void this.readNotified();
   }
 
   /** One query at a time; bells that ring meanwhile are gathered for the next. */
-  async #readNotified(): Promise<void> {
-    this.#isReading = true;
-    while (this.#notified.size > 0) {
-      const sessionIds = [...this.#notified].slice(0, MAX_NOTIFIED);
-      for (const sessionId of sessionIds) this.#notified.delete(sessionId);
+  private async readNotified(): Promise<void> {
+    this.isReading = true;
+    while (this.notified.size > 0) {
+      const sessionIds = [...this.notified].slice(0, MAX_NOTIFIED);
+      for (const sessionId of sessionIds) this.notified.delete(sessionId);
       try {
-        const news = Map.groupBy(await this.#within(this.#news(sessionIds)), (row) => row.sessionId);
-        for (const sessionId of sessionIds) this.#tellNews(sessionId, news.get(sessionId) ?? []);
+        const news = Map.groupBy(await this.within(this.news(sessionIds)), (row) => row.sessionId);
+        for (const sessionId of sessionIds) this.tellNews(sessionId, news.get(sessionId) ?? []);
       } catch (error) {
-        this.#onError(error as Error, 'reading the news of event streams');
-        for (const sessionId of sessionIds) this.#tell(sessionId, null);
+        this.onError(error as Error, 'reading the news of event streams');
+        for (const sessionId of sessionIds) this.tell(sessionId, null);
       }
     }
-    this.#isReading = false;
+    this.isReading = false;
   }
 
-  #news(sessionIds: string[]): Promise<NewsRow[]> {
-    const told = sessionIds.map((sessionId) => this.#channels.get(sessionId)?.told);
-    return this.#query<NewsRow>(
-      `SELECT stream.session_id::text AS "sessionId", stream.generation, stream.head,
+  private news(sessionIds: string[]): Promise<NewsRow[]> {
+    const told = sessionIds.map((sessionId) => this.channels.get(sessionId)?.told);
+    return this.rows<NewsRow>(
+      `select stream.session_id::text as "sessionId", stream.generation, stream.head,
          entry.seq, entry.type, entry.data,
-         extract(epoch from clock_timestamp() - entry.created_at)::float8 * 1000 AS "ageMs"
-       FROM unnest($1::uuid[], $2::text[], $3::int[]) AS told (session_id, generation, seq)
-       JOIN event_streams stream USING (session_id)
-       LEFT JOIN LATERAL (
-         SELECT seq, type, data, created_at FROM event_stream_entries
-         WHERE session_id = told.session_id AND stream.generation = told.generation AND seq > told.seq
-         ORDER BY seq LIMIT $4::int
-       ) entry ON true
-       ORDER BY stream.session_id, entry.seq`,
+         extract(epoch from clock_timestamp() - entry.created_at)::float8 * 1000 as "ageMs"
+       from unnest($1::uuid[], $2::text[], $3::int[]) as told (session_id, generation, seq)
+       join event_streams stream using (session_id)
+       left join lateral (
+         select seq, type, data, created_at from event_stream_entries
+         where session_id = told.session_id and stream.generation = told.generation and seq > told.seq
+         order by seq limit $4::int
+       ) entry on true
+       order by stream.session_id, entry.seq`,
       [
         sessionIds,
         told.map((cursor) => cursor?.generation ?? ''),
@@ -319,8 +319,8 @@ export class PostgresEventStream extends EventStream {
     );
   }
 
-  #tellNews(sessionId: string, rows: readonly NewsRow[]): void {
-    const channel = this.#channels.get(sessionId);
+  private tellNews(sessionId: string, rows: readonly NewsRow[]): void {
+    const channel = this.channels.get(sessionId);
     if (!channel) return;
     const told = channel.told;
     const [stream] = rows;
@@ -332,20 +332,20 @@ export class PostgresEventStream extends EventStream {
     // As many as numbers were given out since: none expired, none was cut off by the limit.
     const isAll =
       told !== null && stream?.generation === told.generation && told.seq + events.length === stream.head;
-    if (!isAll) this.#tell(sessionId, null);
-    else if (events.length > 0) this.#tell(sessionId, { generation: stream.generation, events });
+    if (!isAll) this.tell(sessionId, null);
+    else if (events.length > 0) this.tell(sessionId, { generation: stream.generation, events });
   }
 
-  #tellAllToLook(): void {
-    for (const sessionId of this.#channels.keys()) this.#tell(sessionId, null);
+  private tellAllToLook(): void {
+    for (const sessionId of this.channels.keys()) this.tell(sessionId, null);
   }
 
-  #tell(sessionId: string, news: StreamNews): void {
-    for (const { tell } of this.#channels.get(sessionId)?.listeners ?? []) {
+  private tell(sessionId: string, news: StreamNews): void {
+    for (const { tell } of this.channels.get(sessionId)?.listeners ?? []) {
       try {
         tell(news);
       } catch (error) {
-        this.#onError(error as Error, 'a listener of an event stream');
+        this.onError(error as Error, 'a listener of an event stream');
       }
     }
   }
@@ -357,13 +357,13 @@ function toEvents(rows: readonly { seq: number | null; type: EventType; data: st
 }
 
 /** A farewell is the last entry of its stream. Left for as long as others, each would hold a page of the index. */
-const DELETE_TOMBSTONES = `DELETE FROM event_stream_entries WHERE ctid = ANY (ARRAY(
-  SELECT entry.ctid FROM event_streams stream
-    JOIN event_stream_entries entry ON entry.session_id = stream.session_id AND entry.seq = stream.head
-  WHERE stream.erased_at < now() - $1::int * interval '1 ms' FOR UPDATE OF entry SKIP LOCKED LIMIT $2::int))`;
+const DELETE_TOMBSTONES = `delete from event_stream_entries where ctid = any (array(
+  select entry.ctid from event_streams stream
+    join event_stream_entries entry on entry.session_id = stream.session_id and entry.seq = stream.head
+  where stream.erased_at < now() - $1::int * interval '1 ms' for update of entry skip locked limit $2::int))`;
 
 /** Locking first rechecks the condition on the newest version of a row, and passes over what is in use. */
 function batchedDelete(table: string, condition: string): string {
-  return `DELETE FROM ${table} WHERE ctid = ANY (ARRAY(
-    SELECT ctid FROM ${table} AS expired WHERE ${condition} FOR UPDATE SKIP LOCKED LIMIT $2::int))`;
+  return `delete from ${table} where ctid = any (array(
+    select ctid from ${table} as expired where ${condition} for update skip locked limit $2::int))`;
 }

@@ -22,8 +22,8 @@ const MAX_PENDING = 10_000;
 export type OnError = (error: Error, what: string) => void;
 
 export class PostgresNotifier {
-  readonly #pending = new Set<string>();
-  #sending: Promise<void> | null = null;
+  private readonly pending = new Set<string>();
+  private sending: Promise<void> | null = null;
 
   constructor(
     private readonly pool: pg.Pool,
@@ -36,20 +36,20 @@ export class PostgresNotifier {
    * a NOTIFY takes its lock at commit, and would put every append of the database in one line.
    */
   notify(sessionId: string): void {
-    if (this.#pending.size >= MAX_PENDING) return;
-    this.#pending.add(sessionId);
-    this.#sending ??= this.#send();
+    if (this.pending.size >= MAX_PENDING) return;
+    this.pending.add(sessionId);
+    this.sending ??= this.send();
   }
 
   /** Resolves when every bell so far has been rung, or given up. */
   async drain(): Promise<void> {
-    await this.#sending;
+    await this.sending;
   }
 
-  async #send(): Promise<void> {
-    while (this.#pending.size > 0) {
-      const ids = [...this.#pending];
-      this.#pending.clear();
+  private async send(): Promise<void> {
+    while (this.pending.size > 0) {
+      const ids = [...this.pending];
+      this.pending.clear();
       const payloads: string[] = [];
       for (let i = 0; i < ids.length; i += IDS_PER_PAYLOAD) {
         payloads.push(ids.slice(i, i + IDS_PER_PAYLOAD).join(','));
@@ -60,7 +60,7 @@ export class PostgresNotifier {
           query(
             this.pool,
             this.deadlineMs,
-            'SELECT pg_notify($1::text, payload) FROM unnest($2::text[]) AS payload',
+            'select pg_notify($1::text, payload) from unnest($2::text[]) as payload',
             [CHANNEL, payloads],
           ),
         );
@@ -69,7 +69,7 @@ export class PostgresNotifier {
       }
       await sleep(FLUSH_INTERVAL_MS);
     }
-    this.#sending = null;
+    this.sending = null;
   }
 }
 
@@ -82,10 +82,10 @@ const KEEPALIVE_MS = 10_000;
 
 /** The one connection of a process that listens; a session connection, which a transaction pooler is not. */
 export class NotificationListener {
-  #client: pg.Client | null = null;
+  private client: pg.Client | null = null;
   /** Settles when LISTEN is in force. Null before the first use. */
-  #listening: Promise<void> | null = null;
-  #isClosed = false;
+  private listening: Promise<void> | null = null;
+  private isClosed = false;
 
   constructor(
     private readonly connectionString: string,
@@ -100,24 +100,24 @@ export class NotificationListener {
 
   /** Resolves when LISTEN is in force, however long it takes: the caller has the deadline. */
   listen(): Promise<void> {
-    return (this.#listening ??= this.#connect());
+    return (this.listening ??= this.connect());
   }
 
   async close(): Promise<void> {
-    this.#isClosed = true;
-    const client = this.#client;
-    this.#client = null;
+    this.isClosed = true;
+    const client = this.client;
+    this.client = null;
     await client?.end();
   }
 
-  async #connect(): Promise<void> {
+  private async connect(): Promise<void> {
     for (
       let backoffMs = MIN_BACKOFF_MS;
-      !this.#isClosed;
+      !this.isClosed;
       backoffMs = Math.min(backoffMs * 2, MAX_BACKOFF_MS)
     ) {
       try {
-        await this.#open();
+        await this.open();
         return;
       } catch (error) {
         this.on.error(error as Error, 'listening for event streams');
@@ -127,7 +127,7 @@ export class NotificationListener {
     throw new Error('the event stream is closed');
   }
 
-  async #open(): Promise<void> {
+  private async open(): Promise<void> {
     const client = new pg.Client({
       connectionString: this.connectionString,
       application_name: 'assistly-event-stream',
@@ -139,20 +139,20 @@ export class NotificationListener {
     client.on('notification', ({ payload }) => this.on.notified(payload?.split(',') ?? []));
     client.on('error', (error) => this.on.error(error, 'listening for event streams'));
     client.once('end', () => {
-      if (this.#client !== client) return;
-      this.#client = null;
-      this.#listening = this.#connect();
-      this.#listening.then(this.on.resumed, () => undefined);
+      if (this.client !== client) return;
+      this.client = null;
+      this.listening = this.connect();
+      this.listening.then(this.on.resumed, () => undefined);
     });
     try {
       await client.connect();
-      await client.query(`LISTEN ${CHANNEL}`);
+      await client.query(`listen ${CHANNEL}`);
     } catch (error) {
       // Not awaited: a server that did not answer does not answer this either.
       void client.end().catch(() => undefined);
       throw error;
     }
-    if (this.#isClosed) await client.end();
-    else this.#client = client;
+    if (this.isClosed) await client.end();
+    else this.client = client;
   }
 }

@@ -61,22 +61,21 @@ interface Channel {
  * and what is published while this process reconnects is gone; so every listener is told to look afterwards.
  */
 export class RedisEventStream extends EventStream {
-  readonly #prefix: string;
-  readonly #deadlineMs: number;
-  readonly #onError: (error: Error, what: string) => void;
-  readonly #commands: Redis & Scripts;
+  private readonly prefix: string;
+  private readonly deadlineMs: number;
+  private readonly onError: (error: Error, what: string) => void;
+  private readonly commands: Redis & Scripts;
   /** A connection of its own: commands must not wait behind a flood of news. */
-  readonly #subscriber: Redis;
-  readonly #connecting = new Map<Redis, Promise<void>>();
-  readonly #channels = new Map<string, Channel>();
-  readonly #clock = new StoreClock(async () => {
-    const [seconds, microseconds] = await this.#run((redis) => redis.time());
+  private readonly subscriber: Redis;
+  private readonly connecting = new Map<Redis, Promise<void>>();
+  private readonly channels = new Map<string, Channel>();
+  private readonly clock = new StoreClock(async () => {
+    const [seconds, microseconds] = await this.run((redis) => redis.time());
     return Number(seconds) * 1_000 + Number(microseconds) / 1_000;
   });
 
   /**
    * @param options.prefix begins every key and channel
-   * @param options.deadlineMs in which every call settles
    * @param options.onError told of failures that no call reports; all of them are made good by a reread
    */
   constructor(options: {
@@ -86,10 +85,10 @@ export class RedisEventStream extends EventStream {
     onError: (error: Error, what: string) => void;
   }) {
     super();
-    this.#prefix = options.prefix;
-    this.#deadlineMs = options.deadlineMs;
-    this.#onError = options.onError;
-    this.#commands = connection(options.url, options.deadlineMs) as Redis & Scripts;
+    this.prefix = options.prefix;
+    this.deadlineMs = options.deadlineMs;
+    this.onError = options.onError;
+    this.commands = connection(options.url, options.deadlineMs) as Redis & Scripts;
     const scripts = {
       streamHead: HEAD_LUA,
       streamAppend: APPEND_LUA,
@@ -99,30 +98,30 @@ export class RedisEventStream extends EventStream {
       streamErase: ERASE_LUA,
     };
     for (const [name, lua] of Object.entries(scripts)) {
-      this.#commands.defineCommand(name, { lua, numberOfKeys: 1 });
+      this.commands.defineCommand(name, { lua, numberOfKeys: 1 });
     }
-    this.#subscriber = connection(options.url, options.deadlineMs);
-    this.#commands.on('error', (error) => this.#onError(error, 'the connection of event streams'));
-    this.#subscriber.on('error', (error) => this.#onError(error, 'listening for event streams'));
-    this.#subscriber.on('message', (name, payload) => this.#tell(name, parseNews(payload, this.#clock)));
-    this.#subscriber.on('close', () => {
-      for (const channel of this.#channels.values()) channel.inForce = null;
+    this.subscriber = connection(options.url, options.deadlineMs);
+    this.commands.on('error', (error) => this.onError(error, 'the connection of event streams'));
+    this.subscriber.on('error', (error) => this.onError(error, 'listening for event streams'));
+    this.subscriber.on('message', (name, payload) => this.tell(name, parseNews(payload, this.clock)));
+    this.subscriber.on('close', () => {
+      for (const channel of this.channels.values()) channel.inForce = null;
     });
-    this.#subscriber.on('ready', () => void this.#resubscribe());
+    this.subscriber.on('ready', () => void this.resubscribe());
   }
 
   override async head(sessionId: string): Promise<Cursor> {
-    const [generation, seq] = await this.#run((redis) =>
-      redis.streamHead(this.#base(sessionId), newGeneration(), STREAM_RETENTION_MS),
+    const [generation, seq] = await this.run((redis) =>
+      redis.streamHead(this.base(sessionId), newGeneration(), STREAM_RETENTION_MS),
     );
     return { generation, seq };
   }
 
   override async append(sessionId: string, entries: readonly StreamEntry[]): Promise<AppendResult> {
     const records = JSON.stringify(toRecords(entries));
-    const result = await this.#run((redis) =>
+    const result = await this.run((redis) =>
       redis.streamAppend(
-        this.#base(sessionId),
+        this.base(sessionId),
         newGeneration(),
         STREAM_RETENTION_MS,
         LOG_CAP,
@@ -135,8 +134,8 @@ export class RedisEventStream extends EventStream {
   }
 
   override async read(sessionId: string, after: Cursor, limit: number): Promise<ReadResult> {
-    const [generation, seq, ...fields] = await this.#run((redis) =>
-      redis.streamRead(this.#base(sessionId), after.seq, limit, MAX_READ_BYTES),
+    const [generation, seq, ...fields] = await this.run((redis) =>
+      redis.streamRead(this.base(sessionId), after.seq, limit, MAX_READ_BYTES),
     );
     if (generation === undefined || seq === undefined) return toReadResult(after, null, []);
     const events: StreamEvent[] = [];
@@ -154,8 +153,8 @@ export class RedisEventStream extends EventStream {
     sessionId: string,
     replyIds: readonly string[],
   ): Promise<{ cursor: Cursor; texts: Map<string, ShownText> }> {
-    const [generation, seq, ...replies] = await this.#run((redis) =>
-      redis.streamShown(this.#base(sessionId), newGeneration(), STREAM_RETENTION_MS, ...replyIds),
+    const [generation, seq, ...replies] = await this.run((redis) =>
+      redis.streamShown(this.base(sessionId), newGeneration(), STREAM_RETENTION_MS, ...replyIds),
     );
     const texts = new Map<string, ShownText>();
     for (const [replyId, attempt, length, text] of replies) {
@@ -166,17 +165,17 @@ export class RedisEventStream extends EventStream {
   }
 
   override async seal(sessionId: string, replyId: string): Promise<ShownText | null> {
-    const sealed = await this.#run((redis) =>
-      redis.streamSeal(this.#base(sessionId), replyId, newGeneration(), STREAM_RETENTION_MS),
+    const sealed = await this.run((redis) =>
+      redis.streamSeal(this.base(sessionId), replyId, newGeneration(), STREAM_RETENTION_MS),
     );
     return sealed.length === 0 ? null : toShownText(...sealed);
   }
 
   override async erase(sessionId: string): Promise<void> {
     const { type, data } = sessionDeleted();
-    await this.#run((redis) =>
+    await this.run((redis) =>
       redis.streamErase(
-        this.#base(sessionId),
+        this.base(sessionId),
         newGeneration(),
         STREAM_RETENTION_MS,
         TOMBSTONE_RETENTION_MS,
@@ -188,26 +187,26 @@ export class RedisEventStream extends EventStream {
   }
 
   override async subscribe(sessionId: string, listener: StreamListener): Promise<() => void> {
-    const name = `${this.#base(sessionId)}:news`;
-    let channel = this.#channels.get(name);
+    const name = `${this.base(sessionId)}:news`;
+    let channel = this.channels.get(name);
     if (!channel) {
       channel = { listeners: new Set(), inForce: null };
-      this.#channels.set(name, channel);
+      this.channels.set(name, channel);
     }
     const { listeners } = channel;
     const entry = { tell: listener };
     listeners.add(entry);
     const unsubscribe = (): void => {
       if (!listeners.delete(entry) || listeners.size > 0) return;
-      this.#channels.delete(name);
+      this.channels.delete(name);
       // Without a connection there is nothing to end: the next one asks for the channels that are left.
-      if (this.#subscriber.status !== 'ready') return;
-      this.#subscriber.unsubscribe(name).catch((error: Error) => {
-        this.#onError(error, 'leaving an event stream');
+      if (this.subscriber.status !== 'ready') return;
+      this.subscriber.unsubscribe(name).catch((error: Error) => {
+        this.onError(error, 'leaving an event stream');
       });
     };
     try {
-      await this.#within(this.#inForce(name, channel));
+      await this.within(this.inForce(name, channel));
     } catch (error) {
       unsubscribe();
       throw error;
@@ -216,49 +215,49 @@ export class RedisEventStream extends EventStream {
   }
 
   override async ping(): Promise<void> {
-    await this.#run((redis) => redis.ping());
+    await this.run((redis) => redis.ping());
   }
 
   /** Nothing to do: keys expire by themselves, and appends trim the log. */
   override async prune(): Promise<void> {}
 
   override async close(): Promise<void> {
-    this.#channels.clear();
+    this.channels.clear();
     // After the answers to what is under way, where there is someone to answer.
-    if (this.#commands.status === 'ready') await this.#within(this.#commands.quit()).catch(() => undefined);
-    this.#commands.disconnect();
-    this.#subscriber.disconnect();
+    if (this.commands.status === 'ready') await this.within(this.commands.quit()).catch(() => undefined);
+    this.commands.disconnect();
+    this.subscriber.disconnect();
   }
 
   /** All keys of a session share a hash tag, thus a slot. */
-  #base(sessionId: string): string {
-    return `${this.#prefix}:{${sessionId}}`;
+  private base(sessionId: string): string {
+    return `${this.prefix}:{${sessionId}}`;
   }
 
-  #within<T>(work: Promise<T>): Promise<T> {
-    return withinDeadline(this.#deadlineMs, work);
-  }
-
-  #run<T>(command: (redis: Redis & Scripts) => Promise<T>): Promise<T> {
-    return this.#within(this.#connected(this.#commands).then(() => command(this.#commands)));
+  private run<T>(command: (redis: Redis & Scripts) => Promise<T>): Promise<T> {
+    return this.within(this.connected(this.commands).then(() => command(this.commands)));
   }
 
   /** Waits for the first connection only; later ones are made in the background, and calls fail meanwhile. */
-  #connected(redis: Redis): Promise<void> {
-    let connecting = this.#connecting.get(redis);
+  private within<T>(work: Promise<T>): Promise<T> {
+    return withinDeadline(this.deadlineMs, work);
+  }
+
+  private connected(redis: Redis): Promise<void> {
+    let connecting = this.connecting.get(redis);
     if (!connecting) {
       connecting = redis.connect().catch((error: unknown) => {
-        this.#connecting.set(redis, Promise.resolve());
+        this.connecting.set(redis, Promise.resolve());
         throw error;
       });
-      this.#connecting.set(redis, connecting);
+      this.connecting.set(redis, connecting);
     }
     return connecting;
   }
 
-  async #inForce(name: string, channel: Channel): Promise<void> {
-    await this.#connected(this.#subscriber);
-    channel.inForce ??= this.#subscriber.subscribe(name);
+  private async inForce(name: string, channel: Channel): Promise<void> {
+    await this.connected(this.subscriber);
+    channel.inForce ??= this.subscriber.subscribe(name);
     try {
       await channel.inForce;
     } catch (error) {
@@ -268,31 +267,31 @@ export class RedisEventStream extends EventStream {
   }
 
   /** ioredis can resubscribe by itself, but says "ready" before it has: too early to reread. */
-  async #resubscribe(): Promise<void> {
-    const names = [...this.#channels.keys()];
+  private async resubscribe(): Promise<void> {
+    const names = [...this.channels.keys()];
     for (let i = 0; i < names.length; i += RESUBSCRIBE_BATCH) {
-      const batch = names.slice(i, i + RESUBSCRIBE_BATCH).filter((name) => this.#channels.has(name));
+      const batch = names.slice(i, i + RESUBSCRIBE_BATCH).filter((name) => this.channels.has(name));
       if (batch.length === 0) continue;
-      const inForce = this.#subscriber.subscribe(...batch);
-      for (const name of batch) this.#channels.get(name)!.inForce = inForce;
+      const inForce = this.subscriber.subscribe(...batch);
+      for (const name of batch) this.channels.get(name)!.inForce = inForce;
       try {
         await inForce;
       } catch (error) {
-        this.#onError(error as Error, 'listening for event streams again');
+        this.onError(error as Error, 'listening for event streams again');
         // From the start, unless the connection is gone already, which leads there too.
-        if (this.#subscriber.status === 'ready') this.#subscriber.disconnect(true);
+        if (this.subscriber.status === 'ready') this.subscriber.disconnect(true);
         return;
       }
-      for (const name of batch) this.#tell(name, null);
+      for (const name of batch) this.tell(name, null);
     }
   }
 
-  #tell(name: string, news: StreamNews): void {
-    for (const { tell } of this.#channels.get(name)?.listeners ?? []) {
+  private tell(name: string, news: StreamNews): void {
+    for (const { tell } of this.channels.get(name)?.listeners ?? []) {
       try {
         tell(news);
       } catch (error) {
-        this.#onError(error as Error, 'a listener of an event stream');
+        this.onError(error as Error, 'a listener of an event stream');
       }
     }
   }
@@ -311,7 +310,7 @@ function connection(url: string, deadlineMs: number): Redis {
     // Given up when it is silent for so long after a command, which has failed by then, and so will the next.
     socketTimeout: deadlineMs,
     retryStrategy: (times) => Math.min(50 * 2 ** (times - 1), MAX_BACKOFF_MS) * (0.5 + Math.random() / 2),
-    // See #resubscribe.
+    // See resubscribe.
     autoResubscribe: false,
   });
 }

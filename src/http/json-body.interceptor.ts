@@ -4,7 +4,7 @@ import { json, type Request, type Response } from 'express';
 import { AppError, type FieldError } from '../runtime/app-error.js';
 
 /** The largest request body, in bytes. */
-export const MAX_BODY_BYTES = 128 * 1024;
+const MAX_BODY_BYTES = 128 * 1024;
 
 /** No body of this API is deeper than 3; what is far deeper is made to exhaust the stack of a validator. */
 const MAX_DEPTH = 16;

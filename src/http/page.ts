@@ -80,7 +80,7 @@ const isTime = (text: string): boolean => {
 };
 
 /** A key of lists in time order; the id decides between equal times. */
-export type TimeKey = readonly [time: string, id: string];
+type TimeKey = readonly [time: string, id: string];
 export const isTimeKey = (key: readonly unknown[]): key is TimeKey =>
   key.length === 2 &&
   typeof key[0] === 'string' &&
@@ -88,7 +88,7 @@ export const isTimeKey = (key: readonly unknown[]): key is TimeKey =>
   typeof key[1] === 'string' &&
   UUID.test(key[1]);
 
-export type SequenceKey = readonly [sequence: number];
+type SequenceKey = readonly [sequence: number];
 export const isSequenceKey = (key: readonly unknown[]): key is SequenceKey =>
   key.length === 1 && Number.isInteger(key[0]) && (key[0] as number) >= 0 && (key[0] as number) < 2 ** 31;
 

@@ -5,7 +5,7 @@ import { AppError, type FieldError, PROBLEM_CODES, type ProblemCode } from '../r
 import { isDatabaseUnavailable } from '../database/database-errors.js';
 import type { PartHealth } from '../runtime/readiness.js';
 
-export class FieldErrorDto {
+class FieldErrorDto {
   @ApiProperty({ description: 'JSON pointer into the body, or the name of the parameter or header.' })
   pointer!: string;
   @ApiProperty()

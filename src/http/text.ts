@@ -10,7 +10,7 @@ import {
 } from 'class-validator';
 
 /** Limits on text count Unicode code points, as people count characters, not UTF-16 units. */
-export function codePoints(text: string): number {
+function codePoints(text: string): number {
   let count = 0;
   for (const _ of text) count++;
   return count;
@@ -19,9 +19,9 @@ export function codePoints(text: string): number {
 /** For JSON Schema: what {@link isBlank} is not. */
 const NOT_BLANK = '\\S';
 
-export const isBlank = (text: string): boolean => text.trim() === '';
+const isBlank = (text: string): boolean => text.trim() === '';
 
-export interface TextOptions {
+interface TextOptions {
   maxLength: number;
   /** Names and addresses are trimmed; contents are kept as sent. */
   isTrimmed?: boolean;

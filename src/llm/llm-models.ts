@@ -1,11 +1,3 @@
-import {
-  BrokenCircuitError,
-  circuitBreaker,
-  type CircuitBreakerPolicy,
-  CircuitState,
-  ConsecutiveBreaker,
-  handleWhen,
-} from 'cockatiel';
 import { ExtractiveClient } from './extractive-client.js';
 import { LlmClient, LlmError, LlmErrorCode } from './llm-client.js';
 
@@ -87,40 +79,53 @@ const isOutage = (error: unknown): boolean =>
   error instanceof LlmError &&
   (error.code === LlmErrorCode.ProviderUnavailable || error.code === LlmErrorCode.ProviderTimeout);
 
+/**
+ * A circuit breaker. It opens at so many outages in a row, lets one call try when its time is up, and that one
+ * decides: an outage opens it again, anything else closes it.
+ */
 class Breaker {
-  private openedAt = 0;
-  private readonly policy: CircuitBreakerPolicy;
+  private outagesInARow = 0;
+  /** Null while it is closed. */
+  private openedAt: number | null = null;
+  private isTrying = false;
 
-  constructor(private readonly openMs: number) {
-    this.policy = circuitBreaker(handleWhen(isOutage), {
-      breaker: new ConsecutiveBreaker(FAILURES_TO_OPEN),
-      halfOpenAfter: openMs,
-    });
-    this.policy.onBreak(() => {
-      this.openedAt = Date.now();
-    });
-  }
+  constructor(private readonly openMs: number) {}
 
   /** How long the model is to be left alone, in milliseconds; 0: it may be asked. */
   waitMs(): number {
-    switch (this.policy.state) {
-      case CircuitState.Open:
-        return Math.max(0, this.openedAt + this.openMs - Date.now());
-      case CircuitState.HalfOpen:
-        return 1_000; // one call is trying; the others do not wait behind it
-      default:
-        return 0;
-    }
+    if (this.isTrying) return 1_000; // the others do not wait behind the trial
+    return this.openedAt === null ? 0 : Math.max(0, this.openedAt + this.openMs - Date.now());
   }
 
   async run<T>(call: () => Promise<T>): Promise<T> {
     const waitMs = this.waitMs();
     if (waitMs > 0) throw leftAlone(waitMs);
+    const isTrial = this.openedAt !== null;
+    this.isTrying = isTrial;
     try {
-      return await this.policy.execute(call);
+      const result = await call();
+      this.outagesInARow = 0;
+      if (isTrial) this.close();
+      return result;
     } catch (error) {
-      throw error instanceof BrokenCircuitError ? leftAlone(this.openMs) : error;
+      if (isOutage(error)) this.noteOutage(isTrial);
+      else if (isTrial) this.close();
+      throw error;
     }
+  }
+
+  private noteOutage(isOfTrial: boolean): void {
+    this.outagesInARow++;
+    const isTooMany = this.openedAt === null && this.outagesInARow >= FAILURES_TO_OPEN;
+    if (!isOfTrial && !isTooMany) return;
+    this.openedAt = Date.now();
+    this.isTrying = false;
+  }
+
+  private close(): void {
+    this.outagesInARow = 0;
+    this.openedAt = null;
+    this.isTrying = false;
   }
 }
 

@@ -23,10 +23,7 @@ type Settings = Pick<
 >;
 
 /** The configured models: a chat-completions server where one is named, else the offline responder. */
-export function createLlmModels(
-  config: Settings,
-  { circuitOpenMs }: Pick<Timings, 'circuitOpenMs'>,
-): LlmModels {
+function createLlmModels(config: Settings, { circuitOpenMs }: Pick<Timings, 'circuitOpenMs'>): LlmModels {
   if (config.OPENAI_API_KEY === undefined && config.OPENAI_BASE_URL === undefined) {
     return new LlmModels(new ExtractiveClient(), null, config.REPLY_ATTEMPTS, circuitOpenMs);
   }

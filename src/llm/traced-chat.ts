@@ -3,7 +3,7 @@ import { markFailed, tracer } from '../tracing/spans.js';
 import { type LlmChunk, LlmError } from './llm-client.js';
 
 /** Whom a call asks, in the words of OpenTelemetry's conventions for generative AI. */
-export interface ChatTarget {
+interface ChatTarget {
   /** Who speaks this protocol; which server it is, the address says. */
   provider: 'openai' | 'extractive';
   /** What is asked for. */

@@ -14,7 +14,7 @@ const SQLSTATE = /^[0-9A-Z]{5}$/;
 const SECRETS = /\b(?:sk|pk|ast|aet)[-_][A-Za-z0-9._-]{8,}|Bearer\s+\S+|\beyJ[A-Za-z0-9._-]{20,}/g;
 const URL_CREDENTIALS = /(\w+:\/\/)[^/@\s]+@/g;
 
-export interface LoggedError {
+interface LoggedError {
   type: string;
   message: string;
   code?: string;

@@ -1,7 +1,7 @@
 import type { ServerResponse } from 'node:http';
 
 /** What a request is about, where its URL does not say it: for its log line and its span. */
-export interface RequestIds {
+interface RequestIds {
   sessionId?: string;
   replyId?: string;
 }

@@ -1,7 +1,7 @@
 import { Text } from '../http/text.js';
 
 /** The longest message, in code points. */
-export const MAX_MESSAGE_LENGTH = 8_000;
+const MAX_MESSAGE_LENGTH = 8_000;
 
 export class CreateMessageDto {
   @Text({ maxLength: MAX_MESSAGE_LENGTH, description: 'Kept exactly as sent.' })

@@ -1,8 +1,7 @@
-import { Global, Module } from '@nestjs/common';
+import { Module } from '@nestjs/common';
 import { Metrics } from './metrics.js';
 
 /** Whoever has something to measure takes {@link Metrics}. */
-@Global()
 @Module({
   providers: [Metrics],
   exports: [Metrics],

@@ -15,7 +15,7 @@ export interface Examples {
   problems: Record<string, { code: string }>;
 }
 
-export interface AnswerExample {
+interface AnswerExample {
   request?: unknown;
   status: number;
   headers: Record<string, string>;

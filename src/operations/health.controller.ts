@@ -3,14 +3,11 @@ import { ApiOkResponse, ApiOperation, ApiProperty, ApiSecurity, ApiTags } from '
 import type { Request } from 'express';
 import { Access } from '../auth/access.js';
 import { AppError } from '../runtime/app-error.js';
-import { isOperator, type OperatorCredentials } from '../auth/operator.js';
+import { isOperator, OPERATOR, type OperatorCredentials } from '../auth/operator.js';
 import { ApiProblems } from '../http/problem-api.js';
 import { PartHealthDto } from '../http/problem.filter.js';
 import { namesOfMissing, Readiness } from '../runtime/readiness.js';
 import { Shutdown } from '../runtime/shutdown.js';
-
-/** Injection token of the {@link OperatorCredentials}; null where there is no operator. */
-export const OPERATOR = Symbol('OPERATOR');
 
 class HealthDto {
   @ApiProperty({ enum: ['ok'] })

@@ -1,12 +1,16 @@
 import { Module } from '@nestjs/common';
-import { operatorCredentials } from '../auth/operator.js';
+import { OPERATOR, operatorCredentials } from '../auth/operator.js';
 import { CONFIG } from '../config/config.module.js';
-import { HealthController, OPERATOR } from './health.controller.js';
+import { MetricsModule } from '../metrics/metrics.module.js';
+import { RuntimeModule } from '../runtime/runtime.module.js';
+import { HealthController } from './health.controller.js';
 import { MetricsController } from './metrics.controller.js';
 
 /** What operators, and the machines that watch for them, look at, in both roles. */
 @Module({
+  imports: [RuntimeModule, MetricsModule],
   controllers: [HealthController, MetricsController],
   providers: [{ provide: OPERATOR, inject: [CONFIG], useFactory: operatorCredentials }],
+  exports: [OPERATOR],
 })
 export class OperationsModule {}

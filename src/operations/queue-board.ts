@@ -1,18 +1,16 @@
 import { createBullBoard } from '@bull-board/api';
 import { BullMQAdapter } from '@bull-board/api/bullMQAdapter';
+import type { BeforeHookResult, HookContext } from '@bull-board/api/dist/types.js';
 import { ExpressAdapter } from '@bull-board/express';
-import { Logger } from '@nestjs/common';
+import { Inject, Injectable, Logger } from '@nestjs/common';
+import type { NestExpressApplication } from '@nestjs/platform-express';
 import type { Job, Queue } from 'bullmq';
 import type { Express, NextFunction, Request, RequestHandler, Response } from 'express';
 import helmet from 'helmet';
-import { isOperator, type OperatorCredentials } from '../auth/operator.js';
-
-/**
- * Bull Board, cut down to what an operator needs: to see the jobs, and to ring for a reply again. It is
- * middleware, which Nest's guards do not cover, so it has a door of its own. Whatever is not on the list of what
- * it may do is refused, and not shown either: the rows are the truth, so that adding, changing or removing jobs
- * could do no good.
- */
+import { isOperator, OPERATOR, type OperatorCredentials } from '../auth/operator.js';
+import { readReplyJob } from '../conversations/reply-jobs.js';
+import { ReplyQueue } from '../conversations/reply-queue.js';
+import { ReplyDispatching } from '../conversations/reply-store/dispatching.js';
 
 export const BULL_BOARD_PATH = '/admin/queues';
 
@@ -123,42 +121,53 @@ class RepliesAdapter extends BullMQAdapter {
   }
 }
 
-export interface BoardOptions {
-  credentials: OperatorCredentials;
-  /** Calls back with the queue once there is one: it is shown from then on. */
-  onQueue: (listener: (queue: Queue) => void) => void;
-  /** Called before the bell of a job is rung again. */
-  beforeRetry: (job: Job) => Promise<void>;
-}
+/**
+ * Bull Board, cut down to what an operator needs: to see the jobs, and to enqueue a reply again. It is middleware,
+ * which Nest's guards do not cover, so it has a door of its own. Whatever is not on the list of what it may do is
+ * refused, and not shown either: the rows are the truth, so that adding, changing or removing jobs could do no good.
+ */
+@Injectable()
+export class QueueBoard {
+  private readonly logger = new Logger(QueueBoard.name);
 
-/** The board behind its door. */
-export function createQueueBoard({ credentials, onQueue, beforeRetry }: BoardOptions): RequestHandler[] {
-  const logger = new Logger('QueueBoard');
-  const serverAdapter = new PageAdapter();
-  serverAdapter.setBasePath(BULL_BOARD_PATH);
-  const board = createBullBoard({
-    queues: [],
-    serverAdapter,
-    options: {
-      uiConfig: { boardTitle: 'Assistly', hideRedisDetails: true, hideDocsLink: true },
-      handlerHooks: {
-        before: async ({ method, route, request }) => {
-          if (method === 'get') return { allow: true };
-          if (!RETRY_ROUTES.has(route))
-            return { allow: false, message: 'Only single replies are rung for again.' };
-          const { queueName, jobId } = request.params as { queueName: string; jobId: string };
-          const job = (await request.queues.get(queueName)?.getJob(jobId)) as Job | undefined;
-          if (!job) return { allow: true }; // which Bull Board answers with 404
-          if (await job.isCompleted()) return { allow: false, message: 'This job has done its work.' };
-          await beforeRetry(job);
-          logger.log({ jobId }, 'an operator rings again');
-          return { allow: true };
-        },
+  constructor(
+    @Inject(OPERATOR) private readonly operator: OperatorCredentials | null,
+    private readonly queue: ReplyQueue,
+    private readonly dispatching: ReplyDispatching,
+  ) {}
+
+  /** Puts the board, behind its door, at its path; without an operator there is nothing. */
+  mountOn(app: Pick<NestExpressApplication, 'use'>): void {
+    if (!this.operator) return;
+    const serverAdapter = new PageAdapter();
+    serverAdapter.setBasePath(BULL_BOARD_PATH);
+    const board = createBullBoard({
+      queues: [],
+      serverAdapter,
+      options: {
+        uiConfig: { boardTitle: 'Assistly', hideRedisDetails: true, hideDocsLink: true },
+        handlerHooks: { before: (call) => this.beforeCall(call) },
       },
-    },
-  });
-  onQueue((queue) => board.addQueue(new RepliesAdapter(queue)));
-  const router = serverAdapter.getRouter() as Express;
-  router.disable('x-powered-by');
-  return [...securityHeaders, basicAuth(credentials), sameOrigin, router];
+    });
+    // Its types know BullMQ on Redis only; it asks nothing of what is behind a queue.
+    this.queue.onOpen((queue) => board.addQueue(new RepliesAdapter(queue as Queue)));
+    const router = serverAdapter.getRouter() as Express;
+    router.disable('x-powered-by');
+    app.use(BULL_BOARD_PATH, ...securityHeaders, basicAuth(this.operator), sameOrigin, router);
+  }
+
+  private async beforeCall({ method, route, request }: HookContext): Promise<BeforeHookResult> {
+    if (method === 'get') return { allow: true };
+    if (!RETRY_ROUTES.has(route)) {
+      return { allow: false, message: 'Only single replies can be enqueued again.' };
+    }
+    const { queueName, jobId } = request.params as { queueName: string; jobId: string };
+    const job = (await request.queues.get(queueName)?.getJob(jobId)) as Job<unknown> | undefined;
+    if (!job) return { allow: true }; // which Bull Board answers with 404
+    if (await job.isCompleted()) return { allow: false, message: 'This job has done its work.' };
+    const known = readReplyJob(job);
+    if (known) await this.dispatching.endPause(known.data.replyId);
+    this.logger.log({ event: 'job.retried_by_operator', jobId }, 'an operator enqueues a job again');
+    return { allow: true };
+  }
 }

@@ -1,4 +1,4 @@
-import { Inject, Injectable, Logger } from '@nestjs/common';
+import { Inject, Injectable, Logger, type OnModuleInit } from '@nestjs/common';
 import { Redis } from 'ioredis';
 import { MissingPartError, Readiness } from '../runtime/readiness.js';
 import { CONFIG } from '../config/config.module.js';
@@ -8,25 +8,30 @@ const CONNECT_TIMEOUT_MS = 1_000;
 
 /**
  * In production a process is not ready on a Redis that would throw jobs and events away when its memory is full:
- * nothing would be lost, since the rows are rung for again, but replies would be late without a word.
+ * nothing would be lost, since the reconciler enqueues the replies again, but they would be late without a word.
  */
 @Injectable()
-export class EvictionPolicy {
+export class EvictionPolicy implements OnModuleInit {
   private readonly logger = new Logger(EvictionPolicy.name);
   private isGood = false;
   private hasSaid = false;
 
-  constructor(@Inject(CONFIG) config: Pick<Config, 'REDIS_URL' | 'isProduction'>, readiness: Readiness) {
-    const url = config.REDIS_URL;
-    if (url !== undefined && config.isProduction) {
-      readiness.register('queue (maxmemory-policy noeviction in Redis)', () => this.check(url));
+  constructor(
+    @Inject(CONFIG) private readonly config: Pick<Config, 'REDIS_URL' | 'isProduction'>,
+    private readonly readiness: Readiness,
+  ) {}
+
+  onModuleInit(): void {
+    const { REDIS_URL: url, isProduction } = this.config;
+    if (url !== undefined && isProduction) {
+      this.readiness.register('queue (maxmemory-policy noeviction in Redis)', () => this.check(url));
     }
   }
 
   private async check(url: string): Promise<void> {
     if (this.isGood) return;
     const policy = await readPolicy(url);
-    // A service that does not tell is believed to know what it does.
+    // Managed Redis hides its eviction policy: assume noeviction.
     this.isGood = policy === null || policy === 'noeviction';
     if (this.isGood) return;
     if (!this.hasSaid) {

@@ -10,7 +10,7 @@ import type { Config } from '../config/env.js';
 import { createQueueTelemetry } from '../tracing/queue-telemetry.js';
 import { isTracing } from '../tracing/tracing.js';
 
-/** Longest that an idle worker waits for a bell before it looks for itself, in seconds. */
+/** Longest that an idle worker waits to be notified before it looks for itself, in seconds. */
 const MAX_BLOCK_SECONDS = 5;
 /** Deadline of one command to Redis, in milliseconds. */
 const COMMAND_TIMEOUT_MS = 2_000;
@@ -32,12 +32,15 @@ const createCappedPostgresBackend: BackendFactory = (name, opts, options) => {
   return backend;
 };
 
+/** Injection token of the {@link QueueBackend}. */
+export const QUEUE_BACKEND = Symbol('QUEUE_BACKEND');
+
 /** What BullMQ needs to know, the same for both stores. */
 export interface QueueBackend {
   kind: 'postgres' | 'redis';
   /** Always given: BullMQ's default is one for the whole process, and could be another's. */
   factory: BackendFactory;
-  /** For adding jobs: gives up at once, since the rows are rung for again. */
+  /** For adding jobs: gives up at once, since the reconciler enqueues again what was not added. */
   producerConnection: ConnectionOptions;
   /** For working: waits for its store to come back. */
   workerConnection: ConnectionOptions;

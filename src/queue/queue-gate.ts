@@ -1,3 +1,4 @@
+import { setTimeout as sleep } from 'node:timers/promises';
 import { Injectable, Logger, type OnModuleDestroy } from '@nestjs/common';
 import { BULLMQ_MAJOR_VERSION } from 'bullmq';
 import { SchemaCheck } from '../database/schema-check.js';
@@ -48,7 +49,7 @@ export class QueueGate implements OnModuleDestroy {
       } catch (error) {
         if (isTold) this.logger.warn({ err: error }, 'the queue waits for the database');
       }
-      await new Promise((resolve) => setTimeout(resolve, RETRY_INTERVAL_MS).unref());
+      await sleep(RETRY_INTERVAL_MS, undefined, { ref: false });
     }
     return false;
   }

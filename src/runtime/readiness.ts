@@ -1,6 +1,6 @@
 import { Inject, Injectable } from '@nestjs/common';
-import { HealthIndicatorService } from '@nestjs/terminus';
-import { type Timings, TIMINGS } from '../runtime/timings.js';
+import { type Timings, TIMINGS } from './timings.js';
+import { NoAnswerError, within } from './within.js';
 
 /** What a check throws to say why its part is missing, in words that an operator may read. */
 export class MissingPartError extends Error {}
@@ -18,10 +18,7 @@ export class Readiness {
   private readonly checks = new Map<string, () => Promise<void>>();
   private looking: Promise<PartHealth[]> | null = null;
 
-  constructor(
-    private readonly indicators: HealthIndicatorService,
-    @Inject(TIMINGS) private readonly timings: Pick<Timings, 'readinessCheckTimeoutMs'>,
-  ) {}
+  constructor(@Inject(TIMINGS) private readonly timings: Pick<Timings, 'readinessCheckTimeoutMs'>) {}
 
   /** @param check resolves when the part is there, and throws when it is not */
   register(name: string, check: () => Promise<void>): void {
@@ -44,18 +41,12 @@ export class Readiness {
   }
 
   private async lookAt(name: string, check: () => Promise<void>): Promise<PartHealth> {
-    const result = await this.indicators
-      .check(name)
-      .attempt(async () => {
-        try {
-          await check();
-        } catch (error) {
-          throw new Error(reasonOf(error));
-        }
-      })
-      .withTimeout(this.timings.readinessCheckTimeoutMs);
-    const { status, message } = result[name]!;
-    return status === 'up' ? { name, status } : { name, status: 'down', reason: String(message) };
+    try {
+      await within(this.timings.readinessCheckTimeoutMs, check());
+      return { name, status: 'up' };
+    } catch (error) {
+      return { name, status: 'down', reason: reasonOf(error) };
+    }
   }
 }
 
@@ -66,7 +57,7 @@ export const namesOfMissing = (parts: readonly PartHealth[]): string[] =>
 function reasonOf(error: unknown): string {
   let cause: unknown = error;
   for (let depth = 0; depth < 5 && typeof cause === 'object' && cause !== null; depth++) {
-    if (cause instanceof MissingPartError) return cause.message;
+    if (cause instanceof MissingPartError || cause instanceof NoAnswerError) return cause.message;
     if ('code' in cause && typeof cause.code === 'string') return `error ${cause.code}`;
     cause = 'cause' in cause ? cause.cause : undefined;
   }

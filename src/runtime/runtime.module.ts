@@ -1,11 +1,9 @@
-import { Global, Module } from '@nestjs/common';
-import { TerminusModule } from '@nestjs/terminus';
+import { Module } from '@nestjs/common';
 import { Readiness } from './readiness.js';
 import { Shutdown } from './shutdown.js';
 
-@Global()
+/** What a process is: ready, or not; and how it stops. */
 @Module({
-  imports: [TerminusModule],
   providers: [Shutdown, Readiness],
   exports: [Shutdown, Readiness],
 })

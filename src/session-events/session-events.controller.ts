@@ -13,8 +13,8 @@ import { Caller, type Principal } from '../auth/principal.js';
 import { ApiIdParam, IdParam } from '../http/id-param.js';
 import { ApiProblems, BODY_PROBLEMS } from '../http/problem-api.js';
 import { Shutdown } from '../runtime/shutdown.js';
-import { Metrics } from '../metrics/metrics.js';
 import { type Timings, TIMINGS } from '../runtime/timings.js';
+import { EventStreamMetrics } from './event-stream-metrics.js';
 import { EventStreamResponse, RECONNECT_AFTER_MS } from './event-stream-response.js';
 import { ApiEventStream } from './session-event.dto.js';
 import { EventTokenDto } from './event-token.dto.js';
@@ -26,7 +26,7 @@ export class SessionEventsController {
   constructor(
     private readonly events: SessionEventsService,
     private readonly shutdown: Shutdown,
-    private readonly metrics: Metrics,
+    private readonly metrics: EventStreamMetrics,
     @Inject(TIMINGS)
     private readonly timings: Pick<Timings, 'sseKeepAliveIntervalMs' | 'sseMaxAgeMs' | 'sseMaxStallMs'>,
   ) {}
@@ -123,16 +123,14 @@ export class SessionEventsController {
         })
         .catch(() => undefined); // the next one asks again
     }, this.timings.sseKeepAliveIntervalMs);
-    this.metrics.eventStreamsOpen.inc();
+    this.metrics.opened();
     try {
       for await (const frame of frames) {
         await out.send(frame);
-        if (frame.appendedAt !== undefined)
-          // Never below nothing: the comparison of the clocks is exact to some milliseconds only.
-          this.metrics.eventLag.observe(Math.max(0, performance.now() - frame.appendedAt) / 1_000);
+        if (frame.appendedAt !== undefined) this.metrics.sent(frame.appendedAt);
       }
     } finally {
-      this.metrics.eventStreamsOpen.dec();
+      this.metrics.closed();
       clearInterval(keepAlive);
       // Spread out, so that the clients of a process that stops do not all come back at once.
       out.end(

@@ -1,11 +1,16 @@
 import { Module } from '@nestjs/common';
+import { RuntimeModule } from '../runtime/runtime.module.js';
+import { MetricsModule } from '../metrics/metrics.module.js';
+import { DatabaseModule } from '../database/database.module.js';
+import { EventsModule } from '../events/events.module.js';
 import { ConversationsModule } from '../conversations/conversations.module.js';
+import { EventStreamMetrics } from './event-stream-metrics.js';
 import { SessionEventsController } from './session-events.controller.js';
 import { SessionEventsService } from './session-events.service.js';
 
 @Module({
-  imports: [ConversationsModule],
+  imports: [RuntimeModule, MetricsModule, DatabaseModule, EventsModule, ConversationsModule],
   controllers: [SessionEventsController],
-  providers: [SessionEventsService],
+  providers: [SessionEventsService, EventStreamMetrics],
 })
 export class SessionEventsModule {}

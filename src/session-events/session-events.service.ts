@@ -1,3 +1,4 @@
+import { setTimeout as sleep } from 'node:timers/promises';
 import { Inject, Injectable } from '@nestjs/common';
 import { sql } from 'kysely';
 import type { Principal } from '../auth/principal.js';
@@ -146,7 +147,7 @@ export class SessionEventsService {
         shown = await this.stream.shown(sessionId, unfinished);
       } catch (error) {
         if (!(error instanceof EventStreamUnavailableError)) throw error;
-        await new Promise((resolve) => setTimeout(resolve, this.timings.snapshotRetryIntervalMs));
+        await sleep(this.timings.snapshotRetryIntervalMs);
         continue;
       }
       // Rows are read after the cursor was taken: they may be ahead of it, never behind. And messages after replies:

@@ -1,3 +1,4 @@
+import { setTimeout as sleep } from 'node:timers/promises';
 import type { EventStream, StreamEntry } from '../events/event-stream.js';
 import { replyDelta } from '../events/entries.js';
 import type { Claim } from '../conversations/reply-store/transitions.js';
@@ -117,7 +118,7 @@ export class DeltaPublisher {
     } catch {
       // The stream reports its own troubles; the text waits here meanwhile.
       this.lastFlushAt = performance.now() + RETRY_INTERVAL_MS - FLUSH_INTERVAL_MS;
-      await new Promise((resolve) => setTimeout(resolve, RETRY_INTERVAL_MS));
+      await sleep(RETRY_INTERVAL_MS);
     }
   }
 }

@@ -1,5 +1,5 @@
 import { BullRegistrar } from '@nestjs/bullmq';
-import { Inject, Injectable, Logger, type OnApplicationBootstrap } from '@nestjs/common';
+import { Inject, Injectable, Logger, type OnApplicationBootstrap, type OnModuleInit } from '@nestjs/common';
 import { CONFIG } from '../config/config.module.js';
 import type { Config } from '../config/env.js';
 import { QueueGate } from '../queue/queue-gate.js';
@@ -10,7 +10,7 @@ import { ReplyProcessor } from './reply.processor.js';
 
 /** Starts the worker when its queue is there, and stops it before anything that it needs. */
 @Injectable()
-export class ReplyWorker implements OnApplicationBootstrap {
+export class ReplyWorker implements OnModuleInit, OnApplicationBootstrap {
   private readonly logger = new Logger(ReplyWorker.name);
   private isRunning = false;
   private isStopping = false;
@@ -21,15 +21,17 @@ export class ReplyWorker implements OnApplicationBootstrap {
     private readonly registrar: BullRegistrar,
     private readonly processor: ReplyProcessor,
     private readonly generator: ReplyGenerator,
-    shutdown: Shutdown,
-    readiness: Readiness,
-  ) {
-    readiness.register('worker', async () => {
+    private readonly shutdown: Shutdown,
+    private readonly readiness: Readiness,
+  ) {}
+
+  onModuleInit(): void {
+    this.readiness.register('worker', async () => {
       if (!this.isRunning || this.isStopping) throw new MissingPartError('it takes no jobs');
     });
-    shutdown.register(ShutdownPhase.StopTaking, () => this.stopTaking());
-    shutdown.register(ShutdownPhase.Drain, () => this.generator.drain());
-    shutdown.register(ShutdownPhase.Close, () => this.processor.close());
+    this.shutdown.register(ShutdownPhase.StopTaking, () => this.stopTaking());
+    this.shutdown.register(ShutdownPhase.Drain, () => this.generator.drain());
+    this.shutdown.register(ShutdownPhase.Close, () => this.processor.close());
   }
 
   onApplicationBootstrap(): void {

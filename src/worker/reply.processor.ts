@@ -2,7 +2,7 @@ import { Processor, WorkerHost } from '@nestjs/bullmq';
 import { Injectable, Logger } from '@nestjs/common';
 import type { Job } from 'bullmq';
 import { within } from '../runtime/within.js';
-import { type GenerateJob, REPLIES_QUEUE } from '../conversations/reply-queue.js';
+import { type GenerateJob, readReplyJob, REPLY_QUEUE } from '../conversations/reply-jobs.js';
 import { ReplyDispatching } from '../conversations/reply-store/dispatching.js';
 import { type Result, ReplyGenerator } from './reply-generator.js';
 
@@ -10,11 +10,11 @@ import { type Result, ReplyGenerator } from './reply-generator.js';
 const CLOSE_TIMEOUT_MS = 3_000;
 
 /** Takes jobs from the queue; what they mean is the generator's to know. */
-@Processor(REPLIES_QUEUE, {
+@Processor(REPLY_QUEUE.queue, {
   autorun: false, // once the concurrency is set, below
   lockDuration: 30_000,
   stalledInterval: 15_000,
-  maxStalledCount: 3, // a job that stalls is rung again; whether the reply is tried again is the row's to decide
+  maxStalledCount: 3, // a job that stalls is enqueued again; the row decides whether the reply is tried again
   runRetryDelay: 1_000, // longer, and a job that ended while the store was down would be run again
   drainDelay: 5, // seconds
 })
@@ -47,22 +47,34 @@ export class ReplyProcessor extends WorkerHost {
   }
 
   /** Ids and codes only in what is returned or thrown: BullMQ keeps both. */
-  override async process(job: Job<GenerateJob>): Promise<Result> {
-    const { version, replyId, number } = job.data;
-    if (version !== 1) {
-      this.logger.warn({ jobId: job.id, version }, 'a job of an unknown version is left alone');
-      return { outcome: 'nothing_to_do' };
+  override async process(job: Job<unknown, Result>): Promise<Result> {
+    const known = readReplyJob(job);
+    switch (known?.name) {
+      case 'generate':
+        return this.generate(known.data);
+      case undefined:
+        this.logger.warn(
+          { event: 'job.left_alone', jobId: job.id, job: job.name },
+          'a job has an unknown name or version, or a payload that does not fit, and is left alone',
+        );
+        return { outcome: 'nothing_to_do' };
     }
+  }
+
+  private async generate({ replyId, number }: GenerateJob): Promise<Result> {
     if (this.isStopping) {
-      // BullMQ may still take one that comes while it stops: to be rung again, for another worker.
-      await this.dispatching.markUndispatched({ ...job.data, delayMs: 0 }).catch(() => undefined);
+      // BullMQ may still take one that comes while it stops: it is enqueued again, for another worker.
+      await this.dispatching.markUndispatched({ replyId, number }).catch(() => undefined);
       return { outcome: 'nothing_to_do' };
     }
     let result: Result;
     try {
       result = await this.generator.generate(replyId, number);
     } catch (error) {
-      this.logger.error({ err: error, replyId }, 'a job failed; its reply is rung for again');
+      this.logger.error(
+        { event: 'job.failed', err: error, replyId },
+        'a job failed; the reconciler enqueues its reply again',
+      );
       throw new Error('internal'); // BullMQ keeps the message: nothing of the cause may be in it
     }
     // So that Bull Board shows it among the failed.

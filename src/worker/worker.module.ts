@@ -1,4 +1,7 @@
 import { Module } from '@nestjs/common';
+import { RuntimeModule } from '../runtime/runtime.module.js';
+import { DatabaseModule } from '../database/database.module.js';
+import { EventsModule } from '../events/events.module.js';
 import { LlmModule } from '../llm/llm.module.js';
 import { ConversationsModule } from '../conversations/conversations.module.js';
 import { QueueModule } from '../queue/queue.module.js';
@@ -9,7 +12,15 @@ import { ReplyGenerator } from './reply-generator.js';
 
 /** The worker's side: jobs become replies. */
 @Module({
-  imports: [...QueueModule.forWorkers(), LlmModule, ConversationsModule],
+  imports: [
+    RuntimeModule,
+    DatabaseModule,
+    EventsModule,
+    QueueModule,
+    ...QueueModule.forWorkers(),
+    LlmModule,
+    ConversationsModule,
+  ],
   providers: [ConversationReader, ReplyGenerator, ReplyProcessor, ReplyWorker],
 })
 export class WorkerModule {}

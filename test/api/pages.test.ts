@@ -1,7 +1,7 @@
 import { randomUUID } from 'node:crypto';
 import { afterAll, beforeAll, describe, expect, it } from '@jest/globals';
 import type pg from 'pg';
-import { POSTGRES_POOL } from '../../src/database/database.module.js';
+import { POSTGRES_POOL } from '../../src/database/postgres-pool.js';
 import type { ApiClient, Json } from '../support/api-client.js';
 import { Stack } from '../support/stack.js';
 

@@ -49,6 +49,27 @@ describe('choosing a model', () => {
     expect(models.choose('own', 0).name).toBe('own');
   });
 
+  it('leaves it alone again when the one call meets an outage, and no longer when it meets anything else', async () => {
+    const models = new LlmModels(first, second, 2, CIRCUIT_OPEN_MS);
+    const ask = (error: unknown): Promise<void> => models.choose(null, 0).run(failing(error));
+    for (let i = 0; i < 5; i++) await expect(ask(outage)).rejects.toBe(outage);
+
+    jest.setSystemTime(10_000);
+    await expect(ask(outage)).rejects.toBe(outage);
+    expect(models.choose(null, 0).name).toBe('extractive');
+    jest.setSystemTime(19_999);
+    expect(models.choose(null, 0).name).toBe('extractive');
+
+    jest.setSystemTime(20_000);
+    await expect(ask(refusal)).rejects.toBe(refusal);
+    for (let i = 0; i < 4; i++) {
+      await expect(ask(outage)).rejects.toBe(outage);
+      expect(models.choose(null, 0).name).toBe('first'); // counted from the beginning
+    }
+    await expect(ask(outage)).rejects.toBe(outage);
+    expect(models.choose(null, 0).name).toBe('extractive');
+  });
+
   it('says when to come back, where there is no second', async () => {
     const models = new LlmModels(first, null, 2, CIRCUIT_OPEN_MS);
     for (let i = 0; i < 5; i++)

@@ -1,5 +1,5 @@
 import { beforeAll, describe, expect, it } from '@jest/globals';
-import { Metrics } from '../../src/metrics/metrics.js';
+import { Role } from '../../src/config/env.js';
 import {
   alertRules,
   alertTests,
@@ -8,6 +8,7 @@ import {
   dashboardPanels,
   deployFile,
 } from '../support/monitoring-files.js';
+import { productMetrics } from '../support/product-metrics.js';
 import { describeWithPromtool, promtool, promtoolOn } from '../support/promtool.js';
 
 /** What Prometheus adds to every series, and to a histogram's buckets. */
@@ -19,11 +20,9 @@ interface Known {
 /** Every name that a series of ours can have. */
 const known = new Map<string, Known>();
 beforeAll(async () => {
-  const metrics = new Metrics();
-  for (const { name, type } of await metrics.registry.getMetricsAsJSON()) {
-    const { labelNames } = metrics.registry.getSingleMetric(name) as unknown as { labelNames: string[] };
-    const suffixes = String(type) === 'histogram' ? ['_bucket', '_sum', '_count'] : [''];
-    for (const suffix of suffixes) known.set(name + suffix, { labels: labelNames });
+  for (const { name, type, labels } of await productMetrics(Role.All)) {
+    const suffixes = type === 'histogram' ? ['_bucket', '_sum', '_count'] : [''];
+    for (const suffix of suffixes) known.set(name + suffix, { labels });
   }
 });
 

@@ -35,10 +35,10 @@ export class ReplyDispatching {
   }
 
   /** The queue did not take the bell: the next sweep rings again instead of waiting for an answer to it. */
-  async markUndispatched(dispatch: Dispatch): Promise<void> {
+  async markUndispatched({ replyId, number }: Pick<Dispatch, 'replyId' | 'number'>): Promise<void> {
     await this.database.runSafely(sql`
       update replies set dispatched_at = null
-      where id = ${dispatch.replyId} and dispatch_count = ${dispatch.number} and lease_token is null
+      where id = ${replyId} and dispatch_count = ${number} and lease_token is null
         and finished_at is null`);
   }
 }

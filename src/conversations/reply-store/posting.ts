@@ -14,7 +14,7 @@ import { replyColumns, type ReplyRow } from '../reply.dto.js';
 import { type Dispatch, milliseconds, nextSequence, toDispatch } from './transitions.js';
 
 /** What a request made, or, for a repetition with the same idempotency key, what the first one made. */
-export interface Retried {
+interface Retried {
   reply: ReplyRow;
   /** Null where there is no job to enqueue: it was enqueued before, or an earlier reply is unfinished. */
   dispatch: Dispatch | null;
@@ -23,7 +23,7 @@ export interface Retried {
   isReplay: boolean;
 }
 
-export interface Posted extends Retried {
+interface Posted extends Retried {
   message: MessageRow;
 }
 

@@ -7,7 +7,6 @@ import { newId } from '../../database/columns.js';
 import { Database, runOn } from '../../database/database.js';
 import { messageColumns, type MessageRow, timeOfNewest } from '../message.dto.js';
 import { ReplyMetrics } from '../reply-metrics.js';
-import { FINAL_STATUSES, ReplyErrorCode } from '../reply-status.js';
 import { replyColumns, type ReplyRow } from '../reply.dto.js';
 
 /**
@@ -92,9 +91,7 @@ export class ReplyTransitions {
     private readonly database: Database,
     @Inject(CONFIG) private readonly config: Pick<Config, 'REPLY_MAX_AGE_MS'>,
     private readonly metrics: ReplyMetrics,
-  ) {
-    metrics.expect(FINAL_STATUSES, Object.values(ReplyErrorCode));
-  }
+  ) {}
 
   /** Every end of a reply: under the session's lock, with its message, and its successor let go. */
   async finish(

@@ -1,0 +1,49 @@
+import { z } from 'zod';
+import { type JobOf, type QueueContract, readJob } from '../queue/job-contract.js';
+
+/**
+ * The contract of the queue of replies: names, payloads, options, job ids. A job carries ids only, so that what people
+ * wrote never goes into the queue, and what to do is read from the rows; so a job may come twice, late or never
+ * without harm.
+ *
+ * Two versions of the product share the queue during a deployment. A payload that changes its meaning, or loses a
+ * field, gets another `version`; a worker leaves alone what it does not know, and the reconciler enqueues the reply
+ * again.
+ */
+
+/** Work on a reply, if there is work to do. */
+const generateJob = z.object({
+  version: z.literal(1),
+  replyId: z.uuid(),
+  sessionId: z.uuid(),
+  /** The nth job of this reply. */
+  number: z.int().positive(),
+  /** Of the request that caused it. */
+  requestId: z.string().nullable(),
+});
+export type GenerateJob = z.infer<typeof generateJob>;
+
+/** Every job of this queue, by name. */
+export interface ReplyJobs {
+  generate: GenerateJob;
+}
+type ReplyJob = JobOf<ReplyJobs>;
+
+export const REPLY_QUEUE: QueueContract<ReplyJobs> = {
+  queue: 'replies',
+  part: 'queue',
+  payloads: { generate: generateJob },
+  options: {
+    attempts: 1, // the row schedules the retry, as a new job
+    removeOnComplete: { age: 3_600, count: 1_000 }, // for Bull Board to show; seconds
+    removeOnFail: { age: 86_400, count: 1_000 },
+    stackTraceLimit: 0, // the log has it
+  },
+};
+
+/** A job id is never used twice: BullMQ silently ignores an id that it has, finished jobs included. */
+export const jobIdOf = (replyId: string, number: number): string => `r-${replyId}-${number}`;
+
+/** A job of this queue, checked; null: it is to be left alone. */
+export const readReplyJob = (job: { name: string; data: unknown }): ReplyJob | null =>
+  readJob(REPLY_QUEUE, job);

@@ -1,0 +1,33 @@
+import { type DynamicModule, Module } from '@nestjs/common';
+import { APP_FILTER, APP_GUARD, APP_INTERCEPTOR, APP_PIPE } from '@nestjs/core';
+import { AuthGuard } from '../auth/auth.guard.js';
+import { AuthModule } from '../auth/auth.module.js';
+import { Role } from '../config/env.js';
+import { RuntimeModule } from '../runtime/runtime.module.js';
+import { IdleConnections } from './idle-connections.js';
+import { JsonBodyInterceptor } from './json-body.interceptor.js';
+import { ProblemFilter } from './problem.filter.js';
+import { createValidationPipe } from './validation.pipe.js';
+
+/**
+ * What every request passes, in the order in which Nest asks them: the guard, the interceptor that reads the body,
+ * the pipe that checks it; whatever goes wrong in any of them becomes a problem document by the filter.
+ */
+@Module({})
+export class HttpModule {
+  static forRole(role: Role): DynamicModule {
+    const providers = [{ provide: APP_FILTER, useClass: ProblemFilter }, IdleConnections];
+    // A worker has the operations' routes only, which are public and take no body, and needs no owners' keys.
+    if (role === Role.Worker) return { module: HttpModule, imports: [RuntimeModule], providers };
+    return {
+      module: HttpModule,
+      imports: [RuntimeModule, AuthModule],
+      providers: [
+        ...providers,
+        { provide: APP_GUARD, useExisting: AuthGuard },
+        { provide: APP_INTERCEPTOR, useClass: JsonBodyInterceptor },
+        { provide: APP_PIPE, useFactory: createValidationPipe },
+      ],
+    };
+  }
+}
