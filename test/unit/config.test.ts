@@ -9,8 +9,9 @@ import {
   localTokensRefusal,
   parseTrustProxy,
   Role,
-  SETTINGS,
 } from '../../src/config/env.js';
+import { envExample, withSettingsTables } from '../../src/config/settings-documents.js';
+import { SETTINGS } from '../../src/config/settings.js';
 import { composeVariables } from '../support/deploy-files.mjs';
 
 const DATABASE_URL = 'postgres://assistly:secret@db.example.com:5432/assistly';
@@ -63,7 +64,7 @@ describe('the settings', () => {
   });
 
   it('count as not set when they are blank, as in a copied .env.example', () => {
-    const blank = Object.fromEntries(SETTINGS.map((name) => [name, ' ']));
+    const blank = Object.fromEntries(SETTINGS.map(({ name }) => [name, ' ']));
 
     expect(loadConfig(Role.All, blank)).toEqual(loadConfig(Role.All, {}));
   });
@@ -149,7 +150,9 @@ describe('the settings', () => {
   });
 
   it('are named without the value of a secret', () => {
-    const secrets = SETTINGS.filter((name) => /KEY|PASSWORD|_URL|ENDPOINT|HEADERS/.test(name));
+    const secrets = SETTINGS.map(({ name }) => name).filter((name) =>
+      /KEY|PASSWORD|_URL|ENDPOINT|HEADERS/.test(name),
+    );
     const env = Object.fromEntries(secrets.map((name) => [name, `canary:// of ${name}`]));
 
     const problems = problemsOf(env);
@@ -222,41 +225,41 @@ describe('local owner tokens', () => {
   });
 });
 
-describe('the documents', () => {
+describe('the documents of the settings', () => {
   const read = (name: string): string =>
     readFileSync(fileURLToPath(new URL(`../../${name}`, import.meta.url)), 'utf8');
-  const defaults: Record<string, unknown> = loadConfig(Role.All, {});
-  /** A setting's default as it is written; undefined where it has none. */
-  const defaultOf = (name: string): string | undefined => {
-    const value = defaults[name];
-    return value === undefined || Array.isArray(value) ? undefined : String(value);
-  };
 
-  it('.env.example names exactly the settings and what docker-compose.yml needs, each with one line about it, and its default', () => {
-    const lines = read('.env.example').split('\n');
-    const settings = lines.flatMap((line, i) => {
-      const [, name, value] = /^#?([A-Z][A-Z_]*)=(.*)$/.exec(line) ?? [];
-      return name === undefined ? [] : [{ name, value, comment: lines[i - 1] }];
-    });
-
-    const wanted = new Set([...SETTINGS, ...composeVariables()]);
-    expect(settings.map(({ name }) => name).sort()).toEqual([...wanted].sort());
-    for (const { name, value, comment } of settings) {
-      expect(comment).toMatch(/^# [^-]/);
-      if (defaultOf(name) !== undefined) expect(`${name}=${value}`).toBe(`${name}=${defaultOf(name)}`);
+  it('have a sentence about each setting, and in .env.example a value to start from', () => {
+    for (const setting of SETTINGS) {
+      expect(setting.description).toMatch(/^[^\n|]*\w[^\n|]*$/);
+      expect([setting.name, setting.default ?? setting.example]).toEqual([setting.name, expect.any(String)]);
     }
   });
 
-  it('the table of the README names exactly the settings, with their defaults', () => {
-    const [, section = ''] = read('README.md').split('\n## Settings\n');
-    const table = section.split('\n### ')[0] ?? '';
-    const rows = [...table.matchAll(/^\| `([A-Z][A-Z_]*)` +\| (.*?) +\| (.+?) +\|$/gm)];
+  it('show as defaults those that a process starts with', () => {
+    const config: Record<string, unknown> = loadConfig(Role.All, {});
+    const started = SETTINGS.map(({ name }) => [name, config[name]]).filter(
+      ([, value]) => value !== undefined && !Array.isArray(value),
+    );
 
-    expect(rows.map(([, name = '']) => name).sort()).toEqual([...SETTINGS].sort());
-    for (const [, name = '', shown = '', meaning] of rows) {
-      expect(meaning).toMatch(/\w/);
-      const expected = defaultOf(name);
-      expect(`${name} ${shown}`).toBe(`${name} ${expected === undefined ? '–' : `\`${expected}\``}`);
-    }
+    expect(
+      SETTINGS.flatMap((setting) => (setting.default === null ? [] : [[setting.name, setting.default]])),
+    ).toEqual(started.map(([name, value]) => [name, String(value)]));
+  });
+
+  it('are what the code makes: .env.example and the tables of deploy/settings.md', () => {
+    const page = read('deploy/settings.md');
+
+    const written = { example: read('.env.example'), page };
+
+    // Where they are not: npm run docs:settings
+    expect(written).toEqual({ example: envExample(), page: withSettingsTables(page) });
+  });
+
+  it('name in .env.example exactly the settings and what docker-compose.yml needs', () => {
+    const names = [...read('.env.example').matchAll(/^#?([A-Z][A-Z_]*)=/gm)].map(([, name]) => name);
+
+    const wanted = new Set([...SETTINGS.map(({ name }) => name), ...composeVariables()]);
+    expect(names.sort()).toEqual([...wanted].sort());
   });
 });
