@@ -281,8 +281,8 @@ describe('railway.json and railway.worker.json', () => {
   );
 });
 
-describe('the README', () => {
-  const [, section = ''] = readText('README.md').split('\n## Deploying\n');
+describe('deploy/production.md', () => {
+  const [, section = ''] = readText('deploy/production.md').split('\n## Deploying\n');
   const deploying = section.split('\n## ')[0] ?? '';
 
   it('names every file for deploying, the commands, and the health path', () => {
