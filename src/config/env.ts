@@ -141,6 +141,17 @@ export function loadConfig(role: Role, env: NodeJS.ProcessEnv = process.env, sta
   return { ...config, stateDir };
 }
 
+/** How the name of a setting ends that holds a secret. */
+const SECRET = /_(KEY|PASSWORD|TOKEN|HEADERS)$/;
+
+/** The values of all secrets, for what must not show them. */
+export function secretsOf(config: Config): string[] {
+  return Object.entries(config)
+    .filter(([name]) => SECRET.test(name))
+    .flatMap(([, value]) => (typeof value === 'object' ? Object.values(value) : [value]))
+    .filter((value) => typeof value === 'string');
+}
+
 /** The database that the ORM's command line works on, unvalidated: this is read when its configuration is loaded. */
 export function databaseUrlForTools(): string | undefined {
   return process.env['DATABASE_URL'];
