@@ -1,7 +1,7 @@
-import { createPublicKey } from 'node:crypto';
 import { isIP } from 'node:net';
-import { z } from 'zod';
+import type { z } from 'zod';
 import { errorCode } from '../runtime/error-code.js';
+import { schema } from './settings.js';
 
 /**
  * The one reader of `process.env`. Every setting is validated at start, and every wrong or missing one is
@@ -11,166 +11,6 @@ import { errorCode } from '../runtime/error-code.js';
 /** What a process does: `all` is api and worker in one (`npm start`). */
 export const Role = { Api: 'api', Worker: 'worker', All: 'all' } as const;
 export type Role = (typeof Role)[keyof typeof Role];
-
-const blankToUndefined = (value: unknown): unknown =>
-  typeof value === 'string' && value.trim() === '' ? undefined : value;
-
-/** A variable that is set to nothing counts as not set, as in a copied `.env.example`. */
-const optional = <T extends z.ZodType>(type: T) => z.preprocess(blankToUndefined, type.optional());
-const text = () => optional(z.string().trim());
-const modelName = () => z.string().trim().max(255, 'must be at most 255 characters long');
-const integer = (fallback: number, min: number, max: number) =>
-  z.preprocess(
-    blankToUndefined,
-    z.coerce
-      .number({ error: 'must be a whole number' })
-      .int('must be a whole number')
-      .min(min, `must be at least ${min}`)
-      .max(max, `must be at most ${max}`)
-      .default(fallback),
-  );
-const url = (...protocols: string[]) =>
-  optional(
-    z
-      .string()
-      .trim()
-      .refine((value) => URL.canParse(value) && protocols.includes(new URL(value).protocol), {
-        error: `must be a URL that starts with ${protocols.map((protocol) => `${protocol}//`).join(' or ')}, special characters in it percent-encoded`,
-      }),
-  );
-const list = () =>
-  z.preprocess(
-    blankToUndefined,
-    z
-      .string()
-      .default('')
-      .transform((value) =>
-        value
-          .split(',')
-          .map((item) => item.trim())
-          .filter((item) => item !== ''),
-      ),
-  );
-
-/**
- * A PEM public key as Clerk shows it, also where its line breaks became spaces or `\\n` on the way through a
- * host's settings page, or where only the middle was copied.
- */
-const publicKey = () =>
-  optional(
-    z.string().transform((value, context) => {
-      const base64 = value.replaceAll(/-----(BEGIN|END) PUBLIC KEY-----|\\n|\s/g, '');
-      try {
-        const key = createPublicKey({ key: Buffer.from(base64, 'base64'), format: 'der', type: 'spki' });
-        if (key.asymmetricKeyType === 'rsa') return key.export({ type: 'spki', format: 'pem' }) as string;
-      } catch {
-        // told below
-      }
-      context.addIssue({
-        code: 'custom',
-        message: 'must be the PEM public key of the Clerk instance ("-----BEGIN PUBLIC KEY-----" and so on)',
-      });
-      return z.NEVER;
-    }),
-  );
-
-/** `name=value`, separated by commas, each percent-encoded, as OpenTelemetry wants it. */
-const headers = () =>
-  optional(
-    z.string().transform((value, context) => {
-      try {
-        return Object.fromEntries(
-          value
-            .split(',')
-            .filter((pair) => pair.trim() !== '')
-            .map((pair) => {
-              const [, name = '', text = ''] = /^\s*([\w.-]+)\s*=(.*)$/.exec(pair) ?? [];
-              if (name === '') throw new Error('no header');
-              return [name, decodeURIComponent(text.trim())];
-            }),
-        );
-      } catch {
-        context.addIssue({
-          code: 'custom',
-          message: 'must be pairs such as "api-key=secret,tenant=one", special characters percent-encoded',
-        });
-        return z.NEVER;
-      }
-    }),
-  );
-
-/** Longest setting in milliseconds that a Node.js timer can hold is 2^31 - 1; a day is ample. */
-const DAY_MS = 86_400_000;
-
-const schema = z.object({
-  NODE_ENV: z.preprocess(
-    blankToUndefined,
-    z
-      .enum(['development', 'production', 'test'], {
-        error: 'must be development, production or test',
-      })
-      .default('development'),
-  ),
-  HOST: z.preprocess(blankToUndefined, z.string().trim().default('127.0.0.1')),
-  PORT: integer(3000, 0, 65_535),
-  WORKER_HEALTH_PORT: integer(3001, 0, 65_535),
-  DATABASE_URL: url('postgres:', 'postgresql:'),
-  DATABASE_POOL_MAX: integer(10, 2, 1000),
-  REDIS_URL: url('redis:', 'rediss:'),
-  REDIS_PREFIX: z.preprocess(
-    blankToUndefined,
-    z
-      .string()
-      .regex(/^[A-Za-z0-9_.-]{1,64}$/, 'must be 1 to 64 letters, digits, dots, dashes or underscores')
-      .default('assistly'),
-  ),
-  OPENAI_API_KEY: text(),
-  OPENAI_BASE_URL: url('http:', 'https:'),
-  OPENAI_MODEL: z.preprocess(blankToUndefined, modelName().default('gpt-5-mini')),
-  OPENAI_FALLBACK_MODEL: optional(modelName()),
-  OPENAI_FALLBACK_BASE_URL: url('http:', 'https:'),
-  OPENAI_FALLBACK_API_KEY: text(),
-  REPLY_CONCURRENCY: integer(50, 1, 1000),
-  REPLY_ATTEMPTS: integer(4, 1, 20),
-  REPLY_MAX_AGE_MS: integer(600_000, 1_000, DAY_MS),
-  REPLY_MAX_CHARS: integer(32_000, 100, 1_000_000),
-  LLM_CONNECT_TIMEOUT_MS: integer(5_000, 100, DAY_MS),
-  LLM_FIRST_TOKEN_TIMEOUT_MS: integer(30_000, 100, DAY_MS),
-  LLM_IDLE_TIMEOUT_MS: integer(20_000, 100, DAY_MS),
-  LLM_TOTAL_TIMEOUT_MS: integer(120_000, 100, DAY_MS),
-  CONTEXT_MAX_TOKENS: integer(16_000, 500, 2_000_000),
-  CLERK_JWT_KEY: publicKey(),
-  CLERK_SECRET_KEY: text(),
-  CLERK_AUTHORIZED_PARTIES: list(),
-  BULL_BOARD_USER: text(),
-  BULL_BOARD_PASSWORD: text(),
-  METRICS_TOKEN: text(),
-  CORS_ORIGINS: list(),
-  TRUST_PROXY: text(),
-  LOG_LEVEL: z.preprocess(
-    blankToUndefined,
-    z
-      .enum(['fatal', 'error', 'warn', 'info', 'debug', 'trace', 'silent'], {
-        error: 'must be fatal, error, warn, info, debug, trace or silent',
-      })
-      .default('info'),
-  ),
-  DRAIN_TIMEOUT_MS: integer(20_000, 0, 600_000),
-  OTEL_EXPORTER_OTLP_ENDPOINT: url('http:', 'https:'),
-  OTEL_EXPORTER_OTLP_HEADERS: headers(),
-  OTEL_SERVICE_NAME: text(),
-  OTEL_TRACES_SAMPLER_ARG: z.preprocess(
-    blankToUndefined,
-    z.coerce
-      .number({ error: 'must be a number' })
-      .min(0, 'must be at least 0')
-      .max(1, 'must be at most 1')
-      .default(1),
-  ),
-});
-
-/** The names of all settings, for the documents that list them. */
-export const SETTINGS: readonly string[] = Object.keys(schema.shape);
 
 /** The validated settings. Names and units are those of the variables in `.env.example`. */
 export type Config = z.infer<typeof schema> & {
@@ -299,6 +139,17 @@ export function loadConfig(role: Role, env: NodeJS.ProcessEnv = process.env, sta
   problems.push(...problemsAcrossVariables(config));
   if (problems.length > 0) throw new ConfigError(problems);
   return { ...config, stateDir };
+}
+
+/** How the name of a setting ends that holds a secret. */
+const SECRET = /_(KEY|PASSWORD|TOKEN|HEADERS)$/;
+
+/** The values of all secrets, for what must not show them. */
+export function secretsOf(config: Config): string[] {
+  return Object.entries(config)
+    .filter(([name]) => SECRET.test(name))
+    .flatMap(([, value]) => (typeof value === 'object' ? Object.values(value) : [value]))
+    .filter((value) => typeof value === 'string');
 }
 
 /** The database that the ORM's command line works on, unvalidated: this is read when its configuration is loaded. */

@@ -2,7 +2,7 @@ import { randomUUID } from 'node:crypto';
 import type { IncomingMessage, ServerResponse } from 'node:http';
 import { type DynamicModule, Module } from '@nestjs/common';
 import { LoggerModule } from 'nestjs-pino';
-import type { Config } from '../config/env.js';
+import { type Config, secretsOf } from '../config/env.js';
 import { idsOf } from './request-ids.js';
 import { activeTraceId } from '../tracing/spans.js';
 import { createErrorSerializer } from './error-serializer.js';
@@ -77,14 +77,7 @@ export class LoggingModule {
                 url: redactUrl(request.url),
               }),
               res: (response: { statusCode: number }) => ({ status: response.statusCode }),
-              err: createErrorSerializer([
-                config.OPENAI_API_KEY,
-                config.OPENAI_FALLBACK_API_KEY,
-                config.CLERK_SECRET_KEY,
-                config.BULL_BOARD_PASSWORD,
-                config.METRICS_TOKEN,
-                ...Object.values(config.OTEL_EXPORTER_OTLP_HEADERS ?? {}),
-              ]),
+              err: createErrorSerializer(secretsOf(config)),
             },
             customLogLevel: (_request, response, error) =>
               error !== undefined || response.err !== undefined || response.statusCode >= 500

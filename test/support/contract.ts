@@ -80,7 +80,8 @@ export const operations: Operation[] = Object.entries<Json>(contract.paths).flat
   })),
 );
 
-const resolve = (node: Json): Json =>
+/** What a reference stands for. */
+export const resolve = (node: Json): Json =>
   node?.$ref === undefined
     ? node
     : node.$ref

@@ -9,8 +9,10 @@ import {
   localTokensRefusal,
   parseTrustProxy,
   Role,
-  SETTINGS,
+  secretsOf,
 } from '../../src/config/env.js';
+import { envExample, withSettingsTables } from '../../src/config/settings-documents.js';
+import { SETTINGS } from '../../src/config/settings.js';
 import { composeVariables } from '../support/deploy-files.mjs';
 
 const DATABASE_URL = 'postgres://assistly:secret@db.example.com:5432/assistly';
@@ -34,36 +36,25 @@ function problemsOf(env: Record<string, string>, role: Role = Role.All): readonl
 
 describe('the settings', () => {
   it('have a default that serves, each', () => {
-    expect(loadConfig(Role.All, {})).toEqual({
+    const { role, isProduction, stateDir, ...settings } = loadConfig(Role.All, {});
+
+    expect({ role, isProduction, stateDir }).toEqual({
       role: 'all',
       isProduction: false,
       stateDir: '.assistly',
-      NODE_ENV: 'development',
-      HOST: '127.0.0.1',
-      PORT: 3000,
-      WORKER_HEALTH_PORT: 3001,
-      DATABASE_POOL_MAX: 10,
-      REDIS_PREFIX: 'assistly',
-      OPENAI_MODEL: 'gpt-5-mini',
-      REPLY_CONCURRENCY: 50,
-      REPLY_ATTEMPTS: 4,
-      REPLY_MAX_AGE_MS: 600_000,
-      REPLY_MAX_CHARS: 32_000,
-      LLM_CONNECT_TIMEOUT_MS: 5_000,
-      LLM_FIRST_TOKEN_TIMEOUT_MS: 30_000,
-      LLM_IDLE_TIMEOUT_MS: 20_000,
-      LLM_TOTAL_TIMEOUT_MS: 120_000,
-      CONTEXT_MAX_TOKENS: 16_000,
-      CLERK_AUTHORIZED_PARTIES: [],
-      CORS_ORIGINS: [],
-      LOG_LEVEL: 'info',
-      DRAIN_TIMEOUT_MS: 20_000,
-      OTEL_TRACES_SAMPLER_ARG: 1,
     });
+    // As the documents show them, which are held against the code below.
+    const shown = SETTINGS.filter((setting) => setting.default !== null);
+    const given = Object.entries(settings).filter(
+      ([, value]) => value !== undefined && !Array.isArray(value),
+    );
+    expect(given.map(([name, value]) => [name, String(value)])).toEqual(
+      shown.map((setting) => [setting.name, setting.default]),
+    );
   });
 
   it('count as not set when they are blank, as in a copied .env.example', () => {
-    const blank = Object.fromEntries(SETTINGS.map((name) => [name, ' ']));
+    const blank = Object.fromEntries(SETTINGS.map(({ name }) => [name, ' ']));
 
     expect(loadConfig(Role.All, blank)).toEqual(loadConfig(Role.All, {}));
   });
@@ -149,13 +140,32 @@ describe('the settings', () => {
   });
 
   it('are named without the value of a secret', () => {
-    const secrets = SETTINGS.filter((name) => /KEY|PASSWORD|_URL|ENDPOINT|HEADERS/.test(name));
+    const secrets = SETTINGS.map(({ name }) => name).filter((name) =>
+      /KEY|PASSWORD|_URL|ENDPOINT|HEADERS/.test(name),
+    );
     const env = Object.fromEntries(secrets.map((name) => [name, `canary:// of ${name}`]));
 
     const problems = problemsOf(env);
 
     expect(problems.length).toBeGreaterThan(0);
     expect(problems.join()).not.toContain('canary');
+  });
+});
+
+describe('the secrets', () => {
+  it('are told by the ends of their names, the headers for the collector included', () => {
+    const config = loadConfig(Role.All, {
+      ...PRODUCTION,
+      METRICS_TOKEN: 'for-prometheus',
+      BULL_BOARD_USER: 'operator',
+      BULL_BOARD_PASSWORD: 'for-operators',
+      OTEL_EXPORTER_OTLP_HEADERS: 'api-key=for-the-collector',
+      CONTEXT_MAX_TOKENS: '1000',
+    });
+
+    expect(secretsOf(config).sort()).toEqual(
+      [PEM, 'for-operators', 'for-prometheus', 'for-the-collector', 'sk-1'].sort(),
+    );
   });
 });
 
@@ -222,41 +232,30 @@ describe('local owner tokens', () => {
   });
 });
 
-describe('the documents', () => {
+describe('the documents of the settings', () => {
   const read = (name: string): string =>
     readFileSync(fileURLToPath(new URL(`../../${name}`, import.meta.url)), 'utf8');
-  const defaults: Record<string, unknown> = loadConfig(Role.All, {});
-  /** A setting's default as it is written; undefined where it has none. */
-  const defaultOf = (name: string): string | undefined => {
-    const value = defaults[name];
-    return value === undefined || Array.isArray(value) ? undefined : String(value);
-  };
 
-  it('.env.example names exactly the settings and what docker-compose.yml needs, each with one line about it, and its default', () => {
-    const lines = read('.env.example').split('\n');
-    const settings = lines.flatMap((line, i) => {
-      const [, name, value] = /^#?([A-Z][A-Z_]*)=(.*)$/.exec(line) ?? [];
-      return name === undefined ? [] : [{ name, value, comment: lines[i - 1] }];
-    });
-
-    const wanted = new Set([...SETTINGS, ...composeVariables()]);
-    expect(settings.map(({ name }) => name).sort()).toEqual([...wanted].sort());
-    for (const { name, value, comment } of settings) {
-      expect(comment).toMatch(/^# [^-]/);
-      if (defaultOf(name) !== undefined) expect(`${name}=${value}`).toBe(`${name}=${defaultOf(name)}`);
+  it('have a sentence about each setting, and in .env.example a value to start from', () => {
+    for (const setting of SETTINGS) {
+      expect(setting.description).toMatch(/^[^\n|]*\w[^\n|]*$/);
+      expect([setting.name, setting.default ?? setting.example]).toEqual([setting.name, expect.any(String)]);
     }
   });
 
-  it('the table of the README names exactly the settings, with their defaults', () => {
-    const [, section = ''] = read('README.md').split('\n## Settings\n');
-    const table = section.split('\n### ')[0] ?? '';
-    const rows = [...table.matchAll(/^\| `([A-Z][A-Z_]*)` +\| (.*?) +\| (.+?) +\|$/gm)];
+  it('are what the code makes: .env.example and the tables of deploy/settings.md', () => {
+    const page = read('deploy/settings.md');
 
-    expect(rows.map(([, name = '']) => name).sort()).toEqual([...SETTINGS].sort());
-    for (const [, name = '', shown = '', meaning] of rows) {
-      expect(meaning).toMatch(/\w/);
-      const expected = defaultOf(name);
-      expect(`${name} ${shown}`).toBe(`${name} ${expected === undefined ? '–' : `\`${expected}\``}`);
-    }
+    const written = { example: read('.env.example'), page };
+
+    // Where they are not: npm run docs:settings
+    expect(written).toEqual({ example: envExample(), page: withSettingsTables(page) });
+  });
+
+  it('name in .env.example exactly the settings and what docker-compose.yml needs', () => {
+    const names = [...read('.env.example').matchAll(/^#?([A-Z][A-Z_]*)=/gm)].map(([, name = '']) => name);
+
+    const wanted = new Set([...SETTINGS.map(({ name }) => name), ...composeVariables()]);
+    expect(names.sort()).toEqual([...wanted].sort());
   });
 });

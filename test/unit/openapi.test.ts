@@ -13,9 +13,6 @@ import { contract, errorsAgainst, errorsOf, operations } from '../support/contra
 
 type Json = any;
 
-const callersOf = (callers: string, ids: string[]): Record<string, string> =>
-  Object.fromEntries(ids.map((id) => [id, callers]));
-
 describe('openapi.json', () => {
   let app: NestExpressApplication;
   const stateDir = mkdtempSync(join(tmpdir(), 'assistly-state-'));
@@ -28,39 +25,17 @@ describe('openapi.json', () => {
     rmSync(stateDir, { recursive: true, force: true });
   });
 
-  it('asks for the credentials that the contract names', () => {
-    const callers = Object.fromEntries(
-      operations.map(({ id, definition }) => [id, definition.security.flatMap(Object.keys).join(' ')]),
+  it('asks for a credential, but to look at a chatbot, to open a session, and for what operators watch', () => {
+    const open = operations.filter(({ definition }) =>
+      definition.security.flatMap(Object.keys).every((name: string) => /^(operator|metrics)$/.test(name)),
     );
-    expect(callers).toMatchObject({
-      ...callersOf('owner', [
-        'createChatbot',
-        'listChatbots',
-        'getChatbot',
-        'updateChatbot',
-        'deleteChatbot',
-        'createCharacteristic',
-        'listCharacteristics',
-        'updateCharacteristic',
-        'deleteCharacteristic',
-        'listSessions',
-        'deleteSession',
-        'deleteGuest',
-      ]),
-      ...callersOf('owner guest', [
-        'getSession',
-        'postMessage',
-        'listMessages',
-        'getReply',
-        'cancelReply',
-        'retryReply',
-        'createEventToken',
-      ]),
-      ...callersOf('owner guest eventToken', ['followSession']),
-      ...callersOf('', ['getPublicChatbot', 'openSession', 'getLiveness']),
-      ...callersOf('operator', ['getReadiness']), // or nobody
-      ...callersOf('metrics', ['getMetrics']), // or nobody, where there is no METRICS_TOKEN
-    });
+    expect(open.map(({ id }) => id).sort()).toEqual([
+      'getLiveness',
+      'getMetrics', // for nobody where there is no METRICS_TOKEN
+      'getPublicChatbot',
+      'getReadiness',
+      'openSession',
+    ]);
   });
 
   it('is what the code makes', () => {

@@ -1,0 +1,96 @@
+import { createPublicKey } from 'node:crypto';
+import { z } from 'zod';
+
+/** The types that settings have: how the text of a variable is read, and what is said of one that is wrong. */
+
+export const blankToUndefined = (value: unknown): unknown =>
+  typeof value === 'string' && value.trim() === '' ? undefined : value;
+
+/** A variable that is set to nothing counts as not set, as in a copied `.env.example`. */
+export const optional = <T extends z.ZodType>(type: T) => z.preprocess(blankToUndefined, type.optional());
+/** Any text, without the blanks around it. */
+export const text = () => optional(z.string().trim());
+/** A name that a column of the database holds. */
+export const modelName = () => z.string().trim().max(255, 'must be at most 255 characters long');
+/** A whole number with its default and its limits, both included. */
+export const integer = (fallback: number, min: number, max: number) =>
+  z.preprocess(
+    blankToUndefined,
+    z.coerce
+      .number({ error: 'must be a whole number' })
+      .int('must be a whole number')
+      .min(min, `must be at least ${min}`)
+      .max(max, `must be at most ${max}`)
+      .default(fallback),
+  );
+/** A URL of one of these protocols. */
+export const url = (...protocols: string[]) =>
+  optional(
+    z
+      .string()
+      .trim()
+      .refine((value) => URL.canParse(value) && protocols.includes(new URL(value).protocol), {
+        error: `must be a URL that starts with ${protocols.map((protocol) => `${protocol}//`).join(' or ')}, special characters in it percent-encoded`,
+      }),
+  );
+/** Items separated by commas; none where it is not set. */
+export const list = () =>
+  z.preprocess(
+    blankToUndefined,
+    z
+      .string()
+      .default('')
+      .transform((value) =>
+        value
+          .split(',')
+          .map((item) => item.trim())
+          .filter((item) => item !== ''),
+      ),
+  );
+
+/**
+ * A PEM public key as Clerk shows it, also where its line breaks became spaces or `\\n` on the way through a
+ * host's settings page, or where only the middle was copied.
+ */
+export const publicKey = () =>
+  optional(
+    z.string().transform((value, context) => {
+      const base64 = value.replaceAll(/-----(BEGIN|END) PUBLIC KEY-----|\\n|\s/g, '');
+      try {
+        const key = createPublicKey({ key: Buffer.from(base64, 'base64'), format: 'der', type: 'spki' });
+        if (key.asymmetricKeyType === 'rsa') return key.export({ type: 'spki', format: 'pem' }) as string;
+      } catch {
+        // the issue below says what is wrong
+      }
+      context.addIssue({
+        code: 'custom',
+        message: 'must be the PEM public key of the Clerk instance ("-----BEGIN PUBLIC KEY-----" and so on)',
+      });
+      return z.NEVER;
+    }),
+  );
+
+/** `name=value`, separated by commas, each percent-encoded, as OpenTelemetry wants it. */
+export const headers = () =>
+  optional(
+    z.string().transform((value, context) => {
+      try {
+        return Object.fromEntries(
+          value
+            .split(',')
+            .filter((pair) => pair.trim() !== '')
+            .map((pair) => {
+              const [, name = '', text = ''] = /^\s*([\w.-]+)\s*=(.*)$/.exec(pair) ?? [];
+              if (name === '') throw new Error('no header');
+              return [name, decodeURIComponent(text.trim())];
+            }),
+        );
+      } catch {
+        context.addIssue({
+          code: 'custom',
+          message: 'must be pairs such as "api-key=secret,tenant=one", special characters percent-encoded',
+        });
+        return z.NEVER;
+      }
+    }),
+  );

@@ -1,0 +1,234 @@
+import { z } from 'zod';
+import {
+  blankToUndefined,
+  headers,
+  integer,
+  list,
+  modelName,
+  optional,
+  publicKey,
+  text,
+  url,
+} from './setting-types.js';
+
+/**
+ * Every setting of the product, once: its type, limits and default, and the sentence that documents it. The tables of
+ * deploy/settings.md and the file .env.example are written from here (`npm run docs:settings`), in this order.
+ *
+ * A description is Markdown on one line. `example` is what .env.example shows of a setting that has no default.
+ */
+
+/** Longest setting in milliseconds that a Node.js timer can hold is 2^31 - 1; a day is ample. */
+const DAY_MS = 86_400_000;
+
+const sections = {
+  Process: {
+    NODE_ENV: z
+      .preprocess(
+        blankToUndefined,
+        z
+          .enum(['development', 'production', 'test'], {
+            error: 'must be development, production or test',
+          })
+          .default('development'),
+      )
+      .describe(
+        '`development`, `production` or `test`; production asks for a database, Clerk and a model, and prints no tokens',
+      ),
+    HOST: z
+      .preprocess(blankToUndefined, z.string().trim().default('127.0.0.1'))
+      .describe('Address to listen on; `0.0.0.0` for all, as in a container'),
+    PORT: integer(3000, 0, 65_535).describe('Port of the api; 0 takes any free one'),
+    WORKER_HEALTH_PORT: integer(3001, 0, 65_535).describe(
+      "Port of a worker's health checks and metrics, where it runs apart; 0: none. Each worker on one machine needs its own",
+    ),
+    LOG_LEVEL: z
+      .preprocess(
+        blankToUndefined,
+        z
+          .enum(['fatal', 'error', 'warn', 'info', 'debug', 'trace', 'silent'], {
+            error: 'must be fatal, error, warn, info, debug, trace or silent',
+          })
+          .default('info'),
+      )
+      .describe('`fatal`, `error`, `warn`, `info`, `debug`, `trace` or `silent`'),
+    DRAIN_TIMEOUT_MS: integer(20_000, 0, 600_000).describe(
+      'How long a process that stops waits for its running replies before it hands them to another worker',
+    ),
+  },
+  Traces: {
+    OTEL_EXPORTER_OTLP_ENDPOINT: url('http:', 'https:').meta({
+      description:
+        'Collector of traces, OTLP over HTTP, without `/v1/traces`; without it there are no traces',
+      example: 'http://localhost:4318',
+    }),
+    OTEL_EXPORTER_OTLP_HEADERS: headers().meta({
+      description: 'Headers for the collector: `name=value`, separated by commas, percent-encoded',
+      example: 'api-key=...',
+    }),
+    OTEL_SERVICE_NAME: text().meta({
+      description:
+        'Name in the traces; without it `assistly-api`, `assistly-worker`, or `assistly` for both in one',
+      example: 'assistly',
+    }),
+    OTEL_TRACES_SAMPLER_ARG: z
+      .preprocess(
+        blankToUndefined,
+        z.coerce
+          .number({ error: 'must be a number' })
+          .min(0, 'must be at least 0')
+          .max(1, 'must be at most 1')
+          .default(1),
+      )
+      .describe(
+        'Part of the traces that is sent, 0 to 1; a caller that sends a `traceparent` has decided already',
+      ),
+  },
+  'Database and queue': {
+    DATABASE_URL: url('postgres:', 'postgresql:').meta({
+      description:
+        'PostgreSQL 15 or newer, not through a transaction pooler; without it an embedded one, for `npm start` only',
+      example: 'postgres://user:password@localhost:5432/assistly',
+    }),
+    DATABASE_POOL_MAX: integer(10, 2, 1000).describe(
+      'Most connections of one process to PostgreSQL, not counting those of queue and event stream',
+    ),
+    REDIS_URL: url('redis:', 'rediss:').meta({
+      description: 'Redis for queue and event stream; without it PostgreSQL does both',
+      example: 'redis://localhost:6379',
+    }),
+    REDIS_PREFIX: z
+      .preprocess(
+        blankToUndefined,
+        z
+          .string()
+          .regex(/^[A-Za-z0-9_.-]{1,64}$/, 'must be 1 to 64 letters, digits, dots, dashes or underscores')
+          .default('assistly'),
+      )
+      .describe('First part of every key in Redis, so that several installations can share one'),
+  },
+  Model: {
+    OPENAI_API_KEY: text().meta({
+      description:
+        "Key of the model's server; without key and base URL replies are sentences of the characteristics",
+      example: 'sk-...',
+    }),
+    OPENAI_BASE_URL: url('http:', 'https:').meta({
+      description: "Address of an OpenAI-compatible server, up to and with `/v1`; without it OpenAI's own",
+      example: 'http://localhost:11434/v1',
+    }),
+    OPENAI_MODEL: z
+      .preprocess(blankToUndefined, modelName().default('gpt-5-mini'))
+      .describe('Model of the chatbots that name none of their own'),
+    OPENAI_FALLBACK_MODEL: optional(modelName()).meta({
+      description: 'Model that answers when the first one fails; without it there is no fallback',
+      example: 'gpt-4.1-mini',
+    }),
+    OPENAI_FALLBACK_BASE_URL: url('http:', 'https:').meta({
+      description: "Server of the fallback model; without it the same as the first one's",
+      example: 'https://api.example.com/v1',
+    }),
+    OPENAI_FALLBACK_API_KEY: text().meta({
+      description: "Key of the fallback's server; without it, and on the same server, the first one's",
+      example: 'sk-...',
+    }),
+    LLM_CONNECT_TIMEOUT_MS: integer(5_000, 100, DAY_MS).describe(
+      "Longest wait for a connection to the model's server",
+    ),
+    LLM_FIRST_TOKEN_TIMEOUT_MS: integer(30_000, 100, DAY_MS).describe(
+      'Longest wait for the first text; a model that thinks before it answers needs more',
+    ),
+    LLM_IDLE_TIMEOUT_MS: integer(20_000, 100, DAY_MS).describe('Longest silence between two pieces of text'),
+    LLM_TOTAL_TIMEOUT_MS: integer(120_000, 100, DAY_MS).describe('Longest whole call'),
+    CONTEXT_MAX_TOKENS: integer(16_000, 500, 2_000_000).describe(
+      'Most tokens of a prompt; older messages that do not fit are left out',
+    ),
+  },
+  Replies: {
+    REPLY_CONCURRENCY: integer(50, 1, 1000).describe('Replies that one worker generates at the same time'),
+    REPLY_ATTEMPTS: integer(4, 1, 20).describe(
+      'Failed attempts after which a reply fails; with a fallback, as many of that one too',
+    ),
+    REPLY_MAX_AGE_MS: integer(600_000, 1_000, DAY_MS).describe(
+      'Longest that a reply may take, all attempts together, from when it became first in its session',
+    ),
+    REPLY_MAX_CHARS: integer(32_000, 100, 1_000_000).describe(
+      'Longest reply, in UTF-16 units; a longer one is cut there, with the finish reason `length`',
+    ),
+  },
+  Access: {
+    CLERK_JWT_KEY: publicKey().meta({
+      description:
+        "PEM public key of the Clerk instance, also with `\\n` for its line breaks: owners' tokens are verified without the network",
+      example: '"-----BEGIN PUBLIC KEY-----\\n...\\n-----END PUBLIC KEY-----"',
+    }),
+    CLERK_SECRET_KEY: text().meta({
+      description: "Clerk's secret key, instead of the public one: the keys are fetched from Clerk",
+      example: 'sk_live_...',
+    }),
+    CLERK_AUTHORIZED_PARTIES: list().meta({
+      description:
+        "Origins that owners' tokens must have been made for (`azp`), separated by commas; without it any",
+      example: 'https://app.example.com',
+    }),
+    BULL_BOARD_USER: text().meta({
+      description:
+        "User of the queue board, `/admin/queues`; without it `operator` with a password of the clone's own, and in production no board",
+      example: 'operator',
+    }),
+    BULL_BOARD_PASSWORD: text().meta({ description: 'Password of the queue board', example: '...' }),
+    METRICS_TOKEN: text().meta({
+      description:
+        'Bearer token with which Prometheus reads `/metrics`; without it open to all, in production to nobody',
+      example: '...',
+    }),
+    CORS_ORIGINS: list().meta({
+      description:
+        'Origins whose pages may call the API from a browser, separated by commas; `*` for all; without it no other origin',
+      example: 'https://app.example.com',
+    }),
+    TRUST_PROXY: text().meta({
+      description:
+        'Number of proxies in front, or their addresses, separated by commas, whose `X-Forwarded-For` is believed; without it whoever connects is the caller',
+      example: '1',
+    }),
+  },
+};
+
+/** All settings, by the name of their variable. */
+export const schema = z.object({
+  ...sections.Process,
+  ...sections.Traces,
+  ...sections['Database and queue'],
+  ...sections.Model,
+  ...sections.Replies,
+  ...sections.Access,
+});
+
+/** A setting as documents show it. */
+export interface DocumentedSetting {
+  name: string;
+  /** The heading that it stands under. */
+  section: string;
+  /** Markdown, on one line. */
+  description: string;
+  /** As it is written; null where there is none. */
+  default: string | null;
+  /** A value to show where there is no default. */
+  example: string | null;
+}
+
+export const SETTINGS: readonly DocumentedSetting[] = Object.entries(sections).flatMap(
+  ([section, settings]) =>
+    Object.entries<z.ZodType>(settings).map(([name, type]) => {
+      const { description = '', example } = type.meta() ?? {};
+      const value = type.parse(undefined);
+      return {
+        name,
+        section,
+        description,
+        default: value === undefined || Array.isArray(value) ? null : String(value),
+        example: typeof example === 'string' ? example : null,
+      };
+    }),
+);
