@@ -4,7 +4,8 @@ import type { Job } from 'bullmq';
 import { within } from '../runtime/within.js';
 import { type GenerateJob, REPLIES_QUEUE } from '../conversations/reply-queue.js';
 import { ReplyDispatching } from '../conversations/reply-store/dispatching.js';
-import { type Result, ReplyGenerator } from './reply-generator.js';
+import type { Result } from './reply-attempt.js';
+import { ReplyGenerator } from './reply-generator.js';
 
 /** Longest that closing a worker may take, after its jobs have ended. */
 const CLOSE_TIMEOUT_MS = 3_000;

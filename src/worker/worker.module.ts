@@ -2,6 +2,7 @@ import { Module } from '@nestjs/common';
 import { LlmModule } from '../llm/llm.module.js';
 import { ConversationsModule } from '../conversations/conversations.module.js';
 import { QueueModule } from '../queue/queue.module.js';
+import { AttemptServices } from './attempt-services.js';
 import { ConversationReader } from './conversation-reader.js';
 import { ReplyProcessor } from './reply.processor.js';
 import { ReplyWorker } from './reply-worker.js';
@@ -10,6 +11,6 @@ import { ReplyGenerator } from './reply-generator.js';
 /** The worker's side: jobs become replies. */
 @Module({
   imports: [...QueueModule.forWorkers(), LlmModule, ConversationsModule],
-  providers: [ConversationReader, ReplyGenerator, ReplyProcessor, ReplyWorker],
+  providers: [AttemptServices, ConversationReader, ReplyGenerator, ReplyProcessor, ReplyWorker],
 })
 export class WorkerModule {}

@@ -290,7 +290,8 @@ describe.each(BACKENDS)('apis and workers on %s', (backend: Backend) => {
     });
     const workers = [...worker.program.log, ...otherWorker.program.log];
     expect(workers.find(({ requestId }) => requestId === 'request-of-the-test')).toMatchObject({
-      msg: 'reply attempt ended',
+      event: 'reply.attempt_ended',
+      msg: 'reply attempt ended: completed',
       replyId: named.body.reply.id,
       sessionId: session.id,
       attempt: 1,
@@ -362,7 +363,7 @@ describe.each(BACKENDS)('apis and workers on %s', (backend: Backend) => {
     expect(await worker.program.stop()).toBe(0);
 
     expect(performance.now() - stoppedAt).toBeLessThan(15_000);
-    expect(worker.program.log.find(({ msg }) => msg === 'reply attempt ended')).toMatchObject({
+    expect(worker.program.log.find(({ event }) => event === 'reply.attempt_ended')).toMatchObject({
       replyId: reply.id,
       outcome: 'handed_back',
     });
