@@ -21,20 +21,20 @@ import { StopReason } from './stop-reason.js';
 /** What became of one job. */
 export type Outcome = 'completed' | 'failed' | 'retrying' | 'handed_back' | 'lost' | 'nothing_to_do';
 
-/** The outcome, and why an attempt failed, as the guest is told. Bull Board shows it: nothing else may be in it. */
+/** The outcome, and why an attempt failed, as the guest sees it. Bull Board shows it: nothing else may be in it. */
 export interface Result {
   outcome: Outcome;
   errorCode?: ReplyErrorCode;
 }
 
-/** What the log says of an attempt beside its ids, outcome and duration. */
+/** What is logged of an attempt beside its ids, outcome and duration. */
 interface AttemptDetail extends Partial<Usage> {
   /** The model that was asked last; none where the attempt ended before. */
   model?: string;
   /** From the call of the model to its first text. */
   firstTextMs?: number;
   finishReason?: FinishReason;
-  /** Why it failed, as the guest is told. */
+  /** Why it failed, as the guest sees it. */
   code?: ReplyErrorCode;
   /** The error behind the code. */
   err?: unknown;

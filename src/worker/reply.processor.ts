@@ -10,12 +10,12 @@ import { ReplyGenerator } from './reply-generator.js';
 /** Longest that closing a worker may take, after its jobs have ended. */
 const CLOSE_TIMEOUT_MS = 3_000;
 
-/** Takes jobs from the queue; what they mean is the generator's to know. */
+/** Takes jobs from the queue and hands each to the generator, which decides what there is to do. */
 @Processor(REPLIES_QUEUE, {
   autorun: false, // once the concurrency is set, below
   lockDuration: 30_000,
   stalledInterval: 15_000,
-  maxStalledCount: 3, // a job that stalls is rung again; whether the reply is tried again is the row's to decide
+  maxStalledCount: 3, // a stalled job runs again; the reply's row decides whether there is another attempt
   runRetryDelay: 1_000, // longer, and a job that ended while the store was down would be run again
   drainDelay: 5, // seconds
 })
@@ -32,17 +32,17 @@ export class ReplyProcessor extends WorkerHost {
     super();
   }
 
-  /** From here on no reply is begun; those that run go on. */
+  /** Starts no reply from now on; running attempts continue. */
   stopTaking(): void {
     this.isStopping = true;
     if (this.closing) return;
     // Unlike a pause it also wakes the worker where it waits for a job. It resolves when the running ones have ended.
     this.closing = this.worker.close();
-    // Nest closes the worker once more at the end, and would wait without a bound for a store that is gone.
+    // Nest closes the worker again at the end, and would wait without a limit for a store that does not answer.
     this.worker.close = () => this.close();
   }
 
-  /** Closes the worker's connections, whose jobs have ended. */
+  /** Closes the worker's connections, once its jobs have ended. */
   async close(): Promise<void> {
     if (this.closing) await within(CLOSE_TIMEOUT_MS, this.closing).catch(() => undefined);
   }
@@ -51,11 +51,14 @@ export class ReplyProcessor extends WorkerHost {
   override async process(job: Job<GenerateJob>): Promise<Result> {
     const { version, replyId, number } = job.data;
     if (version !== 1) {
-      this.logger.warn({ jobId: job.id, version }, 'a job of an unknown version is left alone');
+      this.logger.warn(
+        { event: 'reply.job_version_unknown', jobId: job.id, version },
+        'a reply job has a version that this worker does not know and is skipped: the reconciler enqueues its reply again',
+      );
       return { outcome: 'nothing_to_do' };
     }
     if (this.isStopping) {
-      // BullMQ may still take one that comes while it stops: to be rung again, for another worker.
+      // BullMQ may still take a job while it stops: marked, so that the reconciler enqueues the reply for another worker.
       await this.dispatching.markUndispatched({ ...job.data, delayMs: 0 }).catch(() => undefined);
       return { outcome: 'nothing_to_do' };
     }
@@ -63,8 +66,18 @@ export class ReplyProcessor extends WorkerHost {
     try {
       result = await this.generator.generate(replyId, number);
     } catch (error) {
-      this.logger.error({ err: error, replyId }, 'a job failed; its reply is rung for again');
-      throw new Error('internal'); // BullMQ keeps the message: nothing of the cause may be in it
+      this.logger.error(
+        {
+          event: 'reply.job_failed',
+          jobId: job.id,
+          replyId,
+          sessionId: job.data.sessionId,
+          requestId: job.data.requestId,
+          err: error,
+        },
+        'a reply job failed with an unexpected error: the reconciler enqueues its reply again',
+      );
+      throw new Error('internal'); // BullMQ stores the message, so it must hold nothing of the cause
     }
     // So that Bull Board shows it among the failed.
     if (result.outcome === 'failed') throw new Error(`the reply failed: ${result.errorCode ?? 'internal'}`);

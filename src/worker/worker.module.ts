@@ -8,7 +8,7 @@ import { ReplyProcessor } from './reply.processor.js';
 import { ReplyWorker } from './reply-worker.js';
 import { ReplyGenerator } from './reply-generator.js';
 
-/** The worker's side: jobs become replies. */
+/** The worker's role: takes jobs and generates replies. */
 @Module({
   imports: [...QueueModule.forWorkers(), LlmModule, ConversationsModule],
   providers: [AttemptServices, ConversationReader, ReplyGenerator, ReplyProcessor, ReplyWorker],
