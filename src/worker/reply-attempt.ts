@@ -122,9 +122,9 @@ export class ReplyAttempt {
   /** One call of the model, published to the subscribers while it answers. */
   private async ask(conversation: Conversation, model: ChosenModel, maxTokens: number): Promise<Answer> {
     const { services, claim, stop } = this;
+    const opening = openingOf(this.reply, conversation.question);
     const prompt = buildPrompt({ ...conversation, maxTokens });
     if (!(await services.claims.beginCall(claim, model.name, prompt.inputTokens))) throw this.lost();
-    const opening = openingOf(this.reply, conversation.question);
     const deltas = new DeltaPublisher(services.stream, claim, opening, () => stop.abort(StopReason.Lost));
     const askedAt = performance.now();
     this.detail.model = model.name;
