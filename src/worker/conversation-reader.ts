@@ -6,7 +6,7 @@ import { messageColumns, type MessageRow } from '../conversations/message.dto.js
 /** Older messages than so many are of no help to an answer, and most models could not hold them. */
 const HISTORY_LIMIT = 200;
 
-/** All that is said to a model about one reply. */
+/** Everything that goes into the prompt of one reply. */
 export interface Conversation {
   chatbotName: string;
   model: string | null;

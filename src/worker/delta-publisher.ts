@@ -7,13 +7,13 @@ import type { Claim } from '../conversations/reply-store/transitions.js';
 const FLUSH_INTERVAL_MS = 50;
 /** Pause after the stream did not answer. */
 const RETRY_INTERVAL_MS = 500;
-/** How long the end of an answer waits for a stream that does not answer; the text is told later then. */
+/** How long the end of an answer waits for a stream that does not answer; with the end of the reply, the rest of the text is published. */
 const FINAL_FLUSH_TIMEOUT_MS = 3_000;
 
 /**
- * Says an answer to the event stream while it grows. It keeps the whole text and how much of it the stream has;
+ * Publishes an answer to the event stream while it grows. It keeps the whole text and how much of it the stream has;
  * so whatever becomes of an append (lost, done twice, the stream begun anew), the next one continues exactly
- * where the stream says it stands.
+ * at the length that the stream reports.
  */
 export class DeltaPublisher {
   /** All of it so far, whether the stream has it yet or not. */
@@ -31,8 +31,8 @@ export class DeltaPublisher {
   firstTextAt: number | null = null;
 
   /**
-   * @param opening what the stream has to know of the attempt before its text
-   * @param onRefused this attempt may not speak any more: a later one does, or the reply has ended
+   * @param opening the entries that the stream must have of the attempt before its text
+   * @param onRefused the stream takes no more text of this attempt: a later one has begun, or the reply has ended
    */
   constructor(
     private readonly stream: EventStream,
@@ -59,7 +59,7 @@ export class DeltaPublisher {
     this.isStopped = true;
   }
 
-  /** Says nothing more. */
+  /** Publishes nothing more. */
   stop(): void {
     this.isStopped = true;
     this.clearTimer();
@@ -116,7 +116,7 @@ export class DeltaPublisher {
           this.onRefused();
       }
     } catch {
-      // The stream reports its own troubles; the text waits here meanwhile.
+      // The stream logs its own failures; the text is kept, and sent with the next append.
       this.lastFlushAt = performance.now() + RETRY_INTERVAL_MS - FLUSH_INTERVAL_MS;
       await sleep(RETRY_INTERVAL_MS);
     }

@@ -7,11 +7,11 @@ export interface PromptInput {
   characteristics: readonly string[];
   /** Null: the guest has given no name. */
   guestName: string | null;
-  /** What was said before the question, oldest first. */
+  /** The messages before the question, oldest first. */
   history: readonly { sender: 'user' | 'ai'; content: string }[];
   /** The messages to be answered, oldest first. */
   question: readonly { content: string }[];
-  /** What all of it may take, in tokens; only the instructions and the question may exceed it. */
+  /** The limit of the whole prompt, in tokens; only the instructions and the question may exceed it. */
   maxTokens: number;
 }
 
@@ -27,11 +27,11 @@ export interface Prompt {
 const TURN_OVERHEAD_TOKENS = 4;
 /** What a conversation ends with: the beginning of the assistant's turn. */
 const PRIMING_TOKENS = 3;
-/** Of what the instructions and the question leave; the rest is for the history. */
+/** Of the tokens that the instructions and the question leave; the history gets the rest. */
 const CHARACTERISTICS_SHARE = 0.6;
 
 /**
- * Builds what the model is told: one system turn, the history that fits, the question.
+ * Builds the prompt: one system turn, the history that fits, the question.
  *
  * The system turn is one because some models' templates refuse a second. It begins with what is the same for
  * every guest of a chatbot and ends with the guest's name, so that a provider's prompt cache serves them all.

@@ -8,17 +8,17 @@ import { LlmError } from '../llm/llm-client.js';
 
 /** So many characters in a row that are the same are a quotation: about three words. */
 const QUOTE_CHARS = 12;
-/** A whole text may be shorter than that; of those below this length, nothing can be told. */
+/** A whole text may be shorter than that; one below this length is in any message by chance, and is not looked for. */
 const MIN_TEXT_CHARS = 4;
-/** Looking through so many takes some ten milliseconds; of a longer conversation the words are not kept. */
+/** Comparing so many takes some ten milliseconds; for a longer conversation the provider's words are withheld unseen. */
 const MAX_COMPARED_CHARS = 400_000;
 
 const WITHHELD = "not shown: the provider's words quote the conversation, or may";
 
-/** @param texts all that people and the model have said in this call */
+/** @param texts everything that people and the model wrote in this call */
 export function withoutQuotes(error: unknown, texts: readonly string[]): unknown {
-  if (!(error instanceof LlmError) || error.options.cause === undefined) return error; // our own words
-  const { cause: _, ...options } = error.options; // its words are in the message
+  if (!(error instanceof LlmError) || error.options.cause === undefined) return error; // the message is ours
+  const { cause: _, ...options } = error.options; // the message repeats it
   const message = quotes(error.message, texts) ? WITHHELD : error.message;
   const cleaned = new LlmError(error.code, message, options);
   cleaned.stack = error.stack;

@@ -8,7 +8,7 @@ import { Shutdown, ShutdownPhase } from '../runtime/shutdown.js';
 import { ReplyGenerator } from './reply-generator.js';
 import { ReplyProcessor } from './reply.processor.js';
 
-/** Starts the worker when its queue is there, and stops it before anything that it needs. */
+/** Starts BullMQ's worker once the queue is open, and stops it before everything that it depends on. */
 @Injectable()
 export class ReplyWorker implements OnModuleInit, OnApplicationBootstrap {
   private readonly logger = new Logger(ReplyWorker.name);
@@ -43,9 +43,21 @@ export class ReplyWorker implements OnModuleInit, OnApplicationBootstrap {
     this.registrar.register();
     const { worker } = this.processor;
     worker.concurrency = this.config.REPLY_CONCURRENCY;
-    worker.on('error', (error) => this.logger.warn({ err: error }, 'the worker reports an error'));
+    worker.on('error', (error) =>
+      this.logger.warn(
+        { event: 'reply.worker_error', err: error },
+        'the reply worker reports an error of BullMQ and continues',
+      ),
+    );
     this.isRunning = true;
-    worker.run().catch((error: unknown) => this.logger.error({ err: error }, 'the worker has ended'));
+    worker
+      .run()
+      .catch((error: unknown) =>
+        this.logger.error(
+          { event: 'reply.worker_ended', err: error },
+          'the reply worker ended with an error and takes no more jobs',
+        ),
+      );
   }
 
   private stopTaking(): void {

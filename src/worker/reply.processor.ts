@@ -4,17 +4,18 @@ import type { Job } from 'bullmq';
 import { within } from '../runtime/within.js';
 import { type GenerateJob, readReplyJob, REPLY_QUEUE } from '../conversations/reply-jobs.js';
 import { ReplyDispatching } from '../conversations/reply-store/dispatching.js';
-import { type Result, ReplyGenerator } from './reply-generator.js';
+import type { Result } from './reply-attempt.js';
+import { ReplyGenerator } from './reply-generator.js';
 
 /** Longest that closing a worker may take, after its jobs have ended. */
 const CLOSE_TIMEOUT_MS = 3_000;
 
-/** Takes jobs from the queue; what they mean is the generator's to know. */
+/** Takes jobs from the queue and hands each to the generator, which decides what there is to do. */
 @Processor(REPLY_QUEUE.queue, {
   autorun: false, // once the concurrency is set, below
   lockDuration: 30_000,
   stalledInterval: 15_000,
-  maxStalledCount: 3, // a job that stalls is enqueued again; the row decides whether the reply is tried again
+  maxStalledCount: 3, // a stalled job runs again; the reply's row decides whether there is another attempt
   runRetryDelay: 1_000, // longer, and a job that ended while the store was down would be run again
   drainDelay: 5, // seconds
 })
@@ -31,17 +32,17 @@ export class ReplyProcessor extends WorkerHost {
     super();
   }
 
-  /** From here on no reply is begun; those that run go on. */
+  /** Starts no reply from now on; running attempts continue. */
   stopTaking(): void {
     this.isStopping = true;
     if (this.closing) return;
     // Unlike a pause it also wakes the worker where it waits for a job. It resolves when the running ones have ended.
     this.closing = this.worker.close();
-    // Nest closes the worker once more at the end, and would wait without a bound for a store that is gone.
+    // Nest closes the worker again at the end, and would wait without a limit for a store that does not answer.
     this.worker.close = () => this.close();
   }
 
-  /** Closes the worker's connections, whose jobs have ended. */
+  /** Closes the worker's connections, once its jobs have ended. */
   async close(): Promise<void> {
     if (this.closing) await within(CLOSE_TIMEOUT_MS, this.closing).catch(() => undefined);
   }
@@ -51,19 +52,22 @@ export class ReplyProcessor extends WorkerHost {
     const known = readReplyJob(job);
     switch (known?.name) {
       case 'generate':
-        return this.generate(known.data);
+        return this.generate(known.data, job.id);
       case undefined:
         this.logger.warn(
-          { event: 'job.left_alone', jobId: job.id, job: job.name },
-          'a job has an unknown name or version, or a payload that does not fit, and is left alone',
+          { event: 'reply.job_unknown', jobId: job.id, job: job.name },
+          'a job has an unknown name or version, or a payload that does not fit, and is skipped: the reconciler enqueues its reply again',
         );
         return { outcome: 'nothing_to_do' };
     }
   }
 
-  private async generate({ replyId, number }: GenerateJob): Promise<Result> {
+  private async generate(
+    { replyId, sessionId, number, requestId }: GenerateJob,
+    jobId: string | undefined,
+  ): Promise<Result> {
     if (this.isStopping) {
-      // BullMQ may still take one that comes while it stops: it is enqueued again, for another worker.
+      // BullMQ may still take a job while it stops: marked, so that the reconciler enqueues the reply for another worker.
       await this.dispatching.markUndispatched({ replyId, number }).catch(() => undefined);
       return { outcome: 'nothing_to_do' };
     }
@@ -72,10 +76,10 @@ export class ReplyProcessor extends WorkerHost {
       result = await this.generator.generate(replyId, number);
     } catch (error) {
       this.logger.error(
-        { event: 'job.failed', err: error, replyId },
-        'a job failed; the reconciler enqueues its reply again',
+        { event: 'reply.job_failed', jobId, replyId, sessionId, requestId, err: error },
+        'a reply job failed with an unexpected error: the reconciler enqueues its reply again',
       );
-      throw new Error('internal'); // BullMQ keeps the message: nothing of the cause may be in it
+      throw new Error('internal'); // BullMQ stores the message, so it must hold nothing of the cause
     }
     // So that Bull Board shows it among the failed.
     if (result.outcome === 'failed') throw new Error(`the reply failed: ${result.errorCode ?? 'internal'}`);

@@ -5,12 +5,13 @@ import { EventsModule } from '../events/events.module.js';
 import { LlmModule } from '../llm/llm.module.js';
 import { ConversationsModule } from '../conversations/conversations.module.js';
 import { QueueModule } from '../queue/queue.module.js';
+import { AttemptServices } from './attempt-services.js';
 import { ConversationReader } from './conversation-reader.js';
 import { ReplyProcessor } from './reply.processor.js';
 import { ReplyWorker } from './reply-worker.js';
 import { ReplyGenerator } from './reply-generator.js';
 
-/** The worker's side: jobs become replies. */
+/** The worker's role: takes jobs and generates replies. */
 @Module({
   imports: [
     RuntimeModule,
@@ -21,6 +22,6 @@ import { ReplyGenerator } from './reply-generator.js';
     LlmModule,
     ConversationsModule,
   ],
-  providers: [ConversationReader, ReplyGenerator, ReplyProcessor, ReplyWorker],
+  providers: [AttemptServices, ConversationReader, ReplyGenerator, ReplyProcessor, ReplyWorker],
 })
 export class WorkerModule {}

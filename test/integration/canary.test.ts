@@ -289,7 +289,7 @@ describe.each(BACKENDS)('what people say and what is secret, on %s', (backend) =
     const attemptIds = attempts.map(({ replyId, attempt }) => `${String(replyId)} ${String(attempt)}`);
     expect(new Set(attemptIds).size).toBe(attemptIds.length);
     expect(attempts.find(({ replyId }) => replyId === posted.body.reply.id)).toMatchObject({
-      msg: 'reply attempt ended',
+      event: 'reply.attempt_ended',
       sessionId,
       requestId: posted.headers.get('x-request-id'),
       attempt: 1,

@@ -306,7 +306,7 @@ describe.each(BACKENDS)('apis and workers on %s', (backend: Backend) => {
 
     expect(await worker.program.stop()).toBe(0); // while the model has not finished
 
-    expect(worker.program.log.find(({ msg }) => msg === 'reply attempt ended')).toMatchObject({
+    expect(worker.program.log.find(({ event }) => event === 'reply.attempt_ended')).toMatchObject({
       replyId: reply.id,
       outcome: 'handed_back',
     });
@@ -404,7 +404,7 @@ describe.each(BACKENDS)('apis and workers on %s', (backend: Backend) => {
     });
     const attempts = workers
       .flatMap(({ program }) => program.log)
-      .filter(({ msg, sessionId }) => msg === 'reply attempt ended' && ids.has(sessionId));
+      .filter(({ event, sessionId }) => event === 'reply.attempt_ended' && ids.has(sessionId));
     expect(attempts.find(({ requestId }) => requestId === 'request-of-the-test')).toMatchObject({
       replyId: named.body.reply.id,
       sessionId: session.id,

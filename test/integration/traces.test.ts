@@ -171,7 +171,7 @@ describe.each(BACKENDS)('traces on %s', (backend) => {
     // The log leads to the trace, and back.
     for (const [role, msg] of [
       [api, 'request completed'],
-      [worker, 'reply attempt ended'],
+      [worker, 'reply attempt ended: completed'],
     ] as const) {
       expect(role.program.log.filter((line) => line['traceId'] === traceId)).toEqual([
         expect.objectContaining({

@@ -14,9 +14,9 @@ export const MUTANTS = {
     patch: (directory) =>
       patchFile(
         directory,
-        'dist/src/worker/reply-generator.js',
-        'if (!finish) {',
-        "if (!finish) finish = { reason: 'stop', isRefusal: false };\n        if (!finish) {",
+        'dist/src/worker/model-call.js',
+        'const { finish, text, usage } = this;',
+        "const { finish = { reason: 'stop', isRefusal: false }, text, usage } = { ...this, finish: this.finish ?? undefined };",
       ),
   },
   'no-redispatch': {

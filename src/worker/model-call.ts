@@ -1,0 +1,144 @@
+import type { ProviderCall } from '../conversations/reply-metrics.js';
+import type { Usage } from '../conversations/reply-store/claims.js';
+import type { Claim } from '../conversations/reply-store/transitions.js';
+import { ReplyErrorCode } from '../conversations/reply-status.js';
+import { FinishReason, LlmError, LlmErrorCode } from '../llm/llm-client.js';
+import type { ChosenModel } from '../llm/llm-models.js';
+import { countTokens } from '../llm/tokens.js';
+import type { AttemptServices } from './attempt-services.js';
+import type { DeltaPublisher } from './delta-publisher.js';
+import type { Prompt } from './prompt.js';
+import { StopReason } from './stop-reason.js';
+
+/** The text so far is stored with the reply about this often. */
+const CHECKPOINT_INTERVAL_MS = 1_000;
+
+/** What the model answered, whole. */
+export interface Answer {
+  text: string;
+  finishReason: FinishReason;
+  usage: Usage;
+}
+
+/** What is asked of which model for which claim, and where the text goes. */
+export interface ModelRequest {
+  claim: Claim;
+  model: ChosenModel;
+  prompt: Prompt;
+  deltas: DeltaPublisher;
+  stop: AbortController;
+}
+
+/**
+ * One request to a model, made once. It passes the text on while it comes, and decides at the end whether that is an
+ * answer: only with a finish reason, not aborted, and not empty. Whatever else the provider reports, the text was cut.
+ */
+export class ModelCall {
+  private text = '';
+  private finish: { reason: FinishReason; isRefusal: boolean } | null = null;
+  private usage: Usage | null = null;
+  private checkpointedAt = -Infinity;
+
+  constructor(
+    private readonly services: Pick<AttemptServices, 'config' | 'claims' | 'metrics'>,
+    private readonly request: ModelRequest,
+  ) {}
+
+  /**
+   * Makes the call and counts it, however it ends.
+   *
+   * @throws LlmError where it came to no answer, or the reason of the stop
+   */
+  async run(): Promise<Answer> {
+    const { model, stop } = this.request;
+    const call = this.services.metrics.beginCall(model.role);
+    try {
+      await this.readStream(call);
+      stop.signal.throwIfAborted();
+      const answer = this.judge();
+      call.answered(answer.usage);
+      return answer;
+    } catch (error) {
+      if (stop.signal.aborted) call.ended('aborted');
+      else call.ended(error instanceof LlmError ? error.code : ReplyErrorCode.Internal);
+      throw error;
+    }
+  }
+
+  private async readStream(call: ProviderCall): Promise<void> {
+    const { model, prompt, stop } = this.request;
+    const chunks = model.client.stream({
+      model: model.model,
+      turns: prompt.turns,
+      characteristics: prompt.characteristics,
+      signal: stop.signal,
+    });
+    for await (const chunk of chunks) {
+      if (chunk.type === 'text') {
+        const room = this.services.config.REPLY_MAX_CHARS - this.text.length;
+        this.append(chunk.text.length > room ? cutAt(chunk.text, room) : chunk.text, call);
+        if (chunk.text.length > room) {
+          this.finish = { reason: FinishReason.Length, isRefusal: false };
+          break; // which closes the provider's connection
+        }
+      } else if (chunk.type === 'finish') {
+        this.finish = chunk;
+      } else {
+        this.usage = {
+          inputTokens: chunk.inputTokens,
+          outputTokens: chunk.outputTokens,
+          isEstimated: false,
+        };
+      }
+    }
+  }
+
+  private append(text: string, call: ProviderCall): void {
+    if (text === '') return;
+    this.text += text;
+    call.spoke();
+    this.request.deltas.append(text);
+    this.checkpoint();
+  }
+
+  private checkpoint(): void {
+    const { claim, stop } = this.request;
+    if (performance.now() - this.checkpointedAt < CHECKPOINT_INTERVAL_MS) return;
+    this.checkpointedAt = performance.now();
+    this.services.claims.checkpoint(claim, this.text).then(
+      (holds) => {
+        if (!holds) stop.abort(StopReason.Lost);
+      },
+      () => undefined, // the heartbeat finds out whether the claim holds
+    );
+  }
+
+  private judge(): Answer {
+    const { finish, text, usage } = this;
+    if (!finish) {
+      throw new LlmError(LlmErrorCode.ProviderUnavailable, 'the stream ended without a finish reason', {
+        isRetryable: true,
+      });
+    }
+    if (text.trim() === '') {
+      const isRejected = finish.isRefusal || finish.reason === FinishReason.ContentFilter;
+      throw new LlmError(
+        isRejected ? LlmErrorCode.ProviderRejected : LlmErrorCode.EmptyReply,
+        'the model finished without a text',
+        { isRetryable: false },
+      );
+    }
+    const { inputTokens } = this.request.prompt;
+    return {
+      text,
+      finishReason: finish.reason,
+      usage: usage ?? { inputTokens, outputTokens: countTokens(text), isEstimated: true },
+    };
+  }
+}
+
+/** At most `length` UTF-16 units, and no half of a surrogate pair. */
+function cutAt(text: string, length: number): string {
+  const last = text.charCodeAt(length - 1);
+  return text.slice(0, last >= 0xd800 && last <= 0xdbff ? length - 1 : length);
+}

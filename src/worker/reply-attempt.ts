@@ -1,0 +1,241 @@
+import { setTimeout as sleep } from 'node:timers/promises';
+import { Logger } from '@nestjs/common';
+import { openingOf } from '../conversations/reply-event-publisher.js';
+import type { Usage } from '../conversations/reply-store/claims.js';
+import type { Claim, Finished } from '../conversations/reply-store/transitions.js';
+import { ReplyErrorCode } from '../conversations/reply-status.js';
+import type { ReplyRow } from '../conversations/reply.dto.js';
+import { isDatabaseUnavailable } from '../database/database-errors.js';
+import { type FinishReason, LlmError, LlmErrorCode } from '../llm/llm-client.js';
+import type { ChosenModel } from '../llm/llm-models.js';
+import { markAttempt } from '../tracing/spans.js';
+import type { AttemptServices } from './attempt-services.js';
+import type { Conversation } from './conversation-reader.js';
+import { DeltaPublisher } from './delta-publisher.js';
+import { LeaseKeeper } from './lease-keeper.js';
+import { type Answer, ModelCall } from './model-call.js';
+import { buildPrompt, type Prompt } from './prompt.js';
+import { withoutQuotes } from './quotes.js';
+import { StopReason } from './stop-reason.js';
+
+/** What became of one job. */
+export type Outcome = 'completed' | 'failed' | 'retrying' | 'handed_back' | 'lost' | 'nothing_to_do';
+
+/** The outcome, and why an attempt failed, as the guest sees it. Bull Board shows it: nothing else may be in it. */
+export interface Result {
+  outcome: Outcome;
+  errorCode?: ReplyErrorCode;
+}
+
+/** What is logged of an attempt beside its ids, outcome and duration. */
+interface AttemptDetail extends Partial<Usage> {
+  /** The model that was asked last; none where the attempt ended before. */
+  model?: string;
+  /** From the call of the model to its first text. */
+  firstTextMs?: number;
+  finishReason?: FinishReason;
+  /** Why it failed, as the guest sees it. */
+  code?: ReplyErrorCode;
+  /** The error behind the code. */
+  err?: unknown;
+  /** Pause before the next attempt. */
+  delayMs?: number;
+}
+
+/**
+ * One attempt at a claimed reply: read the conversation, ask the model, publish its text, store the end.
+ *
+ * No transaction and no pooled connection is held while the model answers. Every write carries the claim's fence, and
+ * the attempt stops, and aborts the call of the model, as soon as the fence does not hold.
+ */
+export class ReplyAttempt {
+  private readonly logger = new Logger(ReplyAttempt.name);
+  private readonly claim: Claim;
+  private readonly reply: ReplyRow;
+  private readonly detail: AttemptDetail = {};
+
+  /** @param stop aborted with a {@link StopReason}, by the attempt itself or from outside */
+  constructor(
+    private readonly services: AttemptServices,
+    { claim, reply }: { claim: Claim; reply: ReplyRow },
+    private readonly stop: AbortController,
+  ) {
+    this.claim = claim;
+    this.reply = reply;
+  }
+
+  /** Runs to one of the outcomes. Never throws for what a reply can go through. */
+  async run(): Promise<Result> {
+    const startedAt = performance.now();
+    const lease = new LeaseKeeper(this.services, this.claim, this.stop);
+    await lease.start();
+    let outcome: Outcome = 'lost';
+    try {
+      outcome = await this.generate();
+    } catch (error) {
+      outcome = await this.endWithoutAnswer(error);
+    } finally {
+      lease.end();
+    }
+    const { code } = this.detail;
+    this.services.metrics.attemptEnded(outcome);
+    markAttempt(outcome, code);
+    this.logger.log(
+      {
+        event: 'reply.attempt_ended',
+        ...this.ids(),
+        outcome,
+        durationMs: Math.round(performance.now() - startedAt),
+        ...this.detail,
+      },
+      `reply attempt ended: ${outcome}`,
+    );
+    return { outcome, ...(code !== undefined && { errorCode: code }) };
+  }
+
+  private async generate(): Promise<Outcome> {
+    const answer = await this.answer();
+    const finished = await this.complete(answer);
+    if (finished) await this.conclude(finished);
+    Object.assign(this.detail, { finishReason: answer.finishReason, ...answer.usage });
+    return finished ? 'completed' : 'lost';
+  }
+
+  private async answer(): Promise<Answer> {
+    this.stop.signal.throwIfAborted();
+    const { config, conversations, models, publisher } = this.services;
+    const conversation = await conversations.read(this.claim.sessionId, this.claim.replyId);
+    if (!conversation) throw this.lost();
+    if (!(await publisher.publishStarted(this.reply, conversation.question))) {
+      // Somebody else is about to end the reply; if not, the next attempt finds out.
+      throw new Error('the event stream refused the attempt');
+    }
+    const model = models.choose(conversation.model, this.reply.failures);
+    try {
+      return await this.ask(conversation, model, config.CONTEXT_MAX_TOKENS);
+    } catch (error) {
+      if (!(error instanceof LlmError && error.code === LlmErrorCode.ContextTooLong)) throw error;
+      return await this.ask(conversation, model, Math.floor(config.CONTEXT_MAX_TOKENS / 2));
+    }
+  }
+
+  /** One call of the model, published to the subscribers while it answers. */
+  private async ask(conversation: Conversation, model: ChosenModel, maxTokens: number): Promise<Answer> {
+    const { services, claim, stop } = this;
+    const opening = openingOf(this.reply, conversation.question);
+    const prompt = buildPrompt({ ...conversation, maxTokens });
+    if (!(await services.claims.beginCall(claim, model.name, prompt.inputTokens))) throw this.lost();
+    const deltas = new DeltaPublisher(services.stream, claim, opening, () => stop.abort(StopReason.Lost));
+    const askedAt = performance.now();
+    this.detail.model = model.name;
+    try {
+      const answer = await model.run(() =>
+        new ModelCall(services, { claim, model, prompt, deltas, stop }).run(),
+      );
+      await deltas.finish();
+      stop.signal.throwIfAborted();
+      return answer;
+    } catch (error) {
+      throw withoutQuotes(error, textsOf(conversation, prompt, deltas.text));
+    } finally {
+      if (deltas.firstTextAt !== null) this.detail.firstTextMs = Math.round(deltas.firstTextAt - askedAt);
+      deltas.stop();
+    }
+  }
+
+  /** Tries for as long as the claim holds: a database that restarts must not cost the answer. */
+  private async complete(answer: Answer): Promise<Finished | null> {
+    const { signal } = this.stop;
+    for (;;) {
+      try {
+        return await this.services.claims.complete(this.claim, answer);
+      } catch (error) {
+        if (!isDatabaseUnavailable(error)) throw error;
+        await sleep(this.services.timings.finishRetryIntervalMs, undefined, { signal }).catch(
+          () => undefined,
+        );
+        signal.throwIfAborted();
+      }
+    }
+  }
+
+  private async endWithoutAnswer(error: unknown): Promise<Outcome> {
+    const { aborted, reason } = this.stop.signal;
+    if (aborted && reason === StopReason.Lost) return 'lost';
+    try {
+      return aborted && reason === StopReason.HandBack ? await this.handBack() : await this.fail(error);
+    } catch (cause) {
+      this.logger.error(
+        { event: 'reply.attempt_not_ended', ...this.ids(), err: cause },
+        'the end of a reply attempt could not be stored: when its lease expires, the reconciler enqueues the reply again',
+      );
+      this.detail.err = error;
+      return 'lost';
+    }
+  }
+
+  private async handBack(): Promise<Outcome> {
+    const dispatch = await this.services.claims.handBack(this.claim);
+    if (dispatch) await this.services.queue.enqueue(dispatch);
+    return dispatch ? 'handed_back' : 'lost';
+  }
+
+  /** Ends an attempt that failed: for good, or with another attempt to follow. */
+  private async fail(error: unknown): Promise<Outcome> {
+    const code = error instanceof LlmError ? error.code : ReplyErrorCode.Internal;
+    const isPassing = !(error instanceof LlmError) || error.options.isRetryable;
+    const outcome = isPassing ? await this.retryLater(code, error) : await this.failForGood(code);
+    Object.assign(this.detail, { code, err: error });
+    return outcome;
+  }
+
+  private async failForGood(code: ReplyErrorCode): Promise<Outcome> {
+    const finished = await this.services.claims.fail(this.claim, code);
+    if (finished) await this.conclude(finished);
+    return finished ? 'failed' : 'lost';
+  }
+
+  private async retryLater(code: ReplyErrorCode, error: unknown): Promise<Outcome> {
+    const retryAfterMs = error instanceof LlmError ? (error.options.retryAfterMs ?? 0) : 0;
+    const delayMs = Math.max(this.backoffMs(), retryAfterMs);
+    const result = await this.services.claims.retryLater(this.claim, code, delayMs);
+    if (!result) return 'lost';
+    if ('finished' in result) {
+      await this.conclude(result.finished); // the attempts or the time are used up
+      return 'failed';
+    }
+    await this.services.queue.enqueue(result.retry);
+    this.detail.delayMs = delayMs;
+    return 'retrying';
+  }
+
+  /** Exponential, with jitter over its upper half, so that what failed together does not come back together. */
+  private backoffMs(): number {
+    const { attemptBackoffMs, maxAttemptBackoffMs } = this.services.timings;
+    const ceiling = Math.min(attemptBackoffMs * 2 ** this.reply.failures, maxAttemptBackoffMs);
+    return Math.round(ceiling * (0.5 + Math.random() / 2));
+  }
+
+  /** Publishes the end of the reply, and enqueues the session's next one. */
+  private async conclude({ reply, message, next }: Finished): Promise<void> {
+    const { publisher, queue } = this.services;
+    await Promise.all([publisher.publishFinished(reply, message), queue.enqueueNext(next)]);
+  }
+
+  /** Stops the attempt, whose claim does not hold any more. @returns what to throw */
+  private lost(): unknown {
+    this.stop.abort(StopReason.Lost);
+    return StopReason.Lost;
+  }
+
+  private ids(): object {
+    const { replyId, sessionId, attempt } = this.claim;
+    return { replyId, sessionId, requestId: this.reply.request_id, attempt };
+  }
+}
+
+/** Everything that people and the model wrote in this call. */
+function textsOf({ chatbotName, guestName }: Conversation, prompt: Prompt, answered: string): string[] {
+  const turns = prompt.turns.filter(({ role }) => role !== 'system').map(({ content }) => content);
+  return [...turns, ...prompt.characteristics, chatbotName, guestName ?? '', answered];
+}
