@@ -7,7 +7,7 @@ import { Shutdown, ShutdownPhase } from '../runtime/shutdown.js';
 import { CONFIG } from '../config/config.module.js';
 import type { Config } from '../config/env.js';
 import { Metrics } from '../metrics/metrics.js';
-import { Database } from './database.js';
+import { Database, runOn } from './database.js';
 import { SchemaCheck } from './schema-check.js';
 
 /** Injection token of the `pg.Pool` that the ORM and the event stream share. */
@@ -80,7 +80,7 @@ export class DatabaseModule {
     });
     shutdown.register(ShutdownPhase.Disconnect, () => database.close());
     readiness.register('database', async () => {
-      await database.run(sql`select 1`);
+      await database.readOnce((db) => runOn(db, sql`select 1`));
     });
     readiness.register('migrations', async () => {
       const { pending } = await schema.look();
