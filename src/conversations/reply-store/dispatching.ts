@@ -27,8 +27,10 @@ export class ReplyDispatching {
           .where('lease_token', 'is', null)
           .where('available_at', '>', now)
           .returningAll()
-          .returning(({ ref }) =>
-            sql<number>`ceil(extract(epoch from ${ref('available_at')} - ${now}) * 1000)::int`.as('delay_ms'),
+          .returning((eb) =>
+            sql<number>`ceil(extract(epoch from ${eb.ref('available_at')} - ${now}) * 1000)::int`.as(
+              'delay_ms',
+            ),
           )
           .executeTakeFirst(),
       { isRepeatable: true },

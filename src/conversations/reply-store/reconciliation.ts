@@ -147,14 +147,13 @@ export class ReplyReconciliation {
 
   /** No job was enqueued, or none came of it for a while that doubles with each, up to a minute. */
   private hasWaitedForWorker(): Expression<SqlBool> {
-    const { ref } = aReply;
     return aReply.or([
       aReply('dispatched_at', 'is', null),
       aReply(
         'dispatched_at',
         '<',
         sql<string>`${now} - least(interval '1 minute', ${milliseconds(this.timings.redispatchAfterMs)}
-          * power(2, least(greatest(${ref('dispatch_count')} - ${ref('attempt')}, 1), 10) - 1))`,
+          * power(2, least(greatest(${aReply.ref('dispatch_count')} - ${aReply.ref('attempt')}, 1), 10) - 1))`,
       ),
     ]);
   }
