@@ -1,7 +1,6 @@
 import { type CanActivate, type ExecutionContext, Injectable } from '@nestjs/common';
 import { Reflector } from '@nestjs/core';
 import type { Request } from 'express';
-import { sql } from 'kysely';
 import { ACCESS, type CallerKind } from './access.js';
 import { AppError } from '../runtime/app-error.js';
 import { Database } from '../database/database.js';
@@ -49,8 +48,12 @@ export class AuthGuard implements CanActivate {
   }
 
   private async guestOf(token: string): Promise<Principal | null> {
-    const [session] = await this.database.runSafely(
-      sql<{ id: string }>`select id from chat_sessions where token_hash = ${hashToken(token)}`,
+    const session = await this.database.read((db) =>
+      db
+        .selectFrom('chat_sessions')
+        .select('id')
+        .where('token_hash', '=', hashToken(token))
+        .executeTakeFirst(),
     );
     return session ? { kind: 'guest', sessionId: session.id } : null;
   }
@@ -58,9 +61,12 @@ export class AuthGuard implements CanActivate {
   private async watcherOf(token: string): Promise<Principal | null> {
     const claimed = readEventToken(token);
     if (!claimed) return null;
-    const [session] = await this.database.runSafely(
-      sql<{ event_token_key: string }>`
-        select event_token_key from chat_sessions where id = ${claimed.sessionId}`,
+    const session = await this.database.read((db) =>
+      db
+        .selectFrom('chat_sessions')
+        .select('event_token_key')
+        .where('id', '=', claimed.sessionId)
+        .executeTakeFirst(),
     );
     return session && isEventTokenOf(token, session.event_token_key)
       ? { kind: 'watcher', sessionId: claimed.sessionId }

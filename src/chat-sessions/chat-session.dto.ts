@@ -1,7 +1,7 @@
 import { ApiProperty } from '@nestjs/swagger';
 import { Type } from 'class-transformer';
 import { IsObject, ValidateIf, ValidateNested } from 'class-validator';
-import type { ChatSessionRow } from '../conversations/session-access.js';
+import type { SelectedSession } from '../conversations/session-access.js';
 import { isoTime, isoTimeOrNull } from '../database/database.js';
 import { GuestDto, GuestInputDto, toGuestDto } from '../guests/guest.dto.js';
 
@@ -40,7 +40,7 @@ export class ChatSessionDto {
   messageCount!: number;
 }
 
-export function toChatSessionDto(row: ChatSessionRow): ChatSessionDto {
+export function toChatSessionDto(row: SelectedSession): ChatSessionDto {
   return {
     id: row.id,
     chatbotId: row.chatbot_id,

@@ -1,15 +1,9 @@
 import { Injectable } from '@nestjs/common';
-import { sql } from 'kysely';
 import type { Principal } from '../auth/principal.js';
 import { notFound } from '../runtime/app-error.js';
 import { decodeCursor, isTimeKey, type Page, type PageRequest, toPage } from '../http/page.js';
 import { Database, isoTime } from '../database/database.js';
-import {
-  type ChatSessionRow,
-  SessionAccess,
-  sessionColumns,
-  sessionTables,
-} from '../conversations/session-access.js';
+import { selectSessions, SessionAccess } from '../conversations/session-access.js';
 import { type ChatSessionDto, toChatSessionDto } from './chat-session.dto.js';
 
 @Injectable()
@@ -26,19 +20,28 @@ export class ChatSessionsService {
   /** The sessions of a chatbot, most recently active first. */
   async list(clerkUserId: string, chatbotId: string, page: PageRequest): Promise<Page<ChatSessionDto>> {
     const list = `sessions:${chatbotId}`;
-    const [chatbot] = await this.database.runSafely(
-      sql`select 1 from chatbots where id = ${chatbotId} and clerk_user_id = ${clerkUserId}`,
+    const chatbot = await this.database.read((db) =>
+      db
+        .selectFrom('chatbots')
+        .select('id')
+        .where('id', '=', chatbotId)
+        .where('clerk_user_id', '=', clerkUserId)
+        .executeTakeFirst(),
     );
     if (!chatbot) throw notFound();
     const after = page.cursor === undefined ? null : decodeCursor(list, page.cursor, isTimeKey);
-    const rows = await this.database.runSafely(
-      sql<ChatSessionRow>`
-        select ${sessionColumns} from ${sessionTables}
-        where s.chatbot_id = ${chatbotId}
-          ${after ? sql`and (s.active_at, s.id) < (${after[0]}, ${after[1]})` : sql``}
-        order by s.active_at desc, s.id desc
-        limit ${page.limit + 1}`,
-    );
+    const rows = await this.database.read((db) => {
+      const query = selectSessions(db).where('s.chatbot_id', '=', chatbotId);
+      return (
+        after
+          ? query.where((eb) => eb(eb.refTuple('s.active_at', 's.id'), '<', eb.tuple(...after))) // one range of the index
+          : query
+      )
+        .orderBy('s.active_at', 'desc')
+        .orderBy('s.id', 'desc')
+        .limit(page.limit + 1)
+        .execute();
+    });
     return toPage(rows, page.limit, list, (row) => [isoTime(row.active_at), row.id], toChatSessionDto);
   }
 }

@@ -1,12 +1,11 @@
 import { Injectable } from '@nestjs/common';
-import { sql } from 'kysely';
 import { createSessionSecrets } from '../auth/session-tokens.js';
 import { notFound } from '../runtime/app-error.js';
 import { newId } from '../database/columns.js';
-import { type ChatSessionRow, sessionColumns, sessionTables } from '../conversations/session-access.js';
+import { selectSessions } from '../conversations/session-access.js';
 import { type OpenSessionDto, toChatSessionDto } from './chat-session.dto.js';
-import { Database, runOn } from '../database/database.js';
-import { messageColumns, type MessageRow, timeOfNewest, toMessageDto } from '../conversations/message.dto.js';
+import { Database, now } from '../database/database.js';
+import { type MessageRow, timeOfNewest, toMessageDto } from '../conversations/message.dto.js';
 import type { OpenedSessionDto } from './opened-session.dto.js';
 import { ReplyEventPublisher } from '../conversations/reply-event-publisher.js';
 
@@ -24,44 +23,48 @@ export class SessionOpeningService {
     const { token, tokenHash, eventTokenKey } = createSessionSecrets();
     const name = dto.guest?.name ?? null;
     const email = dto.guest?.email ?? null;
-    const stored = await this.database.transaction(async (em) => {
+    const stored = await this.database.transaction(async (tx) => {
       // Shared with other openings, but not with a deletion.
-      const [chatbot] = await runOn(
-        em,
-        sql<{ greeting: string | null }>`select greeting from chatbots where id = ${chatbotId} for key share`,
-      );
+      const chatbot = await tx
+        .selectFrom('chatbots')
+        .select('greeting')
+        .where('id', '=', chatbotId)
+        .forKeyShare()
+        .executeTakeFirst();
       if (!chatbot) throw notFound();
       const guestId = name === null && email === null ? null : newId();
-      if (guestId !== null) {
-        await runOn(em, sql`insert into guests (id, name, email) values (${guestId}, ${name}, ${email})`);
-      }
-      const messages: MessageRow[] = [];
+      if (guestId !== null) await tx.insertInto('guests').values({ id: guestId, name, email }).execute();
+      let messages: MessageRow[] = [];
       const greeting = chatbot.greeting === null ? '' : fillIn(chatbot.greeting, name);
       const hasGreeting = greeting.trim() !== '';
-      await runOn(
-        em,
-        sql`
-          insert into chat_sessions
-            (id, chatbot_id, guest_id, token_hash, event_token_key, message_count, last_message_at)
-          values (${sessionId}, ${chatbotId}, ${guestId}, ${tokenHash}, ${eventTokenKey},
-            ${hasGreeting ? 1 : 0}, ${hasGreeting ? sql`clock_timestamp()` : null})`,
-      );
+      await tx
+        .insertInto('chat_sessions')
+        .values({
+          id: sessionId,
+          chatbot_id: chatbotId,
+          guest_id: guestId,
+          token_hash: tokenHash,
+          event_token_key: eventTokenKey,
+          message_count: hasGreeting ? 1 : 0,
+          last_message_at: hasGreeting ? now : null,
+        })
+        .execute();
       if (hasGreeting) {
-        messages.push(
-          ...(await runOn(
-            em,
-            sql<MessageRow>`
-              insert into messages (id, chat_session_id, sequence, sender, content, created_at)
-              values (${newId()}, ${sessionId}, 1, 'ai', ${greeting}, ${timeOfNewest(sessionId)})
-              returning ${messageColumns}`,
-          )),
-        );
+        messages = await tx
+          .insertInto('messages')
+          .values({
+            id: newId(),
+            chat_session_id: sessionId,
+            sequence: 1,
+            sender: 'ai',
+            content: greeting,
+            created_at: timeOfNewest(sessionId),
+          })
+          .returningAll()
+          .execute();
       }
-      const [session] = await runOn(
-        em,
-        sql<ChatSessionRow>`select ${sessionColumns} from ${sessionTables} where s.id = ${sessionId}`,
-      );
-      return { session: session!, messages };
+      const session = await selectSessions(tx).where('s.id', '=', sessionId).executeTakeFirstOrThrow();
+      return { session, messages };
     });
     // Nobody knows the session before this answer, so nothing can be told in it before this.
     const cursor = await this.publisher.cursor(sessionId);

@@ -1,5 +1,6 @@
 import { defineEntity, p } from '@mikro-orm/core';
 import { createdAtColumn, idColumn } from '../database/columns.js';
+import type { TableOf } from '../database/tables.js';
 import { Chatbot } from './chatbot.entity.js';
 
 const ChatbotCharacteristicSchema = defineEntity({
@@ -20,3 +21,9 @@ const ChatbotCharacteristicSchema = defineEntity({
 export class ChatbotCharacteristic extends ChatbotCharacteristicSchema.class {}
 ChatbotCharacteristicSchema.setClass(ChatbotCharacteristic);
 export { ChatbotCharacteristicSchema };
+
+declare module '../database/tables.js' {
+  interface Tables {
+    chatbot_characteristics: TableOf<typeof ChatbotCharacteristicSchema>;
+  }
+}

@@ -1,7 +1,7 @@
 import { ApiProperty } from '@nestjs/swagger';
 import { Text, TextList } from '../http/text.js';
-import type { Chatbot } from './chatbot.entity.js';
-import type { ChatbotCharacteristic } from './chatbot-characteristic.entity.js';
+import { isoTime } from '../database/database.js';
+import type { Row } from '../database/tables.js';
 
 export const MAX_CHARACTERISTICS = 200;
 const MAX_CHARACTERISTIC_LENGTH = 8_000;
@@ -93,38 +93,39 @@ export class PublicChatbotDto {
   greeting!: string | null;
 }
 
-export function toCharacteristicDto(characteristic: ChatbotCharacteristic): ChatbotCharacteristicDto {
+export function toCharacteristicDto(
+  characteristic: Row<'chatbot_characteristics'>,
+): ChatbotCharacteristicDto {
   return {
     id: characteristic.id,
-    chatbotId: characteristic.chatbot.id,
+    chatbotId: characteristic.chatbot_id,
     content: characteristic.content,
-    createdAt: characteristic.createdAt.toISOString(),
+    createdAt: isoTime(characteristic.created_at),
   };
 }
 
-export function toChatbotSummaryDto(chatbot: Chatbot, characteristicCount: number): ChatbotSummaryDto {
+export function toChatbotSummaryDto(
+  chatbot: Row<'chatbots'>,
+  characteristicCount: number,
+): ChatbotSummaryDto {
   return {
     id: chatbot.id,
-    clerkUserId: chatbot.clerkUserId,
+    clerkUserId: chatbot.clerk_user_id,
     name: chatbot.name,
-    greeting: chatbot.greeting ?? null,
-    model: chatbot.model ?? null,
-    createdAt: chatbot.createdAt.toISOString(),
-    updatedAt: chatbot.updatedAt.toISOString(),
+    greeting: chatbot.greeting,
+    model: chatbot.model,
+    createdAt: isoTime(chatbot.created_at),
+    updatedAt: isoTime(chatbot.updated_at),
     characteristicCount,
   };
 }
 
 export function toChatbotDto(
-  chatbot: Chatbot,
-  characteristics: readonly ChatbotCharacteristic[],
+  chatbot: Row<'chatbots'>,
+  characteristics: readonly Row<'chatbot_characteristics'>[],
 ): ChatbotDto {
   return {
     ...toChatbotSummaryDto(chatbot, characteristics.length),
     characteristics: characteristics.map(toCharacteristicDto),
   };
-}
-
-export function toPublicChatbotDto(chatbot: Chatbot): PublicChatbotDto {
-  return { id: chatbot.id, name: chatbot.name, greeting: chatbot.greeting ?? null };
 }

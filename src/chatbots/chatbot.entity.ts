@@ -1,5 +1,6 @@
 import { defineEntity, p } from '@mikro-orm/core';
 import { createdAtColumn, idColumn, timeColumn } from '../database/columns.js';
+import type { TableOf } from '../database/tables.js';
 
 const ChatbotSchema = defineEntity({
   name: 'Chatbot',
@@ -22,3 +23,9 @@ const ChatbotSchema = defineEntity({
 export class Chatbot extends ChatbotSchema.class {}
 ChatbotSchema.setClass(Chatbot);
 export { ChatbotSchema };
+
+declare module '../database/tables.js' {
+  interface Tables {
+    chatbots: TableOf<typeof ChatbotSchema>;
+  }
+}

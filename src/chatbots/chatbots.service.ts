@@ -1,11 +1,10 @@
 import { Inject, Injectable } from '@nestjs/common';
-import type { SqlEntityManager } from '@mikro-orm/postgresql';
-import { sql } from 'kysely';
 import { AppError, notFound } from '../runtime/app-error.js';
 import { newId } from '../database/columns.js';
 import { decodeCursor, isTimeKey, type Page, type PageRequest, toPage } from '../http/page.js';
-import { Database, runOn } from '../database/database.js';
+import { Database, isoTime, now } from '../database/database.js';
 import { type IdempotentRequest, once } from '../database/idempotency.js';
+import type { Tx } from '../database/tables.js';
 import { type Timings, TIMINGS } from '../runtime/timings.js';
 import {
   type ChatbotCharacteristicDto,
@@ -17,17 +16,10 @@ import {
   toCharacteristicDto,
   toChatbotDto,
   toChatbotSummaryDto,
-  toPublicChatbotDto,
   type UpdateChatbotDto,
 } from './chatbot.dto.js';
-import { Chatbot } from './chatbot.entity.js';
-import { ChatbotCharacteristic } from './chatbot-characteristic.entity.js';
 
-/**
- * Chatbots and their characteristics. Whose a chatbot is stands in the WHERE of every query. What people wrote is
- * stored by SQL with bound parameters: the ORM writes values into its statements, and PostgreSQL logs a statement that
- * fails.
- */
+/** Chatbots and their characteristics. Whose a chatbot is stands in the WHERE of every statement. */
 @Injectable()
 export class ChatbotsService {
   constructor(
@@ -41,98 +33,116 @@ export class ChatbotsService {
     dto: CreateChatbotDto,
     idempotent: IdempotentRequest | null,
   ): Promise<{ chatbot: ChatbotDto; isReplay: boolean }> {
-    const { result, isReplay } = await this.database.transaction((em) =>
-      once(em, idempotent, this.timings.idempotencyWaitMs, async () => ({
-        chatbotId: await this.insert(em, clerkUserId, dto),
+    const { result, isReplay } = await this.database.transaction((tx) =>
+      once(tx, idempotent, this.timings.idempotencyWaitMs, async () => ({
+        chatbotId: await this.insert(tx, clerkUserId, dto),
       })),
     );
     return { chatbot: await this.get(clerkUserId, result.chatbotId), isReplay };
   }
 
-  private async insert(em: SqlEntityManager, clerkUserId: string, dto: CreateChatbotDto): Promise<string> {
-    const chatbotId = newId();
-    await runOn(
-      em,
-      sql`
-        insert into chatbots (id, clerk_user_id, name, greeting, model)
-        values (${chatbotId}, ${clerkUserId}, ${dto.name}, ${dto.greeting ?? null}, ${dto.model ?? null})`,
-    );
-    const contents = dto.characteristics ?? [];
-    // One time for all of them would leave their order to their ids; those are made in order.
-    await runOn(
-      em,
-      sql`
-        insert into chatbot_characteristics (id, chatbot_id, content, created_at)
-        select new.id, c.id, new.content, c.created_at
-        from chatbots c, unnest(${contents.map(() => newId())}::uuid[], ${contents}::text[]) as new (id, content)
-        where c.id = ${chatbotId}`,
-    );
-    return chatbotId;
+  private async insert(tx: Tx, clerkUserId: string, dto: CreateChatbotDto): Promise<string> {
+    const chatbot = await tx
+      .insertInto('chatbots')
+      .values({
+        id: newId(),
+        clerk_user_id: clerkUserId,
+        name: dto.name,
+        greeting: dto.greeting,
+        model: dto.model,
+      })
+      .returning(['id', 'created_at'])
+      .executeTakeFirstOrThrow();
+    // One time for all of them leaves their order to their ids, which are made in order.
+    const characteristics = (dto.characteristics ?? []).map((content) => ({
+      id: newId(),
+      chatbot_id: chatbot.id,
+      content,
+      created_at: chatbot.created_at,
+    }));
+    if (characteristics.length > 0) {
+      await tx.insertInto('chatbot_characteristics').values(characteristics).execute();
+    }
+    return chatbot.id;
   }
 
   async list(clerkUserId: string, page: PageRequest): Promise<Page<ChatbotSummaryDto>> {
     const list = `chatbots:${clerkUserId}`;
-    const em = this.database.fork();
     const after = page.cursor === undefined ? null : decodeCursor(list, page.cursor, isTimeKey);
-    const query = em
-      .createQueryBuilder(Chatbot, 'c')
-      .where({ clerkUserId })
-      .orderBy({ createdAt: 'desc', id: 'desc' })
-      .limit(page.limit + 1);
-    if (after) query.andWhere('(c.created_at, c.id) < (?, ?)', [...after]); // one range of the index
-    const rows = await query.getResultList();
-    const ids = rows.map((row) => row.id);
-    const counts =
-      ids.length === 0
-        ? []
-        : await runOn(
-            em,
-            sql<{ chatbot_id: string; count: number }>`
-              select chatbot_id, count(*)::int as count from chatbot_characteristics
-              where chatbot_id in (${sql.join(ids)}) group by chatbot_id`,
-          );
-    const countOf = new Map(counts.map(({ chatbot_id, count }) => [chatbot_id, count]));
+    const rows = await this.database.read((db) => {
+      const query = db
+        .selectFrom('chatbots as c')
+        .selectAll('c')
+        .select((eb) =>
+          eb
+            .selectFrom('chatbot_characteristics as characteristic')
+            .whereRef('characteristic.chatbot_id', '=', 'c.id')
+            .select((eb) => eb.cast<number>(eb.fn.countAll(), 'integer').as('count'))
+            .as('characteristic_count'),
+        )
+        .where('c.clerk_user_id', '=', clerkUserId);
+      return (
+        after
+          ? query.where((eb) => eb(eb.refTuple('c.created_at', 'c.id'), '<', eb.tuple(...after))) // one range of the index
+          : query
+      )
+        .orderBy('c.created_at', 'desc')
+        .orderBy('c.id', 'desc')
+        .limit(page.limit + 1)
+        .execute();
+    });
     return toPage(
       rows,
       page.limit,
       list,
-      (row) => [row.createdAt.toISOString(), row.id],
-      (row) => toChatbotSummaryDto(row, countOf.get(row.id) ?? 0),
+      (row) => [isoTime(row.created_at), row.id],
+      (row) => toChatbotSummaryDto(row, row.characteristic_count ?? 0),
     );
   }
 
   async get(clerkUserId: string, id: string): Promise<ChatbotDto> {
-    const em = this.database.fork();
-    const chatbot = await em.findOne(Chatbot, { id, clerkUserId });
+    const chatbot = await this.database.read((db) =>
+      db
+        .selectFrom('chatbots')
+        .selectAll()
+        .where('id', '=', id)
+        .where('clerk_user_id', '=', clerkUserId)
+        .executeTakeFirst(),
+    );
     if (!chatbot) throw notFound();
-    const characteristics = await em.find(
-      ChatbotCharacteristic,
-      { chatbot: id },
-      { orderBy: { createdAt: 'asc', id: 'asc' } },
+    const characteristics = await this.database.read((db) =>
+      db
+        .selectFrom('chatbot_characteristics')
+        .selectAll()
+        .where('chatbot_id', '=', id)
+        .orderBy('created_at')
+        .orderBy('id')
+        .execute(),
     );
     return toChatbotDto(chatbot, characteristics);
   }
 
   async getPublic(id: string): Promise<PublicChatbotDto> {
-    const chatbot = await this.database.fork().findOne(Chatbot, { id });
+    const chatbot = await this.database.read((db) =>
+      db.selectFrom('chatbots').select(['id', 'name', 'greeting']).where('id', '=', id).executeTakeFirst(),
+    );
     if (!chatbot) throw notFound();
-    return toPublicChatbotDto(chatbot);
+    return chatbot;
   }
 
   async update(clerkUserId: string, id: string, dto: UpdateChatbotDto): Promise<ChatbotDto> {
-    const changes = [
-      ...(dto.name !== undefined ? [sql`name = ${dto.name}`] : []),
-      ...(dto.greeting !== undefined ? [sql`greeting = ${dto.greeting}`] : []),
-      ...(dto.model !== undefined ? [sql`model = ${dto.model}`] : []),
-    ];
-    if (changes.length > 0) {
-      const rows = await this.database.run(
-        sql`
-          update chatbots set ${sql.join(changes)}, updated_at = clock_timestamp()
-          where id = ${id} and clerk_user_id = ${clerkUserId}
-          returning id`,
+    const changes = { name: dto.name, greeting: dto.greeting, model: dto.model };
+    if (Object.values(changes).some((value) => value !== undefined)) {
+      const changed = await this.database.write((db) =>
+        db
+          .updateTable('chatbots')
+          .set({ ...changes, updated_at: now }) // but for what is undefined
+          .where('id', '=', id)
+          .where('clerk_user_id', '=', clerkUserId)
+          .returning('id')
+          .executeTakeFirst(),
       );
-      if (rows.length === 0) throw notFound();
+      if (!changed) throw notFound();
     }
     return this.get(clerkUserId, id);
   }
@@ -142,23 +152,30 @@ export class ChatbotsService {
     chatbotId: string,
     content: string,
   ): Promise<ChatbotCharacteristicDto> {
-    return this.database.transaction(async (em) => {
+    return this.database.transaction(async (tx) => {
       // Locked, so that two additions at once cannot both be the last that fits.
-      const [chatbot] = await runOn(
-        em,
-        sql<{ id: string }>`
-          select id from chatbots where id = ${chatbotId} and clerk_user_id = ${clerkUserId} for update`,
-      );
+      const chatbot = await tx
+        .selectFrom('chatbots')
+        .select('id')
+        .where('id', '=', chatbotId)
+        .where('clerk_user_id', '=', clerkUserId)
+        .forUpdate()
+        .executeTakeFirst();
       if (!chatbot) throw notFound();
-      if ((await em.count(ChatbotCharacteristic, { chatbot: chatbotId })) >= MAX_CHARACTERISTICS) {
+      const { count } = await tx
+        .selectFrom('chatbot_characteristics')
+        .select((eb) => eb.cast<number>(eb.fn.countAll(), 'integer').as('count'))
+        .where('chatbot_id', '=', chatbotId)
+        .executeTakeFirstOrThrow();
+      if (count >= MAX_CHARACTERISTICS) {
         throw new AppError('limit_reached', `A chatbot has at most ${MAX_CHARACTERISTICS} characteristics.`);
       }
-      const id = newId();
-      await runOn(
-        em,
-        sql`insert into chatbot_characteristics (id, chatbot_id, content) values (${id}, ${chatbotId}, ${content})`,
-      );
-      return toCharacteristicDto(await em.findOneOrFail(ChatbotCharacteristic, { id }));
+      const characteristic = await tx
+        .insertInto('chatbot_characteristics')
+        .values({ id: newId(), chatbot_id: chatbotId, content })
+        .returningAll()
+        .executeTakeFirstOrThrow();
+      return toCharacteristicDto(characteristic);
     });
   }
 
@@ -168,23 +185,27 @@ export class ChatbotsService {
     page: PageRequest,
   ): Promise<Page<ChatbotCharacteristicDto>> {
     const list = `characteristics:${chatbotId}`;
-    const em = this.database.fork();
-    if ((await em.count(Chatbot, { id: chatbotId, clerkUserId })) === 0) throw notFound();
-    const after = page.cursor === undefined ? null : decodeCursor(list, page.cursor, isTimeKey);
-    const query = em
-      .createQueryBuilder(ChatbotCharacteristic, 'c')
-      .where({ chatbot: chatbotId })
-      .orderBy({ createdAt: 'asc', id: 'asc' })
-      .limit(page.limit + 1);
-    if (after) query.andWhere('(c.created_at, c.id) > (?, ?)', [...after]);
-    const rows = await query.getResultList();
-    return toPage(
-      rows,
-      page.limit,
-      list,
-      (row) => [row.createdAt.toISOString(), row.id],
-      toCharacteristicDto,
+    const chatbot = await this.database.read((db) =>
+      db
+        .selectFrom('chatbots')
+        .select('id')
+        .where('id', '=', chatbotId)
+        .where('clerk_user_id', '=', clerkUserId)
+        .executeTakeFirst(),
     );
+    if (!chatbot) throw notFound();
+    const after = page.cursor === undefined ? null : decodeCursor(list, page.cursor, isTimeKey);
+    const rows = await this.database.read((db) => {
+      const query = db.selectFrom('chatbot_characteristics').selectAll().where('chatbot_id', '=', chatbotId);
+      return (
+        after ? query.where((eb) => eb(eb.refTuple('created_at', 'id'), '>', eb.tuple(...after))) : query
+      )
+        .orderBy('created_at')
+        .orderBy('id')
+        .limit(page.limit + 1)
+        .execute();
+    });
+    return toPage(rows, page.limit, list, (row) => [isoTime(row.created_at), row.id], toCharacteristicDto);
   }
 
   async updateCharacteristic(
@@ -193,27 +214,40 @@ export class ChatbotsService {
     id: string,
     content: string,
   ): Promise<ChatbotCharacteristicDto> {
-    const em = this.database.fork();
-    await runOn(
-      em,
-      sql`
-        update chatbot_characteristics set content = ${content}
-        where id = ${id} and chatbot_id = (
-          select id from chatbots where id = ${chatbotId} and clerk_user_id = ${clerkUserId})`,
+    const characteristic = await this.database.write((db) =>
+      db
+        .updateTable('chatbot_characteristics')
+        .set({ content })
+        .where('id', '=', id)
+        .where('chatbot_id', '=', (eb) =>
+          eb
+            .selectFrom('chatbots')
+            .select('id')
+            .where('id', '=', chatbotId)
+            .where('clerk_user_id', '=', clerkUserId),
+        )
+        .returningAll()
+        .executeTakeFirst(),
     );
-    const characteristic = await em.findOne(ChatbotCharacteristic, {
-      id,
-      chatbot: { id: chatbotId, clerkUserId },
-    });
     if (!characteristic) throw notFound();
     return toCharacteristicDto(characteristic);
   }
 
   async deleteCharacteristic(clerkUserId: string, chatbotId: string, id: string): Promise<void> {
-    const count = await this.database.fork().nativeDelete(ChatbotCharacteristic, {
-      id,
-      chatbot: { id: chatbotId, clerkUserId },
-    });
-    if (count === 0) throw notFound();
+    const deleted = await this.database.write((db) =>
+      db
+        .deleteFrom('chatbot_characteristics')
+        .where('id', '=', id)
+        .where('chatbot_id', '=', (eb) =>
+          eb
+            .selectFrom('chatbots')
+            .select('id')
+            .where('id', '=', chatbotId)
+            .where('clerk_user_id', '=', clerkUserId),
+        )
+        .returning('id')
+        .executeTakeFirst(),
+    );
+    if (!deleted) throw notFound();
   }
 }

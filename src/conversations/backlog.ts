@@ -1,20 +1,36 @@
 import { Inject, Injectable, type OnModuleInit } from '@nestjs/common';
-import { sql } from 'kysely';
 import type { Gauge } from 'prom-client';
+import { type Expression, type InferResult, sql, type SqlBool } from 'kysely';
 import { Database } from '../database/database.js';
+import type { Db } from '../database/tables.js';
 import { Metrics } from '../metrics/metrics.js';
 import { ScrapeSource } from '../metrics/scrape-source.js';
 import { type Timings, TIMINGS } from '../runtime/timings.js';
 import type { QueueDepth } from '../queue/gated-queue.js';
 import { ReplyQueue } from './reply-queue.js';
 
-interface Unfinished {
-  due: number;
-  held: number;
-  delayed: number;
-  behind: number;
-  oldest_due_seconds: number;
-}
+/** By `replies_unfinished_index`, which holds few rows whatever the table has grown to. */
+const countUnfinished = (db: Db) =>
+  db
+    .selectFrom('replies')
+    .where('finished_at', 'is', null)
+    .select((eb) => {
+      const now = sql<string>`statement_timestamp()`;
+      const isUnclaimed = eb('lease_token', 'is', null);
+      const isDue = eb.and([isUnclaimed, eb('available_at', '<=', now)]);
+      const count = (which: Expression<SqlBool>) =>
+        eb.cast<number>(eb.fn.countAll().filterWhere(which), 'integer');
+      const oldestDue = eb.fn.min('available_at').filterWhere(isDue);
+      return [
+        count(isDue).as('due'),
+        count(eb('lease_token', 'is not', null)).as('held'),
+        count(eb.and([isUnclaimed, eb('available_at', '>', now)])).as('delayed'),
+        count(eb('available_at', 'is', null)).as('behind'),
+        sql<number>`coalesce(extract(epoch from ${now} - ${oldestDue}), 0)::float8`.as('oldest_due_seconds'),
+      ];
+    });
+
+type Unfinished = InferResult<ReturnType<typeof countUnfinished>>[number];
 
 /**
  * Measures what waits: in the rows, which are the truth, and in the queue. It tells of the whole installation, so
@@ -58,7 +74,7 @@ export class Backlog implements OnModuleInit {
     metrics.addSource(
       'rows',
       new ScrapeSource(
-        () => this.unfinished(),
+        () => this.database.readOnce((db) => countUnfinished(db).executeTakeFirstOrThrow()),
         (rows) => this.showRows(rows),
         timings,
       ),
@@ -71,21 +87,6 @@ export class Backlog implements OnModuleInit {
         timings,
       ),
     );
-  }
-
-  /** By `replies_unfinished_index`, which holds few rows whatever the table has grown to. */
-  private async unfinished(): Promise<Unfinished> {
-    const [row] = await this.database.run(sql<Unfinished>`
-      select
-        count(*) filter (where is_due)::int as due,
-        count(*) filter (where lease_token is not null)::int as held,
-        count(*) filter (where lease_token is null and available_at > now)::int as delayed,
-        count(*) filter (where available_at is null)::int as behind,
-        coalesce(extract(epoch from max(now - available_at) filter (where is_due)), 0)::float8 as oldest_due_seconds
-      from replies, (select clock_timestamp() as now) as clock,
-        lateral (select lease_token is null and available_at <= now as is_due) as reply
-      where finished_at is null`);
-    return row!;
   }
 
   private showRows(rows: Unfinished | null): void {

@@ -1,5 +1,6 @@
 import { defineEntity, p } from '@mikro-orm/core';
 import { createdAtColumn, idColumn, timeColumn } from '../database/columns.js';
+import type { TableOf } from '../database/tables.js';
 import { Chatbot } from '../chatbots/chatbot.entity.js';
 import { Guest } from '../guests/guest.entity.js';
 
@@ -30,3 +31,9 @@ const ChatSessionSchema = defineEntity({
 export class ChatSession extends ChatSessionSchema.class {}
 ChatSessionSchema.setClass(ChatSession);
 export { ChatSessionSchema };
+
+declare module '../database/tables.js' {
+  interface Tables {
+    chat_sessions: TableOf<typeof ChatSessionSchema>;
+  }
+}

@@ -1,5 +1,6 @@
 import { defineEntity, p } from '@mikro-orm/core';
 import { createdAtColumn } from '../database/columns.js';
+import type { TableOf } from '../database/tables.js';
 
 const ErasureSchema = defineEntity({
   name: 'Erasure',
@@ -20,3 +21,9 @@ const ErasureSchema = defineEntity({
 export class Erasure extends ErasureSchema.class {}
 ErasureSchema.setClass(Erasure);
 export { ErasureSchema };
+
+declare module '../database/tables.js' {
+  interface Tables {
+    erasures: TableOf<typeof ErasureSchema>;
+  }
+}

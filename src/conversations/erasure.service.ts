@@ -1,9 +1,9 @@
 import { Injectable, Logger } from '@nestjs/common';
-import type { SqlEntityManager } from '@mikro-orm/postgresql';
-import { sql, type RawBuilder } from 'kysely';
+import { sql } from 'kysely';
 import { notFound } from '../runtime/app-error.js';
 import { within } from '../runtime/within.js';
-import { Database, runOn } from '../database/database.js';
+import { Database } from '../database/database.js';
+import type { Tx } from '../database/tables.js';
 import { EventStream } from '../events/event-stream.js';
 import { ReplyQueue } from './reply-queue.js';
 
@@ -27,78 +27,124 @@ export class ErasureService {
   ) {}
 
   async deleteChatbot(clerkUserId: string, id: string): Promise<void> {
-    await this.erase(async (em) => {
-      const [chatbot] = await runOn(
-        em,
-        sql`select 1 from chatbots where id = ${id} and clerk_user_id = ${clerkUserId} for update`,
-      );
+    await this.erase(async (tx) => {
+      const chatbot = await tx
+        .selectFrom('chatbots')
+        .select('id')
+        .where('id', '=', id)
+        .where('clerk_user_id', '=', clerkUserId)
+        .forUpdate()
+        .executeTakeFirst();
       if (!chatbot) throw notFound();
-      await this.deleteSessions(em, sql`chatbot_id = ${id}`);
-      await runOn(em, sql`delete from chatbots where id = ${id}`);
+      await this.deleteSessions(tx, 'chatbot_id', id);
+      await tx.deleteFrom('chatbots').where('id', '=', id).execute();
     });
   }
 
   async deleteSession(clerkUserId: string, id: string): Promise<void> {
-    await this.erase(async (em) => {
-      const [session] = await runOn(
-        em,
-        sql`
-          select 1 from chat_sessions s join chatbots c on c.id = s.chatbot_id
-          where s.id = ${id} and c.clerk_user_id = ${clerkUserId} for update of s`,
-      );
+    await this.erase(async (tx) => {
+      const session = await tx
+        .selectFrom('chat_sessions as s')
+        .innerJoin('chatbots as c', 'c.id', 's.chatbot_id')
+        .select('s.id')
+        .where('s.id', '=', id)
+        .where('c.clerk_user_id', '=', clerkUserId)
+        .forUpdate('s')
+        .executeTakeFirst();
       if (!session) throw notFound();
-      await this.deleteSessions(em, sql`id = ${id}`);
+      await this.deleteSessions(tx, 'id', id);
     });
   }
 
   /** A guest is the owner's whose sessions it has. */
   async deleteGuest(clerkUserId: string, id: string): Promise<void> {
-    await this.erase(async (em) => {
-      const [guest] = await runOn(
-        em,
-        sql`
-          select 1 from guests g
-          where g.id = ${id} and exists (
-            select 1 from chat_sessions s join chatbots c on c.id = s.chatbot_id
-            where s.guest_id = g.id and c.clerk_user_id = ${clerkUserId})
-          for update of g`,
-      );
+    await this.erase(async (tx) => {
+      const guest = await tx
+        .selectFrom('guests as g')
+        .select('g.id')
+        .where('g.id', '=', id)
+        .where((eb) =>
+          eb.exists(
+            eb
+              .selectFrom('chat_sessions as s')
+              .innerJoin('chatbots as c', 'c.id', 's.chatbot_id')
+              .select('s.id')
+              .whereRef('s.guest_id', '=', 'g.id')
+              .where('c.clerk_user_id', '=', clerkUserId),
+          ),
+        )
+        .forUpdate('g')
+        .executeTakeFirst();
       if (!guest) throw notFound();
-      await this.deleteSessions(em, sql`guest_id = ${id}`);
+      await this.deleteSessions(tx, 'guest_id', id);
     });
   }
 
   /** Deletes sessions, their messages and replies, and the guests who have no other session. */
-  private async deleteSessions(em: SqlEntityManager, which: RawBuilder<unknown>): Promise<void> {
-    await runOn(em, sql`select 1 from chat_sessions where ${which} order by id for update`);
-    // Jobs of replies that ended long ago have expired in the queue by themselves.
-    await runOn(
-      em,
-      sql`
-        insert into erasures (session_id, dispatch_counts)
-        select chat_sessions.id, coalesce((
-          select jsonb_object_agg(r.id, r.dispatch_count) from replies r
-          where r.chat_session_id = chat_sessions.id
-            and (r.finished_at is null or r.finished_at > clock_timestamp() - interval '25 hours')), '{}')
-        from chat_sessions where ${which}
-        on conflict do nothing`,
-    );
-    const guests = await runOn(
-      em,
-      sql<{ guest_id: string }>`
-        delete from chat_sessions where ${which} returning guest_id`,
-    );
-    const guestIds = guests.map(({ guest_id }) => guest_id).filter((id) => id !== null);
+  private async deleteSessions(
+    tx: Tx,
+    column: 'id' | 'chatbot_id' | 'guest_id',
+    value: string,
+  ): Promise<void> {
+    await tx
+      .selectFrom('chat_sessions')
+      .select('id')
+      .where(column, '=', value)
+      .orderBy('id')
+      .forUpdate()
+      .execute();
+    await tx
+      .insertInto('erasures')
+      .columns(['session_id', 'dispatch_counts'])
+      .expression((sessions) =>
+        sessions
+          .selectFrom('chat_sessions as s')
+          .where(`s.${column}`, '=', value)
+          .select((eb) => [
+            's.id',
+            eb.fn
+              .coalesce(
+                eb
+                  .selectFrom('replies as r')
+                  .whereRef('r.chat_session_id', '=', 's.id')
+                  // Jobs of replies that ended long ago have expired in the queue by themselves.
+                  .where((eb) =>
+                    eb.or([
+                      eb('r.finished_at', 'is', null),
+                      eb('r.finished_at', '>', sql<string>`clock_timestamp() - interval '25 hours'`),
+                    ]),
+                  )
+                  .select((eb) =>
+                    eb.fn
+                      .agg<Record<string, number>>('jsonb_object_agg', ['r.id', 'r.dispatch_count'])
+                      .as('counts'),
+                  ),
+                sql<Record<string, number>>`'{}'::jsonb`,
+              )
+              .as('dispatch_counts'),
+          ]),
+      )
+      .onConflict((conflict) => conflict.doNothing())
+      .execute();
+    const deleted = await tx
+      .deleteFrom('chat_sessions')
+      .where(column, '=', value)
+      .returning('guest_id')
+      .execute();
+    const guestIds = deleted.map(({ guest_id }) => guest_id).filter((id) => id !== null);
     if (guestIds.length === 0) return;
-    await runOn(
-      em,
-      sql`
-        delete from guests g where g.id = any(${guestIds}::uuid[])
-          and not exists (select 1 from chat_sessions s where s.guest_id = g.id)`,
-    );
+    await tx
+      .deleteFrom('guests as g')
+      .where('g.id', '=', (eb) => eb.fn.any(sql<string[]>`${guestIds}::uuid[]`))
+      .where((eb) =>
+        eb.not(
+          eb.exists(eb.selectFrom('chat_sessions as s').select('s.id').whereRef('s.guest_id', '=', 'g.id')),
+        ),
+      )
+      .execute();
   }
 
-  private async erase(deleteRows: (em: SqlEntityManager) => Promise<void>): Promise<void> {
+  private async erase(deleteRows: (tx: Tx) => Promise<void>): Promise<void> {
     await this.database.transaction(deleteRows);
     await within(PATIENCE_MS, this.removeTraces()).catch((error: unknown) =>
       this.logger.warn({ err: error }, 'the sweeper finishes an erasure'),
@@ -107,9 +153,13 @@ export class ErasureService {
 
   /** Removes what is left of deleted sessions in the queue and the event stream. */
   async removeTraces(): Promise<void> {
-    const erasures = await this.database.run(
-      sql<{ session_id: string; dispatch_counts: Record<string, number> }>`
-        select session_id, dispatch_counts from erasures order by created_at limit ${ROUND_LIMIT}`,
+    const erasures = await this.database.readOnce((db) =>
+      db
+        .selectFrom('erasures')
+        .select(['session_id', 'dispatch_counts'])
+        .orderBy('created_at')
+        .limit(ROUND_LIMIT)
+        .execute(),
     );
     for (const { session_id, dispatch_counts } of erasures) {
       await this.stream.erase(session_id);
@@ -118,7 +168,11 @@ export class ErasureService {
         isGone = (await this.queue.removeJobsOf(replyId, count)) && isGone;
       }
       // A job that is being worked on ends soon, since its reply is gone; the sweeper comes back for it.
-      if (isGone) await this.database.run(sql`delete from erasures where session_id = ${session_id}`);
+      if (isGone) {
+        await this.database.write((db) =>
+          db.deleteFrom('erasures').where('session_id', '=', session_id).execute(),
+        );
+      }
     }
   }
 }

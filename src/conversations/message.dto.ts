@@ -1,6 +1,7 @@
 import { ApiProperty } from '@nestjs/swagger';
 import { type RawBuilder, sql } from 'kysely';
-import { isoTime, type TimeText } from '../database/database.js';
+import { isoTime } from '../database/database.js';
+import type { Row } from '../database/tables.js';
 import { MessageSender } from './message.entity.js';
 
 export class MessageDto {
@@ -30,21 +31,10 @@ export class MessageDto {
   createdAt!: string;
 }
 
-/** A row of `messages`, as {@link messageColumns} selects it. */
-export interface MessageRow {
-  id: string;
-  chat_session_id: string;
-  sequence: number;
-  sender: MessageSender;
-  content: string;
-  reply_id: string | null;
-  created_at: TimeText;
-}
-
-export const messageColumns = sql.raw('id, chat_session_id, sequence, sender, content, reply_id, created_at');
+export type MessageRow = Row<'messages'>;
 
 /** What a session that has just counted a message says of its time: the message bears the same one. */
-export const timeOfNewest = (sessionId: string): RawBuilder<unknown> =>
+export const timeOfNewest = (sessionId: string): RawBuilder<string> =>
   sql`(select last_message_at from chat_sessions where id = ${sessionId})`;
 
 export function toMessageDto(row: MessageRow): MessageDto {

@@ -1,5 +1,6 @@
 import { defineEntity, p } from '@mikro-orm/core';
 import { createdAtColumn, idColumn } from '../database/columns.js';
+import type { TableOf } from '../database/tables.js';
 import { ChatSession } from './chat-session.entity.js';
 import { Reply } from './reply.entity.js';
 
@@ -29,3 +30,9 @@ const MessageSchema = defineEntity({
 export class Message extends MessageSchema.class {}
 MessageSchema.setClass(Message);
 export { MessageSchema };
+
+declare module '../database/tables.js' {
+  interface Tables {
+    messages: TableOf<typeof MessageSchema>;
+  }
+}

@@ -1,6 +1,8 @@
 import { ApiProperty } from '@nestjs/swagger';
-import { sql } from 'kysely';
-import { isoTime, isoTimeOrNull, type TimeText } from '../database/database.js';
+import { expressionBuilder, sql } from 'kysely';
+import { isoTime, isoTimeOrNull } from '../database/database.js';
+import type { Row, Tables } from '../database/tables.js';
+import { MessageSender } from './message.entity.js';
 import { FINAL_STATUSES, ReplyErrorCode, ReplyFinishReason, ReplyStatus } from './reply-status.js';
 
 /** What a guest is told of each failure: never the provider's own words, which may hold a key or a URL. */
@@ -111,39 +113,19 @@ export class ReplyDto {
   finishedAt!: string | null;
 }
 
-/** A row of `replies`, as {@link replyColumns} selects it. */
-export interface ReplyRow {
-  id: string;
-  chat_session_id: string;
-  status: ReplyStatus;
-  message_id: string | null;
-  retry_of_id: string | null;
-  attempt: number;
-  failures: number;
-  model: string | null;
-  finish_reason: ReplyFinishReason | null;
-  input_tokens: number | null;
-  output_tokens: number | null;
-  is_usage_estimated: boolean;
-  error_code: ReplyErrorCode | null;
-  partial_text: string | null;
-  created_at: TimeText;
-  started_at: TimeText | null;
-  first_token_at: TimeText | null;
-  finished_at: TimeText | null;
-  request_id: string | null;
-  dispatch_count: number;
-}
+/** A reply with its AI message's id. */
+export type ReplyRow = Row<'replies'> & { message_id: string | null };
 
-/** For `select … from replies`, and for `returning` of statements on it. */
-export const replyColumns = sql.raw(
-  `replies.id, replies.chat_session_id, replies.status,
-   (select m.id from messages m where m.reply_id = replies.id and m.sender = 'ai') as message_id,
-   replies.retry_of_id, replies.attempt, replies.failures, replies.model, replies.finish_reason,
-   replies.input_tokens, replies.output_tokens, replies.is_usage_estimated, replies.error_code,
-   replies.partial_text, replies.created_at, replies.started_at, replies.first_token_at, replies.finished_at,
-   replies.request_id, replies.dispatch_count`,
-);
+/** To be selected beside the columns of `replies`, for a {@link ReplyRow}. */
+export const messageId = expressionBuilder<Tables, 'replies'>()
+  .selectFrom('messages as m')
+  .select('m.id')
+  .whereRef('m.reply_id', '=', 'replies.id')
+  .where('m.sender', '=', MessageSender.Ai)
+  .as('message_id');
+
+/** A {@link ReplyRow}, in statements that are written as SQL. */
+export const replyRow = sql`replies.*, ${messageId}`;
 
 export const isFinal = (status: ReplyStatus): boolean => FINAL_STATUSES.includes(status);
 

@@ -1,5 +1,6 @@
 import { defineEntity, p } from '@mikro-orm/core';
 import { createdAtColumn, idColumn, timeColumn } from '../database/columns.js';
+import type { TableOf } from '../database/tables.js';
 import { ChatSession } from './chat-session.entity.js';
 import { ReplyErrorCode, ReplyFinishReason, ReplyStatus } from './reply-status.js';
 
@@ -89,3 +90,9 @@ const ReplySchema = defineEntity({
 export class Reply extends ReplySchema.class {}
 ReplySchema.setClass(Reply);
 export { ReplySchema };
+
+declare module '../database/tables.js' {
+  interface Tables {
+    replies: TableOf<typeof ReplySchema>;
+  }
+}

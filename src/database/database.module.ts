@@ -8,7 +8,7 @@ import { CONFIG } from '../config/config.module.js';
 import type { Config } from '../config/env.js';
 import { MetricsModule } from '../metrics/metrics.module.js';
 import { RuntimeModule } from '../runtime/runtime.module.js';
-import { Database } from './database.js';
+import { Database, runOn } from './database.js';
 import { PoolMetrics } from './pool-metrics.js';
 import { POSTGRES_POOL } from './postgres-pool.js';
 import { SchemaCheck } from './schema-check.js';
@@ -82,7 +82,7 @@ export class DatabaseModule implements OnModuleInit {
   onModuleInit(): void {
     this.shutdown.register(ShutdownPhase.Disconnect, () => this.database.close());
     this.readiness.register('database', async () => {
-      await this.database.run(sql`select 1`);
+      await this.database.readOnce((db) => runOn(db, sql`select 1`));
     });
     this.readiness.register('migrations', async () => {
       const { pending } = await this.schema.look();

@@ -1,8 +1,9 @@
 import { setTimeout as sleep } from 'node:timers/promises';
 import { Injectable } from '@nestjs/common';
-import { MikroORM, type SqlEntityManager } from '@mikro-orm/postgresql';
-import type { RawBuilder } from 'kysely';
+import { MikroORM } from '@mikro-orm/postgresql';
+import { type RawBuilder, sql } from 'kysely';
 import { isDatabaseUnavailable } from './database-errors.js';
+import type { Db, Tables, Tx } from './tables.js';
 import { within } from '../runtime/within.js';
 
 /** How often a unit that changes nothing by being done twice is tried: a restarted server fails each pooled connection once. */
@@ -12,39 +13,46 @@ const RETRY_WITHIN_MS = 1_500;
 /** Longest wait for statements under way when the process stops, and for the connections to close. */
 const CLOSE_TIMEOUT_MS = 3_000;
 
+/** Whether a unit may be done again although an earlier try may have been committed: then it is, like a read. */
+interface Repetition {
+  isRepeatable?: boolean;
+}
+
 /**
- * How the services reach PostgreSQL: a fresh EntityManager for each unit of work, since one that has failed, or
- * that read a row before, would answer from memory. What must hold under a race is written as SQL with bound
- * parameters, and its caller looks at the rows that come back.
+ * How the services reach PostgreSQL, and the only way: shutdown waits for every unit of work, and a lost connection
+ * fails no unit that may be repeated. Statements are written with Kysely, which knows the columns from the entities
+ * and binds values. What must hold under a race is in their WHERE, and its caller looks at the rows that come back.
  */
 @Injectable()
 export class Database {
   private readonly running = new Set<Promise<unknown>>();
   private isClosed = false;
+  private readonly db: Db;
 
-  constructor(private readonly orm: MikroORM) {}
-
-  fork(): SqlEntityManager {
-    return this.orm.em.fork();
+  constructor(private readonly orm: MikroORM) {
+    this.db = orm.em.fork().getKysely<Tables>();
   }
 
-  /** Runs one statement on a connection of its own. */
-  async run<Row>(query: RawBuilder<Row>): Promise<Row[]> {
-    return this.track(() => runOn(this.fork(), query));
+  /** Reads; once more where the connection was lost or the server passed. */
+  async read<T>(query: (db: Db) => Promise<T>): Promise<T> {
+    return this.retrying(() => this.readOnce(query));
   }
 
-  /** Runs one statement that may be repeated safely, once more where the connection was lost or the server passed. */
-  async runSafely<Row>(query: RawBuilder<Row>): Promise<Row[]> {
-    return this.retrying(() => this.run(query));
+  /** Reads without a second try: for a probe, and for what looks again by itself. */
+  async readOnce<T>(query: (db: Db) => Promise<T>): Promise<T> {
+    return this.track(() => query(this.db));
   }
 
-  async transaction<T>(work: (em: SqlEntityManager) => Promise<T>): Promise<T> {
-    return this.track(() => this.fork().transactional((em) => work(em)));
+  /** Runs one statement that changes rows, on a connection of its own. */
+  async write<T>(statement: (db: Db) => Promise<T>, { isRepeatable = false }: Repetition = {}): Promise<T> {
+    const once = () => this.track(() => statement(this.db));
+    return isRepeatable ? this.retrying(once) : once();
   }
 
-  /** A transaction that may be repeated safely, although an earlier try may have been committed. */
-  async safeTransaction<T>(work: (em: SqlEntityManager) => Promise<T>): Promise<T> {
-    return this.retrying(() => this.transaction(work));
+  async transaction<T>(work: (tx: Tx) => Promise<T>, { isRepeatable = false }: Repetition = {}): Promise<T> {
+    const once = () =>
+      this.track(() => this.orm.em.fork().transactional((em) => work(em.getTransactionContext<Tx>()!)));
+    return isRepeatable ? this.retrying(once) : once();
   }
 
   /**
@@ -82,16 +90,14 @@ export class Database {
   }
 }
 
-/** Runs one statement in the transaction of an EntityManager. */
-export async function runOn<Row>(em: SqlEntityManager, query: RawBuilder<Row>): Promise<Row[]> {
-  const result = await query.execute(em.getKysely<object>());
-  return result.rows;
+/** Runs a statement that is written as SQL. */
+export async function runOn<Row>(db: Db, query: RawBuilder<Row>): Promise<Row[]> {
+  return (await query.execute(db)).rows;
 }
 
-/** A `timestamptz` as the driver gives it: text, so that nothing is lost. */
-export type TimeText = string;
+/** PostgreSQL's time: the clocks of processes differ. */
+export const now = sql<string>`clock_timestamp()`;
 
-/** ISO 8601, UTC, milliseconds: how the API shows times. */
-export const isoTime = (time: TimeText | Date): string => new Date(time).toISOString();
-export const isoTimeOrNull = (time: TimeText | Date | null): string | null =>
-  time === null ? null : isoTime(time);
+/** ISO 8601, UTC, milliseconds: how the API shows times, which the driver gives as text. */
+export const isoTime = (time: string): string => new Date(time).toISOString();
+export const isoTimeOrNull = (time: string | null): string | null => (time === null ? null : isoTime(time));

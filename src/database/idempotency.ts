@@ -1,8 +1,8 @@
-import type { SqlEntityManager } from '@mikro-orm/postgresql';
 import { sql } from 'kysely';
 import { AppError } from '../runtime/app-error.js';
 import { isLockTimeout } from './database-errors.js';
-import { type Database, runOn } from './database.js';
+import { type Database, now, runOn } from './database.js';
+import type { Tx } from './tables.js';
 
 /**
  * `Idempotency-Key`: the same key, route, caller and body within a day answers with what the first request made.
@@ -32,61 +32,71 @@ interface IdempotentResult<T> {
 }
 
 /**
- * Does the work once for a key, within the transaction of the EntityManager; without a key it simply does it.
+ * Does the work once for a key, within the transaction; without a key it simply does it.
  *
  * @param waitMs how long a repetition waits for the first request
  * @param work makes things, and gives their ids
  * @throws AppError idempotency_key_reused, idempotency_in_progress
  */
 export async function once<T extends Record<string, string>>(
-  em: SqlEntityManager,
+  tx: Tx,
   request: IdempotentRequest | null,
   waitMs: number,
   work: () => Promise<T>,
 ): Promise<IdempotentResult<T>> {
   if (!request) return { result: await work(), isReplay: false };
-  if (await isFirst(em, request, waitMs)) {
+  if (await isFirst(tx, request, waitMs)) {
     const result = await work();
-    await runOn(
-      em,
-      sql`update idempotency_keys set result = ${JSON.stringify(result)}::jsonb where id = ${request.id}`,
-    );
+    await tx.updateTable('idempotency_keys').set({ result }).where('id', '=', request.id).execute();
     return { result, isReplay: false };
   }
-  const [kept] = await runOn(
-    em,
-    sql<{ body_hash: string; result: T }>`
-      select body_hash, result from idempotency_keys where id = ${request.id}`,
-  );
+  const kept = await tx
+    .selectFrom('idempotency_keys')
+    .select(['body_hash', 'result'])
+    .where('id', '=', request.id)
+    .executeTakeFirst();
   if (!kept) throw new Error('an idempotency key vanished between two statements');
   if (kept.body_hash !== request.bodyHash) {
     throw new AppError('idempotency_key_reused', 'This idempotency key was used with another body.');
   }
-  return { result: kept.result, isReplay: true };
+  return { result: kept.result as T, isReplay: true };
 }
 
 /** Deletes keys that have expired, a batch at a time: what is left is for the next. */
 export async function pruneIdempotencyKeys(database: Database): Promise<void> {
-  await database.run(sql`
-    delete from idempotency_keys where id in (
-      select id from idempotency_keys
-      where created_at < clock_timestamp() - ${IDEMPOTENCY_LIFETIME_HOURS} * interval '1 hour'
-      order by created_at limit ${RECONCILE_LIMIT})`);
+  await database.write((db) =>
+    db
+      .deleteFrom('idempotency_keys')
+      .where('id', 'in', (eb) =>
+        eb
+          .selectFrom('idempotency_keys')
+          .select('id')
+          .where('created_at', '<', expiryTime())
+          .orderBy('created_at')
+          .limit(RECONCILE_LIMIT),
+      )
+      .execute(),
+  );
 }
 
-async function isFirst(em: SqlEntityManager, request: IdempotentRequest, waitMs: number): Promise<boolean> {
+/** Keys from before it have expired. */
+const expiryTime = () => sql<string>`${now} - ${IDEMPOTENCY_LIFETIME_HOURS} * interval '1 hour'`;
+
+async function isFirst(tx: Tx, request: IdempotentRequest, waitMs: number): Promise<boolean> {
   try {
-    await runOn(em, sql`select set_config('lock_timeout', ${String(waitMs)}, true)`);
-    const inserted = await runOn(
-      em,
-      sql`
-        insert into idempotency_keys as kept (id, body_hash, result)
-        values (${request.id}, ${request.bodyHash}, '{}')
-        on conflict (id) do update set body_hash = excluded.body_hash, created_at = clock_timestamp()
-          where kept.created_at < clock_timestamp() - ${IDEMPOTENCY_LIFETIME_HOURS} * interval '1 hour'
-        returning id`,
-    );
-    return inserted.length === 1;
+    await runOn(tx, sql`select set_config('lock_timeout', ${String(waitMs)}, true)`);
+    const inserted = await tx
+      .insertInto('idempotency_keys')
+      .values({ id: request.id, body_hash: request.bodyHash, result: {} })
+      .onConflict((conflict) =>
+        conflict
+          .column('id')
+          .doUpdateSet((eb) => ({ body_hash: eb.ref('excluded.body_hash'), created_at: now }))
+          .where('idempotency_keys.created_at', '<', expiryTime()),
+      )
+      .returning('id')
+      .executeTakeFirst();
+    return inserted !== undefined;
   } catch (error) {
     if (!isLockTimeout(error)) throw error;
     throw new AppError(

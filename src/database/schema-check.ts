@@ -1,7 +1,7 @@
 import { Injectable } from '@nestjs/common';
 import { LATEST_SCHEMA_VERSION } from 'bullmq';
 import { sql } from 'kysely';
-import { Database } from './database.js';
+import { Database, runOn } from './database.js';
 import { migrations } from './migrations/index.js';
 
 /** How the database's schema, BullMQ's part of it included, stands to what this code was written for. */
@@ -23,8 +23,10 @@ export class SchemaCheck {
   async look(): Promise<SchemaState> {
     const { ours, bullmq } = await this.findLedgers();
     const nothing = sql`null`;
-    const [row] = await this.database.run(
-      sql<{ names: string[] | null; version: number | null; major: number | null }>`select
+    const [row] = await this.database.readOnce((db) =>
+      runOn(
+        db,
+        sql<{ names: string[] | null; version: number | null; major: number | null }>`select
         ${ours ? sql`(select array_agg(name) from mikro_orm_migrations)` : nothing} as names,
         ${bullmq ? sql`(select max(version)::int from bullmq.migration)` : nothing} as version,
         ${
@@ -33,6 +35,7 @@ export class SchemaCheck {
             ? sql`(select max((to_jsonb(migration) ->> 'min_client_version')::int) from bullmq.migration)`
             : nothing
         } as major`,
+      ),
     );
     const seen = new Set(row?.names);
     const pending = migrations.map(({ name }) => name).filter((name) => !seen.has(name));
@@ -42,12 +45,15 @@ export class SchemaCheck {
 
   private async findLedgers(): Promise<{ ours: boolean; bullmq: boolean }> {
     if (!this.ledgers.ours || !this.ledgers.bullmq) {
-      const [found] = await this.database.run(
-        sql<{
-          ours: boolean;
-          bullmq: boolean;
-        }>`select to_regclass('mikro_orm_migrations') is not null as ours,
+      const [found] = await this.database.readOnce((db) =>
+        runOn(
+          db,
+          sql<{
+            ours: boolean;
+            bullmq: boolean;
+          }>`select to_regclass('mikro_orm_migrations') is not null as ours,
           to_regclass('bullmq.migration') is not null as bullmq`,
+        ),
       );
       if (found) this.ledgers = found;
     }

@@ -1,7 +1,8 @@
 import { ApiProperty } from '@nestjs/swagger';
 import { IsEmail, ValidateIf } from 'class-validator';
 import { Text } from '../http/text.js';
-import { isoTime, type TimeText } from '../database/database.js';
+import { isoTime } from '../database/database.js';
+import type { Row } from '../database/tables.js';
 
 /** What a guest may tell of itself when a session opens; a blank counts as not told. */
 export class GuestInputDto {
@@ -29,13 +30,6 @@ export class GuestDto {
   createdAt!: string;
 }
 
-export interface GuestRow {
-  id: string;
-  name: string | null;
-  email: string | null;
-  created_at: TimeText;
-}
-
-export function toGuestDto(row: GuestRow): GuestDto {
+export function toGuestDto(row: Row<'guests'>): GuestDto {
   return { id: row.id, name: row.name, email: row.email, createdAt: isoTime(row.created_at) };
 }

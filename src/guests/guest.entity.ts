@@ -1,5 +1,6 @@
 import { defineEntity, p } from '@mikro-orm/core';
 import { createdAtColumn, idColumn } from '../database/columns.js';
+import type { TableOf } from '../database/tables.js';
 
 const GuestSchema = defineEntity({
   name: 'Guest',
@@ -16,3 +17,9 @@ const GuestSchema = defineEntity({
 export class Guest extends GuestSchema.class {}
 GuestSchema.setClass(Guest);
 export { GuestSchema };
+
+declare module '../database/tables.js' {
+  interface Tables {
+    guests: TableOf<typeof GuestSchema>;
+  }
+}

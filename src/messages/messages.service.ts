@@ -1,16 +1,10 @@
 import { Injectable } from '@nestjs/common';
-import { sql } from 'kysely';
 import type { Principal } from '../auth/principal.js';
 import { decodeCursor, isSequenceKey, type Page, type PageRequest, toPage } from '../http/page.js';
 import { SessionAccess } from '../conversations/session-access.js';
 import { Database } from '../database/database.js';
 import type { IdempotentRequest } from '../database/idempotency.js';
-import {
-  messageColumns,
-  type MessageDto,
-  type MessageRow,
-  toMessageDto,
-} from '../conversations/message.dto.js';
+import { type MessageDto, toMessageDto } from '../conversations/message.dto.js';
 import type { PostedMessageDto } from './posted-message.dto.js';
 import { toReplyDto } from '../conversations/reply.dto.js';
 import { ReplyEventPublisher } from '../conversations/reply-event-publisher.js';
@@ -65,15 +59,13 @@ export class MessagesService {
     const session = await this.sessions.find(caller, sessionId);
     const list = `messages:${session.id}:${order}`;
     const after = page.cursor === undefined ? null : decodeCursor(list, page.cursor, isSequenceKey);
-    const isAscending = order === 'asc';
-    const rows = await this.database.runSafely(
-      sql<MessageRow>`
-        select ${messageColumns} from messages
-        where chat_session_id = ${session.id}
-          ${after ? sql`and sequence ${isAscending ? sql`>` : sql`<`} ${after[0]}` : sql``}
-        order by sequence ${isAscending ? sql`asc` : sql`desc`}
-        limit ${page.limit + 1}`,
-    );
+    const rows = await this.database.read((db) => {
+      const query = db.selectFrom('messages').selectAll().where('chat_session_id', '=', session.id);
+      return (after ? query.where('sequence', order === 'asc' ? '>' : '<', after[0]) : query)
+        .orderBy('sequence', order)
+        .limit(page.limit + 1)
+        .execute();
+    });
     return toPage(rows, page.limit, list, (row) => [row.sequence], toMessageDto);
   }
 }

@@ -1,5 +1,4 @@
 import { Inject, Injectable } from '@nestjs/common';
-import { sql } from 'kysely';
 import type { Principal } from '../auth/principal.js';
 import { notFound } from '../runtime/app-error.js';
 import { Latch } from '../runtime/latch.js';
@@ -13,13 +12,7 @@ import { ReplyEventPublisher } from '../conversations/reply-event-publisher.js';
 import { ReplyCancellation } from '../conversations/reply-cancellation.js';
 import { ReplyPosting } from '../conversations/reply-store/posting.js';
 import { ReplyQueue } from '../conversations/reply-queue.js';
-import {
-  isFinal,
-  replyColumns,
-  type ReplyDto,
-  type ReplyRow,
-  toReplyDto,
-} from '../conversations/reply.dto.js';
+import { isFinal, messageId, type ReplyDto, type ReplyRow, toReplyDto } from '../conversations/reply.dto.js';
 
 /** The longest poll, in seconds. */
 export const MAX_WAIT_SECONDS = 30;
@@ -104,12 +97,16 @@ export class RepliesService {
   }
 
   private async find(caller: Principal, id: string): Promise<ReplyRow> {
-    const [row] = await this.database.runSafely(
-      sql<ReplyRow>`
-        select ${replyColumns} from replies
-        join chat_sessions s on s.id = replies.chat_session_id
-        join chatbots c on c.id = s.chatbot_id
-        where replies.id = ${id} and ${isOf(caller)}`,
+    const row = await this.database.read((db) =>
+      db
+        .selectFrom('replies')
+        .innerJoin('chat_sessions as s', 's.id', 'replies.chat_session_id')
+        .innerJoin('chatbots as c', 'c.id', 's.chatbot_id')
+        .selectAll('replies')
+        .select(messageId)
+        .where('replies.id', '=', id)
+        .where(isOf(caller))
+        .executeTakeFirst(),
     );
     if (!row) throw notFound();
     return row;

@@ -1,6 +1,5 @@
 import { setTimeout as sleep } from 'node:timers/promises';
 import { Inject, Injectable } from '@nestjs/common';
-import { sql } from 'kysely';
 import type { Principal } from '../auth/principal.js';
 import { createEventToken } from '../auth/session-tokens.js';
 import { SessionAccess } from '../conversations/session-access.js';
@@ -16,20 +15,9 @@ import {
 } from '../events/event-stream.js';
 import { follow } from '../events/follow.js';
 import { type Timings, TIMINGS } from '../runtime/timings.js';
-import {
-  messageColumns,
-  type MessageDto,
-  type MessageRow,
-  toMessageDto,
-} from '../conversations/message.dto.js';
+import { type MessageDto, type MessageRow, toMessageDto } from '../conversations/message.dto.js';
 import type { EventTokenDto } from './event-token.dto.js';
-import {
-  isFinal,
-  replyColumns,
-  type ReplyDto,
-  type ReplyRow,
-  toReplyDto,
-} from '../conversations/reply.dto.js';
+import { isFinal, messageId, type ReplyDto, type ReplyRow, toReplyDto } from '../conversations/reply.dto.js';
 
 /** How many messages and replies a snapshot holds. */
 const SNAPSHOT_SIZE = 50;
@@ -71,8 +59,10 @@ export class SessionEventsService {
   }
 
   async exists(sessionId: string): Promise<boolean> {
-    const rows = await this.database.runSafely(sql`select 1 from chat_sessions where id = ${sessionId}`);
-    return rows.length > 0;
+    const session = await this.database.read((db) =>
+      db.selectFrom('chat_sessions').select('id').where('id', '=', sessionId).executeTakeFirst(),
+    );
+    return session !== undefined;
   }
 
   /**
@@ -178,19 +168,29 @@ export class SessionEventsService {
   }
 
   private async newestMessages(sessionId: string): Promise<MessageRow[]> {
-    const rows = await this.database.runSafely(
-      sql<MessageRow>`
-        select ${messageColumns} from messages where chat_session_id = ${sessionId}
-        order by sequence desc limit ${SNAPSHOT_SIZE}`,
+    const rows = await this.database.read((db) =>
+      db
+        .selectFrom('messages')
+        .selectAll()
+        .where('chat_session_id', '=', sessionId)
+        .orderBy('sequence', 'desc')
+        .limit(SNAPSHOT_SIZE)
+        .execute(),
     );
     return rows.reverse();
   }
 
   private async newestReplies(sessionId: string): Promise<ReplyRow[]> {
-    const rows = await this.database.runSafely(
-      sql<ReplyRow>`
-        select ${replyColumns} from replies where chat_session_id = ${sessionId}
-        order by created_at desc, id desc limit ${SNAPSHOT_SIZE}`,
+    const rows = await this.database.read((db) =>
+      db
+        .selectFrom('replies')
+        .selectAll()
+        .select(messageId)
+        .where('chat_session_id', '=', sessionId)
+        .orderBy('created_at', 'desc')
+        .orderBy('id', 'desc')
+        .limit(SNAPSHOT_SIZE)
+        .execute(),
     );
     return rows.reverse();
   }

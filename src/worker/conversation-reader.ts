@@ -1,7 +1,7 @@
 import { Injectable } from '@nestjs/common';
 import { sql } from 'kysely';
 import { Database } from '../database/database.js';
-import { messageColumns, type MessageRow } from '../conversations/message.dto.js';
+import type { MessageRow } from '../conversations/message.dto.js';
 
 /** Older messages than so many are of no help to an answer, and most models could not hold them. */
 const HISTORY_LIMIT = 200;
@@ -25,33 +25,69 @@ export class ConversationReader {
 
   /** @returns null where the session is gone */
   async read(sessionId: string, replyId: string): Promise<Conversation | null> {
-    const [[session], characteristics, question, history] = await Promise.all([
-      this.database.runSafely(
-        sql<{ name: string; model: string | null; guest_name: string | null }>`
-          select c.name, c.model, g.name as guest_name
-          from chat_sessions s join chatbots c on c.id = s.chatbot_id left join guests g on g.id = s.guest_id
-          where s.id = ${sessionId}`,
+    const [session, characteristics, question, history] = await Promise.all([
+      this.database.read((db) =>
+        db
+          .selectFrom('chat_sessions as s')
+          .innerJoin('chatbots as c', 'c.id', 's.chatbot_id')
+          .leftJoin('guests as g', 'g.id', 's.guest_id')
+          .select(['c.name', 'c.model', 'g.name as guest_name'])
+          .where('s.id', '=', sessionId)
+          .executeTakeFirst(),
       ),
-      this.database.runSafely(
-        sql<{ content: string }>`
-          select content from chatbot_characteristics
-          where chatbot_id = (select chatbot_id from chat_sessions where id = ${sessionId})
-          order by created_at, id`,
+      this.database.read((db) =>
+        db
+          .selectFrom('chatbot_characteristics')
+          .select('content')
+          .where('chatbot_id', '=', (eb) =>
+            eb.selectFrom('chat_sessions').select('chatbot_id').where('id', '=', sessionId),
+          )
+          .orderBy('created_at')
+          .orderBy('id')
+          .execute(),
       ),
-      this.database.runSafely(
-        sql<MessageRow>`
-          select ${messageColumns} from messages where reply_id = ${replyId} and sender = 'user' order by sequence`,
+      this.database.read((db) =>
+        db
+          .selectFrom('messages')
+          .selectAll()
+          .where('reply_id', '=', replyId)
+          .where('sender', '=', 'user')
+          .orderBy('sequence')
+          .execute(),
       ),
-      // Not what belongs to a later reply, which may have been cancelled before this one was tried again; and not a
-      // cancelled text that was asked for again.
-      this.database.runSafely(
-        sql<MessageRow>`
-          select m.* from messages m left join replies r on r.id = m.reply_id
-          where m.chat_session_id = ${sessionId}
-            and (r.id is null
-              or (r.created_at, r.id) < (select this.created_at, this.id from replies this where this.id = ${replyId}))
-            and not (m.sender = 'ai' and exists (select 1 from replies again where again.retry_of_id = r.id))
-          order by m.sequence desc limit ${HISTORY_LIMIT}`,
+      this.database.read((db) =>
+        db
+          .selectFrom('messages as m')
+          .leftJoin('replies as r', 'r.id', 'm.reply_id')
+          .selectAll('m')
+          .where('m.chat_session_id', '=', sessionId)
+          // Not what belongs to a later reply, which may have been cancelled before this one was tried again.
+          .where((eb) =>
+            eb.or([
+              eb('r.id', 'is', null),
+              sql<boolean>`${eb.refTuple('r.created_at', 'r.id')} < ${eb
+                .selectFrom('replies as this')
+                .select(['this.created_at', 'this.id'])
+                .where('this.id', '=', replyId)}`,
+            ]),
+          )
+          // Not a cancelled text that was asked for again.
+          .where((eb) =>
+            eb.not(
+              eb.and([
+                eb('m.sender', '=', 'ai'),
+                eb.exists(
+                  eb
+                    .selectFrom('replies as again')
+                    .select('again.id')
+                    .whereRef('again.retry_of_id', '=', 'r.id'),
+                ),
+              ]),
+            ),
+          )
+          .orderBy('m.sequence', 'desc')
+          .limit(HISTORY_LIMIT)
+          .execute(),
       ),
     ]);
     if (!session || question.length === 0) return null;

@@ -225,6 +225,19 @@ describe.each(BACKENDS)('the database, with the queue on %s,', (backend: Backend
         await sleep(20);
       }
     });
+    const owner = stack.owner();
+    reading.push(
+      ...[
+        '/v1/chatbots',
+        `/v1/chatbots/${conversations[0]!.chatbotId}`,
+        `/v1/chatbots/${conversations[0]!.chatbotId}/characteristics`,
+      ].map(async (path) => {
+        while (!isOver) {
+          statuses.push((await owner.get(path)).status);
+          await sleep(20);
+        }
+      }),
+    );
     let count = 0;
     for (let round = 0; round < 3; round++) {
       await sleep(300);

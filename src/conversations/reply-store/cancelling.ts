@@ -1,8 +1,9 @@
 import { Injectable } from '@nestjs/common';
 import { sql } from 'kysely';
-import { Database } from '../../database/database.js';
+import { Database, now } from '../../database/database.js';
 import { tokensAtMost } from '../../llm/tokens-at-most.js';
-import { replyColumns, type ReplyRow } from '../reply.dto.js';
+import { ReplyFinishReason, ReplyStatus } from '../reply-status.js';
+import { messageId, type ReplyRow } from '../reply.dto.js';
 import { type Finished, ReplyTransitions } from './transitions.js';
 
 /** The two steps of a cancel; reply-cancellation.ts says what stands between them. */
@@ -20,13 +21,19 @@ export class ReplyCancelling {
    * @returns the reply, whose checkpoint is the text that is known to the rows; null where it is final or gone
    */
   async requestCancel(replyId: string): Promise<ReplyRow | null> {
-    const [row] = await this.database.runSafely(
-      sql<ReplyRow>`
-        update replies set cancel_requested_at = coalesce(cancel_requested_at, clock_timestamp())
-        where id = ${replyId} and finished_at is null
-        returning ${replyColumns}`,
+    const reply = await this.database.write(
+      (db) =>
+        db
+          .updateTable('replies')
+          .set((eb) => ({ cancel_requested_at: eb.fn.coalesce('cancel_requested_at', now) }))
+          .where('id', '=', replyId)
+          .where('finished_at', 'is', null)
+          .returningAll()
+          .returning(messageId)
+          .executeTakeFirst(),
+      { isRepeatable: true },
     );
-    return row ?? null;
+    return reply ?? null;
   }
 
   /**
@@ -44,19 +51,31 @@ export class ReplyCancelling {
     text: string | null,
     isSealed = true,
   ): Promise<Finished | null> {
-    return this.transitions.finish(
-      sessionId,
-      replyId,
-      text,
-      () =>
-        sql<ReplyRow>`
-        update replies
-        set status = 'cancelled', finish_reason = 'cancelled', finished_at = clock_timestamp(),
-          attempt = attempt + case when attempt > 0 and ${!isSealed}::boolean then 1 else 0 end,
-          lease_token = null, lease_until = null, partial_text = null, is_usage_estimated = input_tokens is not null,
-          output_tokens = case when input_tokens is not null then ${text === null ? 0 : tokensAtMost(text)}::int end
-        where id = ${replyId} and finished_at is null
-        returning ${replyColumns}`,
+    return this.transitions.finish(sessionId, replyId, text, (tx) =>
+      tx
+        .updateTable('replies')
+        .set((eb) => ({
+          status: ReplyStatus.Cancelled,
+          finish_reason: ReplyFinishReason.Cancelled,
+          finished_at: now,
+          attempt: isSealed
+            ? eb.ref('attempt')
+            : eb('attempt', '+', sql<number>`case when ${eb('attempt', '>', 0)} then 1 else 0 end`),
+          lease_token: null,
+          lease_until: null,
+          partial_text: null,
+          is_usage_estimated: eb('input_tokens', 'is not', null).$castTo<boolean>(),
+          output_tokens: eb
+            .case()
+            .when('input_tokens', 'is not', null)
+            .then(eb.cast<number>(eb.val(text === null ? 0 : tokensAtMost(text)), 'integer'))
+            .end(),
+        }))
+        .where('id', '=', replyId)
+        .where('finished_at', 'is', null)
+        .returningAll()
+        .returning(messageId)
+        .executeTakeFirst(),
     );
   }
 }

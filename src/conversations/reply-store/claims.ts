@@ -3,10 +3,10 @@ import { sql, type RawBuilder } from 'kysely';
 import { CONFIG } from '../../config/config.module.js';
 import { attemptBudget, type Config } from '../../config/env.js';
 import { isUniqueViolation } from '../../database/database-errors.js';
-import { Database } from '../../database/database.js';
+import { Database, now, runOn } from '../../database/database.js';
 import { type Timings, TIMINGS } from '../../runtime/timings.js';
 import type { ReplyErrorCode, ReplyFinishReason } from '../reply-status.js';
-import { replyColumns, type ReplyRow } from '../reply.dto.js';
+import { replyRow, type ReplyRow } from '../reply.dto.js';
 import {
   type Claim,
   type Dispatch,
@@ -15,6 +15,7 @@ import {
   holds,
   milliseconds,
   ReplyTransitions,
+  timeIn,
   toDispatch,
 } from './transitions.js';
 
@@ -44,8 +45,10 @@ export class ReplyClaims {
    */
   async claim(replyId: string): Promise<{ claim: Claim; reply: ReplyRow } | null> {
     try {
-      const [row] = await this.database.run(
-        sql<ReplyRow & { lease_token: string }>`
+      const [row] = await this.database.write((db) =>
+        runOn(
+          db,
+          sql<ReplyRow & { lease_token: string }>`
           update replies
           set status = 'in_progress', attempt = attempt + 1, lease_token = gen_random_uuid(),
             lease_until = clock_timestamp() + ${milliseconds(this.timings.leaseMs)}, partial_text = null,
@@ -54,7 +57,8 @@ export class ReplyClaims {
             and cancel_requested_at is null
             and available_at <= clock_timestamp() + interval '1 millisecond' -- stored times are rounded
             and deadline_at > clock_timestamp() and failures < ${this.attemptBudget}
-          returning ${replyColumns}, replies.lease_token`,
+          returning ${replyRow}`,
+        ),
       );
       if (row === undefined) return null;
       return {
@@ -74,11 +78,16 @@ export class ReplyClaims {
 
   /** Extends the lease. @returns whether the claim still holds, and nobody wants the reply cancelled */
   async heartbeat(claim: Claim): Promise<boolean> {
-    const rows = await this.database.runSafely(
-      sql`
+    const rows = await this.database.write(
+      (db) =>
+        runOn(
+          db,
+          sql`
         update replies set lease_until = clock_timestamp() + ${milliseconds(this.timings.leaseMs)}
         where ${holds(claim)} and cancel_requested_at is null
         returning id`,
+        ),
+      { isRepeatable: true },
     );
     return rows.length === 1;
   }
@@ -100,8 +109,10 @@ export class ReplyClaims {
   }
 
   private async fenced(claim: Claim, assignments: RawBuilder<unknown>): Promise<boolean> {
-    const rows = await this.database.runSafely(
-      sql<{ id: string }>`update replies set ${assignments} where ${holds(claim)} returning id`,
+    const rows = await this.database.write(
+      (db) =>
+        runOn(db, sql<{ id: string }>`update replies set ${assignments} where ${holds(claim)} returning id`),
+      { isRepeatable: true },
     );
     return rows.length === 1;
   }
@@ -115,11 +126,9 @@ export class ReplyClaims {
     claim: Claim,
     answer: { text: string; finishReason: ReplyFinishReason; usage: Usage },
   ): Promise<Finished | null> {
-    return this.transitions.finish(
-      claim.sessionId,
-      claim.replyId,
-      answer.text,
-      () =>
+    return this.transitions.finish(claim.sessionId, claim.replyId, answer.text, async (tx) => {
+      const [reply] = await runOn(
+        tx,
         sql<ReplyRow>`
         update replies
         set status = 'completed', finished_at = clock_timestamp(), lease_token = null, lease_until = null,
@@ -127,15 +136,15 @@ export class ReplyClaims {
           input_tokens = ${answer.usage.inputTokens}, output_tokens = ${answer.usage.outputTokens},
           is_usage_estimated = ${answer.usage.isEstimated}, partial_text = null
         where ${holds(claim)}
-        returning ${replyColumns}`,
-    );
+        returning ${replyRow}`,
+      );
+      return reply;
+    });
   }
 
   /** Fails a reply for good. @returns null where the claim is lost */
   async fail(claim: Claim, errorCode: ReplyErrorCode): Promise<Finished | null> {
-    return this.transitions.finish(claim.sessionId, claim.replyId, null, () =>
-      failing(holds(claim), sql`${errorCode}`),
-    );
+    return this.transitions.finish(claim.sessionId, claim.replyId, null, failing(holds(claim), errorCode));
   }
 
   /**
@@ -147,31 +156,48 @@ export class ReplyClaims {
     errorCode: ReplyErrorCode,
     delayMs: number,
   ): Promise<{ retry: Dispatch } | { finished: Finished } | null> {
-    const [row] = await this.database.runSafely(
-      sql<ReplyRow>`
-        update replies
-        set lease_token = null, lease_until = null, failures = failures + 1,
-          available_at = clock_timestamp() + ${milliseconds(delayMs)},
-          dispatch_count = dispatch_count + 1, dispatched_at = clock_timestamp() + ${milliseconds(delayMs)}
-        where ${holds(claim)} and failures + 1 < ${this.attemptBudget}
-          and clock_timestamp() + ${milliseconds(delayMs)} < deadline_at
-        returning ${replyColumns}`,
+    const reply = await this.database.write(
+      (db) =>
+        db
+          .updateTable('replies')
+          .set((eb) => ({
+            lease_token: null,
+            lease_until: null,
+            failures: eb('failures', '+', 1),
+            available_at: timeIn(delayMs),
+            dispatch_count: eb('dispatch_count', '+', 1),
+            dispatched_at: timeIn(delayMs),
+          }))
+          .where(holds(claim))
+          .where((eb) => eb(eb('failures', '+', 1), '<', this.attemptBudget))
+          .where('deadline_at', '>', timeIn(delayMs))
+          .returningAll()
+          .executeTakeFirst(),
+      { isRepeatable: true },
     );
-    if (row) return { retry: toDispatch(row, delayMs) };
+    if (reply) return { retry: toDispatch(reply, delayMs) };
     const finished = await this.fail(claim, errorCode);
     return finished && { finished };
   }
 
   /** Gives a claim back unspent: the worker stops. @returns null where the claim was lost already */
   async handBack(claim: Claim): Promise<Dispatch | null> {
-    const [row] = await this.database.runSafely(
-      sql<ReplyRow>`
-        update replies
-        set lease_token = null, lease_until = null, available_at = clock_timestamp(),
-          dispatch_count = dispatch_count + 1, dispatched_at = clock_timestamp()
-        where ${holds(claim)}
-        returning ${replyColumns}`,
+    const reply = await this.database.write(
+      (db) =>
+        db
+          .updateTable('replies')
+          .set((eb) => ({
+            lease_token: null,
+            lease_until: null,
+            available_at: now,
+            dispatch_count: eb('dispatch_count', '+', 1),
+            dispatched_at: now,
+          }))
+          .where(holds(claim))
+          .returningAll()
+          .executeTakeFirst(),
+      { isRepeatable: true },
     );
-    return row ? toDispatch(row, 0) : null;
+    return reply ? toDispatch(reply, 0) : null;
   }
 }

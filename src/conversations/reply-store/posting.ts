@@ -1,17 +1,17 @@
 import { Inject, Injectable } from '@nestjs/common';
-import type { SqlEntityManager } from '@mikro-orm/postgresql';
 import { sql } from 'kysely';
 import { CONFIG } from '../../config/config.module.js';
 import type { Config } from '../../config/env.js';
 import { newId } from '../../database/columns.js';
-import { Database, runOn } from '../../database/database.js';
+import { Database, now, runOn } from '../../database/database.js';
 import { type IdempotentRequest, once } from '../../database/idempotency.js';
+import type { Row, Tx } from '../../database/tables.js';
 import { AppError, notFound } from '../../runtime/app-error.js';
 import { type Timings, TIMINGS } from '../../runtime/timings.js';
-import { messageColumns, type MessageRow, timeOfNewest } from '../message.dto.js';
+import { type MessageRow, timeOfNewest } from '../message.dto.js';
 import { ReplyStatus } from '../reply-status.js';
-import { replyColumns, type ReplyRow } from '../reply.dto.js';
-import { type Dispatch, milliseconds, nextSequence, toDispatch } from './transitions.js';
+import { messageId, type ReplyRow } from '../reply.dto.js';
+import { type Dispatch, nextSequence, timeIn, toDispatch } from './transitions.js';
 
 /** What a request made, or, for a repetition with the same idempotency key, what the first one made. */
 interface Retried {
@@ -49,36 +49,37 @@ export class ReplyPosting {
     idempotent: IdempotentRequest | null,
     cursor: string,
   ): Promise<Posted> {
-    return this.database.transaction(async (em) => {
+    return this.database.transaction(async (tx) => {
       let dispatch: Dispatch | null = null;
-      const { result, isReplay } = await once(em, idempotent, this.timings.idempotencyWaitMs, async () => {
-        const sequence = await nextSequence(em, sessionId);
+      const { result, isReplay } = await once(tx, idempotent, this.timings.idempotencyWaitMs, async () => {
+        const sequence = await nextSequence(tx, sessionId);
         if (sequence === null) throw notFound();
         // Locked, so that a claim waits until this message is committed, or has happened before it.
-        const unfinished = await this.lockUnfinished(em, sessionId);
+        const unfinished = await this.lockUnfinished(tx, sessionId);
         const queued = unfinished.find(({ status }) => status === ReplyStatus.Queued);
         const replyId = queued?.id ?? newId();
         if (!queued) {
           dispatch = await this.insertReply(
-            em,
+            tx,
             { id: replyId, sessionId, requestId },
             unfinished.length === 0,
           );
         }
         const messageId = newId();
         await runOn(
-          em,
+          tx,
           sql`
             insert into messages (id, chat_session_id, sequence, sender, content, reply_id, created_at)
             values (${messageId}, ${sessionId}, ${sequence}, 'user', ${content}, ${replyId}, ${timeOfNewest(sessionId)})`,
         );
         return { messageId, replyId, cursor };
       });
-      const [message] = await runOn(
-        em,
-        sql<MessageRow>`select ${messageColumns} from messages where id = ${result.messageId}`,
-      );
-      const reply = await this.find(em, result.replyId);
+      const message = await tx
+        .selectFrom('messages')
+        .selectAll()
+        .where('id', '=', result.messageId)
+        .executeTakeFirst();
+      const reply = await this.find(tx, result.replyId);
       if (!message || !reply) throw notFound();
       return { message, reply, dispatch, cursor: result.cursor, isReplay };
     });
@@ -96,20 +97,24 @@ export class ReplyPosting {
     idempotent: IdempotentRequest | null,
     cursor: string,
   ): Promise<Retried> {
-    return this.database.transaction(async (em) => {
+    return this.database.transaction(async (tx) => {
       let dispatch: Dispatch | null = null;
-      const { result, isReplay } = await once(em, idempotent, this.timings.idempotencyWaitMs, async () => {
-        const [session] = await runOn(
-          em,
-          sql`select 1 from chat_sessions where id = ${sessionId} for update`,
-        );
+      const { result, isReplay } = await once(tx, idempotent, this.timings.idempotencyWaitMs, async () => {
+        const session = await tx
+          .selectFrom('chat_sessions')
+          .select('id')
+          .where('id', '=', sessionId)
+          .forUpdate()
+          .executeTakeFirst();
         if (!session) throw notFound();
-        const [latest] = await runOn(
-          em,
-          sql<{ id: string; status: ReplyStatus }>`
-            select id, status from replies where chat_session_id = ${sessionId}
-            order by created_at desc, id desc limit 1`,
-        );
+        const latest = await tx
+          .selectFrom('replies')
+          .select(['id', 'status'])
+          .where('chat_session_id', '=', sessionId)
+          .orderBy('created_at', 'desc')
+          .orderBy('id', 'desc')
+          .limit(1)
+          .executeTakeFirst();
         const isRetryable = latest?.status === ReplyStatus.Failed || latest?.status === ReplyStatus.Cancelled;
         if (latest?.id !== replyId || !isRetryable) {
           throw new AppError(
@@ -117,41 +122,44 @@ export class ReplyPosting {
             'Only the latest reply of a session can be retried, once it has failed or was cancelled.',
           );
         }
-        const unfinished = await this.lockUnfinished(em, sessionId);
+        const unfinished = await this.lockUnfinished(tx, sessionId);
         const id = newId();
         dispatch = await this.insertReply(
-          em,
+          tx,
           { id, sessionId, requestId, retryOf: replyId },
           unfinished.length === 0,
         );
-        await runOn(
-          em,
-          sql`update messages set reply_id = ${id} where reply_id = ${replyId} and sender = 'user'`,
-        );
+        await tx
+          .updateTable('messages')
+          .set({ reply_id: id })
+          .where('reply_id', '=', replyId)
+          .where('sender', '=', 'user')
+          .execute();
         return { replyId: id, cursor };
       });
-      const reply = await this.find(em, result.replyId);
+      const reply = await this.find(tx, result.replyId);
       if (!reply) throw notFound();
       return { reply, dispatch, cursor: result.cursor, isReplay };
     });
   }
 
-  private async lockUnfinished(
-    em: SqlEntityManager,
-    sessionId: string,
-  ): Promise<{ id: string; status: ReplyStatus }[]> {
-    return runOn(
-      em,
-      sql<{ id: string; status: ReplyStatus }>`
-        select id, status from replies
-        where chat_session_id = ${sessionId} and status in ('queued', 'in_progress')
-        for update`,
-    );
+  private async lockUnfinished(tx: Tx, sessionId: string): Promise<{ id: string; status: ReplyStatus }[]> {
+    return tx
+      .selectFrom('replies')
+      .select(['id', 'status'])
+      .where('chat_session_id', '=', sessionId)
+      .where('status', 'in', [ReplyStatus.Queued, ReplyStatus.InProgress])
+      .forUpdate()
+      .execute();
   }
 
-  private async find(em: SqlEntityManager, replyId: string): Promise<ReplyRow | undefined> {
-    const [reply] = await runOn(em, sql<ReplyRow>`select ${replyColumns} from replies where id = ${replyId}`);
-    return reply;
+  private async find(tx: Tx, replyId: string): Promise<ReplyRow | undefined> {
+    return tx
+      .selectFrom('replies')
+      .selectAll()
+      .select(messageId)
+      .where('id', '=', replyId)
+      .executeTakeFirst();
   }
 
   /**
@@ -159,7 +167,7 @@ export class ReplyPosting {
    * @returns the job to enqueue; null where whoever finishes the reply before it enqueues it
    */
   private async insertReply(
-    em: SqlEntityManager,
+    tx: Tx,
     {
       id,
       sessionId,
@@ -168,16 +176,15 @@ export class ReplyPosting {
     }: { id: string; sessionId: string; requestId: string; retryOf?: string | null },
     isFirst: boolean,
   ): Promise<Dispatch | null> {
-    const now = sql`clock_timestamp()`;
     const [reply] = await runOn(
-      em,
-      sql<ReplyRow>`
+      tx,
+      sql<Row<'replies'>>`
         insert into replies
           (id, chat_session_id, request_id, retry_of_id, available_at, deadline_at, dispatch_count, dispatched_at)
         values (${id}, ${sessionId}, ${requestId}, ${retryOf}::uuid,
-          ${isFirst ? now : null}, ${isFirst ? sql`${now} + ${milliseconds(this.config.REPLY_MAX_AGE_MS)}` : null},
+          ${isFirst ? now : null}, ${isFirst ? timeIn(this.config.REPLY_MAX_AGE_MS) : null},
           ${isFirst ? 1 : 0}, ${isFirst ? now : null})
-        returning ${replyColumns}`,
+        returning *`,
     );
     return isFirst ? toDispatch(reply!, 0) : null;
   }

@@ -1,11 +1,10 @@
 import { Inject, Injectable } from '@nestjs/common';
-import { sql } from 'kysely';
-import { Database } from '../../database/database.js';
+import { Database, now } from '../../database/database.js';
 import { type Timings, TIMINGS } from '../../runtime/timings.js';
-import { messageColumns, type MessageRow } from '../message.dto.js';
-import { replyColumns, type ReplyRow } from '../reply.dto.js';
+import type { MessageRow } from '../message.dto.js';
+import { messageId, type ReplyRow } from '../reply.dto.js';
 import { RECONCILE_LIMIT } from './reconciliation.js';
-import { milliseconds } from './transitions.js';
+import { timeIn } from './transitions.js';
 
 /** What a row knows of its events. */
 @Injectable()
@@ -17,34 +16,49 @@ export class ReplyPublication {
 
   /** The messages that a reply answers, oldest first. */
   async questionOf(replyId: string): Promise<MessageRow[]> {
-    return this.database.runSafely(
-      sql<MessageRow>`
-        select ${messageColumns} from messages where reply_id = ${replyId} and sender = 'user' order by sequence`,
+    return this.database.read((db) =>
+      db
+        .selectFrom('messages')
+        .selectAll()
+        .where('reply_id', '=', replyId)
+        .where('sender', '=', 'user')
+        .orderBy('sequence')
+        .execute(),
     );
   }
 
   /** Notes that the end of these replies stands in the event stream. */
   async markPublished(replyId: string): Promise<void> {
-    await this.database.runSafely(
-      sql`update replies set announced_at = clock_timestamp() where id = ${replyId} and finished_at is not null`,
+    await this.database.write(
+      (db) =>
+        db
+          .updateTable('replies')
+          .set({ announced_at: now })
+          .where('id', '=', replyId)
+          .where('finished_at', 'is not', null)
+          .execute(),
+      { isRepeatable: true },
     );
   }
 
   /** Finished replies whose end nobody has told, oldest first. */
   async findUnpublished(): Promise<{ reply: ReplyRow; message: MessageRow | null }[]> {
-    const replies = await this.database.run(
-      sql<ReplyRow>`
-        select ${replyColumns} from replies
-        where finished_at is not null and announced_at is null
-          and finished_at < clock_timestamp() - ${milliseconds(this.timings.publishAfterMs)}
-        order by finished_at
-        limit ${RECONCILE_LIMIT}`,
+    const replies = await this.database.readOnce((db) =>
+      db
+        .selectFrom('replies')
+        .selectAll()
+        .select(messageId)
+        .where('finished_at', 'is not', null)
+        .where('announced_at', 'is', null)
+        .where('finished_at', '<', timeIn(-this.timings.publishAfterMs))
+        .orderBy('finished_at')
+        .limit(RECONCILE_LIMIT)
+        .execute(),
     );
     if (replies.length === 0) return [];
-    const messages = await this.database.run(
-      sql<MessageRow>`
-        select ${messageColumns} from messages
-        where sender = 'ai' and reply_id in (${sql.join(replies.map((reply) => reply.id))})`,
+    const ids = replies.map((reply) => reply.id);
+    const messages = await this.database.readOnce((db) =>
+      db.selectFrom('messages').selectAll().where('sender', '=', 'ai').where('reply_id', 'in', ids).execute(),
     );
     return replies.map((reply) => ({
       reply,

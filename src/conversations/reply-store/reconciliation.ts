@@ -1,16 +1,18 @@
 import { Inject, Injectable } from '@nestjs/common';
-import { sql, type RawBuilder } from 'kysely';
+import { type Expression, sql, type SqlBool } from 'kysely';
 import { CONFIG } from '../../config/config.module.js';
 import { attemptBudget, type Config } from '../../config/env.js';
-import { Database, runOn } from '../../database/database.js';
+import { Database, now, runOn } from '../../database/database.js';
 import { type Timings, TIMINGS } from '../../runtime/timings.js';
-import { replyColumns, type ReplyRow } from '../reply.dto.js';
+import { ReplyErrorCode } from '../reply-status.js';
 import {
+  aReply,
   type Dispatch,
   failing,
   type Finished,
   milliseconds,
   ReplyTransitions,
+  timeIn,
   toDispatch,
 } from './transitions.js';
 
@@ -43,52 +45,65 @@ export class ReplyReconciliation {
     /** Cancels that were accepted and not carried out. */
     cancels: { sessionId: string; replyId: string }[];
   } | null> {
-    const found = await this.database.transaction(async (em) => {
+    const found = await this.database.transaction(async (tx) => {
       const [lock] = await runOn(
-        em,
+        tx,
         sql<{ is_mine: boolean }>`select pg_try_advisory_xact_lock(${RECONCILE_LOCK_KEY}) as is_mine`,
       );
       if (!lock?.is_mine) return null;
-      await runOn(
-        em,
-        sql`
-          update replies
-          set lease_token = null, lease_until = null, failures = failures + 1, available_at = clock_timestamp(),
-            dispatched_at = null
-          where id in (
-            select id from replies
-            where finished_at is null and lease_until < clock_timestamp()
-            limit ${RECONCILE_LIMIT} for update skip locked)`,
-      );
-      const due = await runOn(
-        em,
-        sql<ReplyRow>`
-          update replies
-          set dispatch_count = dispatch_count + 1, dispatched_at = clock_timestamp()
-          where id in (
-            select id from replies
-            where finished_at is null and lease_token is null and cancel_requested_at is null
-              and available_at <= clock_timestamp() and not (${this.isSpent()})
-              and (dispatched_at is null or dispatched_at < clock_timestamp()
-                - least(interval '1 minute', ${milliseconds(this.timings.redispatchAfterMs)} * power(2, least(greatest(dispatch_count - attempt, 1), 10) - 1)))
-            order by available_at
-            limit ${RECONCILE_LIMIT} for update skip locked)
-          returning ${replyColumns}`,
-      );
-      const spent = await runOn(
-        em,
-        sql<{ id: string; chat_session_id: string }>`
-          select id, chat_session_id from replies
-          where ${this.isSpent()}
-          limit ${RECONCILE_LIMIT}`,
-      );
-      const cancels = await runOn(
-        em,
-        sql<{ sessionId: string; replyId: string }>`
-          select chat_session_id as "sessionId", id as "replyId" from replies
-          where finished_at is null and cancel_requested_at < clock_timestamp() - ${milliseconds(this.timings.cancelAfterMs)}
-          limit ${RECONCILE_LIMIT}`,
-      );
+      await tx
+        .updateTable('replies')
+        .set((eb) => ({
+          lease_token: null,
+          lease_until: null,
+          failures: eb('failures', '+', 1),
+          available_at: now,
+          dispatched_at: null,
+        }))
+        .where('id', 'in', (eb) =>
+          eb
+            .selectFrom('replies')
+            .select('id')
+            .where('finished_at', 'is', null)
+            .where('lease_until', '<', now)
+            .limit(RECONCILE_LIMIT)
+            .forUpdate()
+            .skipLocked(),
+        )
+        .execute();
+      const due = await tx
+        .updateTable('replies')
+        .set((eb) => ({ dispatch_count: eb('dispatch_count', '+', 1), dispatched_at: now }))
+        .where('id', 'in', (eb) =>
+          eb
+            .selectFrom('replies')
+            .select('id')
+            .where('finished_at', 'is', null)
+            .where('lease_token', 'is', null)
+            .where('cancel_requested_at', 'is', null)
+            .where('available_at', '<=', now)
+            .where(aReply.not(this.isSpent()))
+            .where(this.hasWaitedForWorker())
+            .orderBy('available_at')
+            .limit(RECONCILE_LIMIT)
+            .forUpdate()
+            .skipLocked(),
+        )
+        .returningAll()
+        .execute();
+      const spent = await tx
+        .selectFrom('replies')
+        .select(['id', 'chat_session_id'])
+        .where(this.isSpent())
+        .limit(RECONCILE_LIMIT)
+        .execute();
+      const cancels = await tx
+        .selectFrom('replies')
+        .select(['chat_session_id as sessionId', 'id as replyId'])
+        .where('finished_at', 'is', null)
+        .where('cancel_requested_at', '<', timeIn(-this.timings.cancelAfterMs))
+        .limit(RECONCILE_LIMIT)
+        .execute();
       return { due, spent, cancels };
     });
     if (found === null) return null;
@@ -106,16 +121,40 @@ export class ReplyReconciliation {
    * @returns null where it is final already
    */
   private async giveUp(sessionId: string, replyId: string): Promise<Finished | null> {
-    return this.transitions.finish(sessionId, replyId, null, () =>
-      failing(
-        sql`id = ${replyId} and ${this.isSpent()}`,
-        sql`case when deadline_at <= clock_timestamp() then 'expired' else 'internal' end`,
-      ),
+    const errorCode = aReply
+      .case()
+      .when('deadline_at', '<=', now)
+      .then(ReplyErrorCode.Expired)
+      .else(ReplyErrorCode.Internal)
+      .end();
+    return this.transitions.finish(
+      sessionId,
+      replyId,
+      null,
+      failing(aReply.and([aReply('id', '=', replyId), this.isSpent()]), errorCode),
     );
   }
 
-  private isSpent(): RawBuilder<unknown> {
-    return sql`finished_at is null and (deadline_at <= clock_timestamp()
-      or (lease_token is null and failures >= ${this.attemptBudget}))`;
+  private isSpent(): Expression<SqlBool> {
+    return aReply.and([
+      aReply('finished_at', 'is', null),
+      aReply.or([
+        aReply('deadline_at', '<=', now),
+        aReply.and([aReply('lease_token', 'is', null), aReply('failures', '>=', this.attemptBudget)]),
+      ]),
+    ]);
+  }
+
+  /** No job was enqueued, or none came of it for a while that doubles with each, up to a minute. */
+  private hasWaitedForWorker(): Expression<SqlBool> {
+    return aReply.or([
+      aReply('dispatched_at', 'is', null),
+      aReply(
+        'dispatched_at',
+        '<',
+        sql<string>`${now} - least(interval '1 minute', ${milliseconds(this.timings.redispatchAfterMs)}
+          * power(2, least(greatest(${aReply.ref('dispatch_count')} - ${aReply.ref('attempt')}, 1), 10) - 1))`,
+      ),
+    ]);
   }
 }

@@ -1,13 +1,14 @@
 import { Inject, Injectable } from '@nestjs/common';
-import type { SqlEntityManager } from '@mikro-orm/postgresql';
-import { sql, type RawBuilder } from 'kysely';
+import { type Expression, expressionBuilder, type RawBuilder, sql, type SqlBool } from 'kysely';
 import { CONFIG } from '../../config/config.module.js';
 import type { Config } from '../../config/env.js';
 import { newId } from '../../database/columns.js';
-import { Database, runOn } from '../../database/database.js';
-import { messageColumns, type MessageRow, timeOfNewest } from '../message.dto.js';
+import { Database, now, runOn } from '../../database/database.js';
+import type { Row, Tables, Tx } from '../../database/tables.js';
+import { type MessageRow, timeOfNewest } from '../message.dto.js';
 import { ReplyMetrics } from '../reply-metrics.js';
-import { replyColumns, type ReplyRow } from '../reply.dto.js';
+import { type ReplyErrorCode, ReplyStatus } from '../reply-status.js';
+import { messageId, replyRow, type ReplyRow } from '../reply.dto.js';
 
 /**
  * Every statement that changes a reply stands in this folder, and nowhere else: posting, claims, cancelling,
@@ -49,11 +50,17 @@ export interface Finished {
 export const milliseconds = (count: number): RawBuilder<unknown> =>
   sql`(${count} * interval '1 millisecond')`;
 
-/** The fence. */
-export const holds = (claim: Claim): RawBuilder<unknown> =>
-  sql`id = ${claim.replyId} and lease_token = ${claim.leaseToken} and status = 'in_progress'`;
+/** PostgreSQL's time, so many milliseconds from now. */
+export const timeIn = (count: number): RawBuilder<string> => sql`(${now} + ${milliseconds(count)})`;
 
-export const toDispatch = (reply: ReplyRow, delayMs: number): Dispatch => ({
+/** Conditions on a reply. */
+export const aReply = expressionBuilder<Tables, 'replies'>();
+
+/** The fence. */
+export const holds = ({ replyId, leaseToken }: Claim): Expression<SqlBool> =>
+  aReply.and({ id: replyId, lease_token: leaseToken, status: ReplyStatus.InProgress });
+
+export const toDispatch = (reply: Row<'replies'>, delayMs: number): Dispatch => ({
   replyId: reply.id,
   sessionId: reply.chat_session_id,
   number: reply.dispatch_count,
@@ -62,27 +69,37 @@ export const toDispatch = (reply: ReplyRow, delayMs: number): Dispatch => ({
 });
 
 /** Locks the session and counts one message more; null where the session is gone. */
-export async function nextSequence(em: SqlEntityManager, sessionId: string): Promise<number | null> {
-  const [session] = await runOn(
-    em,
-    sql<{ message_count: number }>`
-      update chat_sessions
-      set message_count = message_count + 1, last_message_at = clock_timestamp(), active_at = clock_timestamp()
-      where id = ${sessionId}
-      returning message_count`,
-  );
+export async function nextSequence(tx: Tx, sessionId: string): Promise<number | null> {
+  const session = await tx
+    .updateTable('chat_sessions')
+    .set((eb) => ({ message_count: eb('message_count', '+', 1), last_message_at: now, active_at: now }))
+    .where('id', '=', sessionId)
+    .returning('message_count')
+    .executeTakeFirst();
   return session?.message_count ?? null;
 }
 
-/** Fails the replies that the condition names; they must not be final. */
-export function failing(where: RawBuilder<unknown>, errorCode: RawBuilder<unknown>): RawBuilder<ReplyRow> {
-  return sql<ReplyRow>`
-    update replies
-    set status = 'failed', error_code = ${errorCode}, finished_at = clock_timestamp(),
-      lease_token = null, lease_until = null, partial_text = null
-    where ${where}
-    returning ${replyColumns}`;
-}
+/** Makes a reply final, and gives it back; undefined where the claim is lost or the reply is final already. */
+export type Transition = (tx: Tx) => Promise<ReplyRow | undefined>;
+
+/** Fails the reply that the condition names; it must not be final. */
+export const failing =
+  (where: Expression<SqlBool>, errorCode: ReplyErrorCode | Expression<ReplyErrorCode>): Transition =>
+  (tx) =>
+    tx
+      .updateTable('replies')
+      .set({
+        status: ReplyStatus.Failed,
+        error_code: errorCode,
+        finished_at: now,
+        lease_token: null,
+        lease_until: null,
+        partial_text: null,
+      })
+      .where(where)
+      .returningAll()
+      .returning(messageId)
+      .executeTakeFirst();
 
 /** The one way in which a reply ends, whoever ends it. */
 @Injectable()
@@ -98,38 +115,41 @@ export class ReplyTransitions {
     sessionId: string,
     replyId: string,
     text: string | null,
-    transition: () => RawBuilder<ReplyRow>,
+    transition: Transition,
   ): Promise<Finished | null> {
-    const finished = await this.database.safeTransaction<Finished | null>(async (em) => {
-      await runOn(em, sql`select 1 from chat_sessions where id = ${sessionId} for update`);
-      const [reply] = await runOn(em, transition());
-      if (reply === undefined) return null;
-      let message: MessageRow | null = null;
-      if (text !== null) {
-        const sequence = await nextSequence(em, sessionId);
-        [message = null] = await runOn(
-          em,
-          sql<MessageRow>`
+    const finished = await this.database.transaction<Finished | null>(
+      async (tx) => {
+        await runOn(tx, sql`select 1 from chat_sessions where id = ${sessionId} for update`);
+        const reply = await transition(tx);
+        if (reply === undefined) return null;
+        let message: MessageRow | null = null;
+        if (text !== null) {
+          const sequence = await nextSequence(tx, sessionId);
+          [message = null] = await runOn(
+            tx,
+            sql<MessageRow>`
             insert into messages (id, chat_session_id, sequence, sender, content, reply_id, created_at)
             values (${newId()}, ${sessionId}, ${sequence}, 'ai', ${text}, ${replyId}, ${timeOfNewest(sessionId)})
-            returning ${messageColumns}`,
-        );
-      }
-      const [successor] = await runOn(
-        em,
-        sql<ReplyRow>`
+            returning *`,
+          );
+        }
+        const [successor] = await runOn(
+          tx,
+          sql<ReplyRow>`
           update replies
           set available_at = clock_timestamp(), deadline_at = clock_timestamp() + ${milliseconds(this.config.REPLY_MAX_AGE_MS)},
             dispatch_count = dispatch_count + 1, dispatched_at = clock_timestamp()
           where chat_session_id = ${sessionId} and status = 'queued' and available_at is null
-          returning ${replyColumns}`,
-      );
-      return {
-        reply: { ...reply, message_id: message?.id ?? null },
-        message,
-        next: successor ? toDispatch(successor, 0) : null,
-      };
-    });
+          returning ${replyRow}`,
+        );
+        return {
+          reply: { ...reply, message_id: message?.id ?? null },
+          message,
+          next: successor ? toDispatch(successor, 0) : null,
+        };
+      },
+      { isRepeatable: true },
+    );
     if (finished) this.metrics.finished(finished.reply);
     return finished;
   }
