@@ -114,6 +114,12 @@ const MODES: Record<string, Mode> = {
     await exchange.words({ count: 9 });
     exchange.response.end();
   },
+  /** The first call about a question is cut like that, the second gets its answer. */
+  'trunc-once': async (exchange) => {
+    if (exchange.callsAboutTheSame > 1) return exchange.answer();
+    await exchange.words({ count: 9 });
+    exchange.response.end();
+  },
   /** HTTP/1.0, where the end of the connection is the end of the body. */
   http10: (exchange) => {
     exchange.raw(
