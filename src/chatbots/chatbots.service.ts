@@ -70,17 +70,7 @@ export class ChatbotsService {
     const list = `chatbots:${clerkUserId}`;
     const after = page.cursor === undefined ? null : decodeCursor(list, page.cursor, isTimeKey);
     const rows = await this.database.read((db) => {
-      const query = db
-        .selectFrom('chatbots as c')
-        .selectAll('c')
-        .select((eb) =>
-          eb
-            .selectFrom('chatbot_characteristics as characteristic')
-            .whereRef('characteristic.chatbot_id', '=', 'c.id')
-            .select((eb) => eb.cast<number>(eb.fn.countAll(), 'integer').as('count'))
-            .as('characteristic_count'),
-        )
-        .where('c.clerk_user_id', '=', clerkUserId);
+      const query = db.selectFrom('chatbots as c').selectAll().where('c.clerk_user_id', '=', clerkUserId);
       return (
         after
           ? query.where((eb) => eb(eb.refTuple('c.created_at', 'c.id'), '<', eb.tuple(...after))) // one range of the index
@@ -91,13 +81,27 @@ export class ChatbotsService {
         .limit(page.limit + 1)
         .execute();
     });
+    const counts = await this.countCharacteristics(rows.map(({ id }) => id));
     return toPage(
       rows,
       page.limit,
       list,
       (row) => [isoTime(row.created_at), row.id],
-      (row) => toChatbotSummaryDto(row, row.characteristic_count ?? 0),
+      (row) => toChatbotSummaryDto(row, counts.get(row.id) ?? 0),
     );
+  }
+
+  private async countCharacteristics(ids: string[]): Promise<Map<string, number>> {
+    if (ids.length === 0) return new Map();
+    const counts = await this.database.read((db) =>
+      db
+        .selectFrom('chatbot_characteristics')
+        .select((eb) => ['chatbot_id', eb.cast<number>(eb.fn.countAll(), 'integer').as('count')])
+        .where('chatbot_id', 'in', ids)
+        .groupBy('chatbot_id')
+        .execute(),
+    );
+    return new Map(counts.map(({ chatbot_id, count }) => [chatbot_id, count]));
   }
 
   async get(clerkUserId: string, id: string): Promise<ChatbotDto> {

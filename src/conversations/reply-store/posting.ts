@@ -10,7 +10,7 @@ import { AppError, notFound } from '../../runtime/app-error.js';
 import { type Timings, TIMINGS } from '../../runtime/timings.js';
 import { type MessageRow, timeOfNewest } from '../message.dto.js';
 import { ReplyStatus } from '../reply-status.js';
-import { messageId, type ReplyRow } from '../reply.dto.js';
+import { replyRow, type ReplyRow } from '../reply.dto.js';
 import { type Dispatch, nextSequence, timeIn, toDispatch } from './transitions.js';
 
 /** What a request made, or, for a repetition with the same idempotency key, what the first one made. */
@@ -74,11 +74,10 @@ export class ReplyPosting {
         );
         return { messageId, replyId, cursor };
       });
-      const message = await tx
-        .selectFrom('messages')
-        .selectAll()
-        .where('id', '=', result.messageId)
-        .executeTakeFirst();
+      const [message] = await runOn(
+        tx,
+        sql<MessageRow>`select * from messages where id = ${result.messageId}`,
+      );
       const reply = await this.find(tx, result.replyId);
       if (!message || !reply) throw notFound();
       return { message, reply, dispatch, cursor: result.cursor, isReplay };
@@ -143,23 +142,19 @@ export class ReplyPosting {
     });
   }
 
-  private async lockUnfinished(tx: Tx, sessionId: string): Promise<{ id: string; status: ReplyStatus }[]> {
-    return tx
-      .selectFrom('replies')
-      .select(['id', 'status'])
-      .where('chat_session_id', '=', sessionId)
-      .where('status', 'in', [ReplyStatus.Queued, ReplyStatus.InProgress])
-      .forUpdate()
-      .execute();
+  private async lockUnfinished(tx: Tx, sessionId: string): Promise<Pick<Row<'replies'>, 'id' | 'status'>[]> {
+    return runOn(
+      tx,
+      sql<Pick<Row<'replies'>, 'id' | 'status'>>`
+        select id, status from replies
+        where chat_session_id = ${sessionId} and status in ('queued', 'in_progress')
+        for update`,
+    );
   }
 
   private async find(tx: Tx, replyId: string): Promise<ReplyRow | undefined> {
-    return tx
-      .selectFrom('replies')
-      .selectAll()
-      .select(messageId)
-      .where('id', '=', replyId)
-      .executeTakeFirst();
+    const [reply] = await runOn(tx, sql<ReplyRow>`select ${replyRow} from replies where id = ${replyId}`);
+    return reply;
   }
 
   /**

@@ -70,12 +70,14 @@ export const toDispatch = (reply: Row<'replies'>, delayMs: number): Dispatch => 
 
 /** Locks the session and counts one message more; null where the session is gone. */
 export async function nextSequence(tx: Tx, sessionId: string): Promise<number | null> {
-  const session = await tx
-    .updateTable('chat_sessions')
-    .set((eb) => ({ message_count: eb('message_count', '+', 1), last_message_at: now, active_at: now }))
-    .where('id', '=', sessionId)
-    .returning('message_count')
-    .executeTakeFirst();
+  const [session] = await runOn(
+    tx,
+    sql<Pick<Row<'chat_sessions'>, 'message_count'>>`
+      update chat_sessions
+      set message_count = message_count + 1, last_message_at = clock_timestamp(), active_at = clock_timestamp()
+      where id = ${sessionId}
+      returning message_count`,
+  );
   return session?.message_count ?? null;
 }
 
