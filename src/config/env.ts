@@ -126,11 +126,13 @@ function fieldByField(env: NodeJS.ProcessEnv): Record<string, unknown> {
  * @throws {@link ConfigError} naming every variable that is wrong or missing
  */
 export function loadConfig(role: Role, env: NodeJS.ProcessEnv = process.env, stateDir = STATE_DIR): Config {
-  const parsed = schema.safeParse(env);
+  const parsed = schema.safeParse(withLowerCaseProxies(env));
   const problems = (parsed.error?.issues ?? []).map((issue) => {
     const name = String(issue.path[0]);
     // The value of a key or a URL with a password never goes into a message.
-    const shown = /KEY|PASSWORD|TOKEN|URL|ENDPOINT|HEADERS/.test(name) ? '' : `, not "${String(env[name])}"`;
+    const shown = /KEY|PASSWORD|TOKEN|URL|ENDPOINT|HEADERS|PROXY/.test(name)
+      ? ''
+      : `, not "${String(env[name])}"`;
     return `${name} ${issue.message}${shown}`;
   });
   // A variable that is wrong is not also missing: there its text stands in for the value.
@@ -139,6 +141,17 @@ export function loadConfig(role: Role, env: NodeJS.ProcessEnv = process.env, sta
   problems.push(...problemsAcrossVariables(config));
   if (problems.length > 0) throw new ConfigError(problems);
   return { ...config, stateDir };
+}
+
+/** The proxies' names are everybody's, and mostly written in lower case, which wins where both are set. */
+function withLowerCaseProxies(env: NodeJS.ProcessEnv): NodeJS.ProcessEnv {
+  const { http_proxy, https_proxy, no_proxy } = env;
+  return {
+    ...env,
+    HTTP_PROXY: http_proxy ?? env['HTTP_PROXY'],
+    HTTPS_PROXY: https_proxy ?? env['HTTPS_PROXY'],
+    NO_PROXY: no_proxy ?? env['NO_PROXY'],
+  };
 }
 
 /** How the name of a setting ends that holds a secret. */

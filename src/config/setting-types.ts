@@ -33,6 +33,25 @@ export const url = (...protocols: string[]) =>
         error: `must be a URL that starts with ${protocols.map((protocol) => `${protocol}//`).join(' or ')}, special characters in it percent-encoded`,
       }),
   );
+/** Where a model is. Its key is a setting of its own: credentials in the URL would be sent as Basic authentication. */
+export const modelServerUrl = () =>
+  url('http:', 'https:').refine(
+    (value) => value === undefined || !URL.canParse(value) || isPlainAddress(new URL(value)),
+    {
+      error:
+        'must hold no user, password or "#…": the key of the server is a setting of its own, and is sent to nobody else',
+    },
+  );
+const isPlainAddress = ({ username, password, hash }: URL): boolean =>
+  username === '' && password === '' && hash === '';
+/** A secret that is sent in a header, which holds nothing but this; anything else would fail every call. */
+export const key = () =>
+  optional(
+    z
+      .string()
+      .trim()
+      .regex(/^[\x21-\x7e]+$/, 'must be visible ASCII characters without spaces, as a header can hold them'),
+  );
 /** Items separated by commas; none where it is not set. */
 export const list = () =>
   z.preprocess(

@@ -3,8 +3,10 @@ import {
   blankToUndefined,
   headers,
   integer,
+  key,
   list,
   modelName,
+  modelServerUrl,
   optional,
   publicKey,
   text,
@@ -108,12 +110,12 @@ const sections = {
       .describe('First part of every key in Redis, so that several installations can share one'),
   },
   Model: {
-    OPENAI_API_KEY: text().meta({
+    OPENAI_API_KEY: key().meta({
       description:
         "Key of the model's server; without key and base URL replies are sentences of the characteristics",
       example: 'sk-...',
     }),
-    OPENAI_BASE_URL: url('http:', 'https:').meta({
+    OPENAI_BASE_URL: modelServerUrl().meta({
       description: "Address of an OpenAI-compatible server, up to and with `/v1`; without it OpenAI's own",
       example: 'http://localhost:11434/v1',
     }),
@@ -124,11 +126,11 @@ const sections = {
       description: 'Model that answers when the first one fails; without it there is no fallback',
       example: 'gpt-4.1-mini',
     }),
-    OPENAI_FALLBACK_BASE_URL: url('http:', 'https:').meta({
+    OPENAI_FALLBACK_BASE_URL: modelServerUrl().meta({
       description: "Server of the fallback model; without it the same as the first one's",
       example: 'https://api.example.com/v1',
     }),
-    OPENAI_FALLBACK_API_KEY: text().meta({
+    OPENAI_FALLBACK_API_KEY: key().meta({
       description: "Key of the fallback's server; without it, and on the same server, the first one's",
       example: 'sk-...',
     }),
@@ -136,10 +138,31 @@ const sections = {
       "Longest wait for a connection to the model's server",
     ),
     LLM_FIRST_TOKEN_TIMEOUT_MS: integer(30_000, 100, DAY_MS).describe(
-      'Longest wait for the first text; a model that thinks before it answers needs more',
+      'Longest wait for the first text, or for the first sign that the model thinks',
     ),
+    LLM_THINKING_TIMEOUT_MS: integer(120_000, 100, DAY_MS).describe(
+      'Longest wait for the first text of a model that shows that it thinks; silence meanwhile is bounded as between two pieces of text',
+    ),
+    LLM_THINKS_FIRST_MODELS: list().meta({
+      description:
+        'Models, separated by commas, whose answers begin inside a thought that only ends (`</think>` without `<think>`), as some servers send them; without it such a thought is shown',
+      example: 'deepseek-r1,qwq-32b',
+    }),
     LLM_IDLE_TIMEOUT_MS: integer(20_000, 100, DAY_MS).describe('Longest silence between two pieces of text'),
     LLM_TOTAL_TIMEOUT_MS: integer(120_000, 100, DAY_MS).describe('Longest whole call'),
+    HTTP_PROXY: url('http:', 'https:', 'socks5:').meta({
+      description:
+        "Proxy between a worker and a model's server at `http://`; may hold a user and a password. In lower case, too",
+      example: 'http://proxy.example.com:3128',
+    }),
+    HTTPS_PROXY: url('http:', 'https:', 'socks5:').meta({
+      description: 'The same for a server at `https://`',
+      example: 'http://proxy.example.com:3128',
+    }),
+    NO_PROXY: text().meta({
+      description: 'Hosts, separated by commas, that are reached without a proxy',
+      example: 'localhost,127.0.0.1,.internal',
+    }),
     CONTEXT_MAX_TOKENS: integer(16_000, 500, 2_000_000).describe(
       'Most tokens of a prompt; older messages that do not fit are left out',
     ),

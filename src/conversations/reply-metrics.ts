@@ -69,6 +69,11 @@ export class ReplyMetrics {
     this.attempts.inc({ outcome });
   }
 
+  /** A provider has ended an answer for a reason that nobody here knows. */
+  finishReasonUnknown(model: ModelRole): void {
+    this.provider.unknownFinishReasons.inc({ model });
+  }
+
   beginCall(model: ModelRole): ProviderCall {
     return new ProviderCall(this.provider, model);
   }
@@ -88,6 +93,11 @@ const providerMetrics = (metrics: Metrics) => ({
     help: 'From the call of a model to its first text.',
     labelNames: ['model'],
     buckets: REPLY_BUCKETS,
+  }),
+  unknownFinishReasons: metrics.counter({
+    name: 'assistly_provider_unknown_finish_reasons_total',
+    help: 'Answers that a provider ended for a reason that is not known here, and that count as whole. The log names the reason.',
+    labelNames: ['model'],
   }),
   tokens: metrics.counter({
     name: 'assistly_tokens_total',

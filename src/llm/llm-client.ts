@@ -18,7 +18,7 @@ export interface LlmRequest {
 export const FinishReason = { Stop: 'stop', Length: 'length', ContentFilter: 'content_filter' } as const;
 export type FinishReason = (typeof FinishReason)[keyof typeof FinishReason];
 
-/** One step of an answer. The finish and the usage come once, after the last text, in either order. */
+/** One step of an answer. The finish and the usage come once, after the last text, in this order. */
 export type LlmChunk =
   | { type: 'text'; text: string }
   | {
@@ -27,8 +27,13 @@ export type LlmChunk =
       isRefusal: boolean;
       /** The model that answered, where the provider says so. */
       model?: string;
+      /** Whether the model has thought, which is no text. */
+      hasThought?: boolean;
+      /** The provider's word for why it ended, where nobody here knows it: it counts as whole, and is to be told. */
+      unknownReason?: string;
     }
-  | { type: 'usage'; inputTokens: number; outputTokens: number };
+  /** Null: the provider has sent no count that can be one. */
+  | { type: 'usage'; inputTokens: number | null; outputTokens: number | null };
 
 /**
  * The port to a language model. An iteration that ends without a `finish` chunk was cut off, whatever the

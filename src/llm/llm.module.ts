@@ -20,6 +20,11 @@ type Settings = Pick<
   | 'LLM_FIRST_TOKEN_TIMEOUT_MS'
   | 'LLM_IDLE_TIMEOUT_MS'
   | 'LLM_TOTAL_TIMEOUT_MS'
+  | 'LLM_THINKING_TIMEOUT_MS'
+  | 'LLM_THINKS_FIRST_MODELS'
+  | 'HTTP_PROXY'
+  | 'HTTPS_PROXY'
+  | 'NO_PROXY'
 >;
 
 /** The configured models: a chat-completions server where one is named, else the offline responder. */
@@ -36,6 +41,9 @@ function createLlmModels(config: Settings, { circuitOpenMs }: Pick<Timings, 'cir
       firstTokenTimeoutMs: config.LLM_FIRST_TOKEN_TIMEOUT_MS,
       idleTimeoutMs: config.LLM_IDLE_TIMEOUT_MS,
       totalTimeoutMs: config.LLM_TOTAL_TIMEOUT_MS,
+      thinkingTimeoutMs: config.LLM_THINKING_TIMEOUT_MS,
+      thinksFirstModels: config.LLM_THINKS_FIRST_MODELS,
+      proxies: { httpProxy: config.HTTP_PROXY, httpsProxy: config.HTTPS_PROXY, noProxy: config.NO_PROXY },
     });
   const { OPENAI_FALLBACK_MODEL: fallback, OPENAI_FALLBACK_BASE_URL: otherUrl } = config;
   return new LlmModels(

@@ -1,24 +1,24 @@
 import OpenAI, { APIError } from 'openai';
-import type {
-  ChatCompletionChunk,
-  ChatCompletionCreateParamsStreaming,
-} from 'openai/resources/chat/completions';
-import { Agent, fetch } from 'undici';
-import { FinishReason, LlmClient, type LlmChunk, type LlmRequest } from './llm-client.js';
-import { notAStreamError, timeoutError, tooLargeError, toLlmError } from './llm-errors.js';
+import type { ChatCompletionCreateParams } from 'openai/resources/chat/completions';
+import { type Dispatcher, EnvHttpProxyAgent, fetch } from 'undici';
+import { AnswerReader } from './answer-reader.js';
+import { completionChunks, DONE } from './completion-stream.js';
+import { type ChatTurn, LlmClient, type LlmChunk, type LlmRequest } from './llm-client.js';
+import { timeoutError, toLlmError } from './llm-errors.js';
+import { OptionalParts, type OptionalPart } from './optional-parts.js';
 import { tracedChat } from './traced-chat.js';
-import { WellFormedText } from './well-formed.js';
 
 const OPENAI_URL = 'https://api.openai.com/v1';
 
-/** The longest answer that REPLY_MAX_CHARS allows, escaped as \uXXXX, sent as one event. */
-const MAX_EVENT_BYTES = 8 * 1024 * 1024;
-/** A bound on traffic, not on text: an event of about 300 bytes for each token, a model's hidden thoughts included. */
-const MAX_RESPONSE_BYTES = 128 * 1024 * 1024;
-/** What a server calls its model is its own affair, and goes into logs and traces. */
-const MAX_MODEL_NAME_CHARS = 255;
-/** The usage follows the finish at once. The guest's answer is complete and does not wait longer for it. */
-const USAGE_TIMEOUT_MS = 2_000;
+/** What follows a whole answer, its usage above all, follows at once. The guest does not wait longer for it. */
+const END_TIMEOUT_MS = 2_000;
+
+/** The proxies between this process and its models, as `HTTP_PROXY` and its relatives name them. */
+export interface Proxies {
+  httpProxy?: string;
+  httpsProxy?: string;
+  noProxy?: string;
+}
 
 export interface OpenAiClientOptions {
   /** A local server needs none. */
@@ -29,39 +29,54 @@ export interface OpenAiClientOptions {
   model: string;
   /** To connect, TLS included. */
   connectTimeoutMs: number;
-  /** From sending the request to the first text. */
+  /** From sending the request to the first text, or to the first sign that the model thinks. */
   firstTokenTimeoutMs: number;
+  /** From sending the request to the first text, for a model that thinks first and shows that it does. */
+  thinkingTimeoutMs: number;
   /** Between two events after that. */
   idleTimeoutMs: number;
   /** For the whole call. */
   totalTimeoutMs: number;
+  /** Models whose answers begin inside a thought, whose opening tag their server keeps to itself. */
+  thinksFirstModels?: readonly string[];
+  proxies?: Proxies;
 }
 
 /**
  * Any OpenAI-compatible chat-completions server.
  *
- * The `openai` package reports a clean cut, a refused content type and even our own abort as a stream that
- * ends well, covers only the response headers with its timeout and reads lines of any length. So the limits
- * are ours: the watchdogs, the bounds on bytes and the rule that only a finish reason makes an answer.
+ * The `openai` package makes the request and its errors. The body is read here: the package reports a clean cut, and
+ * even our own abort, as a stream that ends well, covers only the response headers with its timeout, reads lines of any
+ * length and takes events without data for broken JSON. So the limits are ours: the watchdogs, the bounds on bytes and
+ * the rules for what makes an answer, in {@link AnswerReader}.
  */
 export class OpenAiClient extends LlmClient {
-  private readonly agent: Agent;
+  private readonly dispatcher: Dispatcher;
   private readonly openai: OpenAI;
   private readonly headers: Record<string, string>;
-  /** Some servers refuse `stream_options`, and say so once. */
-  private canAskForUsage = true;
+  private readonly optionalParts = new OptionalParts();
+  private readonly thinksFirstModels: ReadonlySet<string>;
 
   constructor(private readonly options: OpenAiClientOptions) {
     super();
-    this.agent = new Agent({
+    const server = new URL(options.baseUrl ?? OPENAI_URL);
+    const { httpProxy, httpsProxy, noProxy = '' } = options.proxies ?? {};
+    const proxy = server.protocol === 'https:' ? httpsProxy : httpProxy;
+    this.dispatcher = new EnvHttpProxyAgent({
+      // Always given: the agent would read the environment itself, and take one for the other.
+      httpProxy: proxy ?? '',
+      httpsProxy: proxy ?? '',
+      noProxy,
       connect: { timeout: options.connectTimeoutMs },
+      proxyTls: { timeout: options.connectTimeoutMs },
       headersTimeout: 0, // the watchdogs below know why they wait
       bodyTimeout: 0,
       allowH2: false, // one connection a call: closing it tells any server to stop generating
     });
     this.openai = new OpenAI({
       apiKey: options.apiKey ?? 'none', // the package insists on one; what is sent is decided below
-      baseURL: options.baseUrl ?? OPENAI_URL,
+      baseURL: server.origin + server.pathname.replace(/\/+$/, ''),
+      defaultQuery: Object.fromEntries(server.searchParams), // such as Azure's api-version
       maxRetries: 0, // the reply's row owns the retries
       timeout: options.totalTimeoutMs,
       logLevel: 'off', // it would print to the console; the caller logs the error
@@ -73,6 +88,7 @@ export class OpenAiClient extends LlmClient {
       'content-type': 'application/json',
       ...(options.apiKey === undefined ? {} : { authorization: `Bearer ${options.apiKey}` }),
     };
+    this.thinksFirstModels = new Set(options.thinksFirstModels?.map((model) => model.toLowerCase()));
   }
 
   override modelFor(request: Pick<LlmRequest, 'model'>): string {
@@ -86,103 +102,128 @@ export class OpenAiClient extends LlmClient {
 
   private async *call(request: LlmRequest): AsyncGenerator<LlmChunk, void, undefined> {
     request.signal.throwIfAborted();
-    const { firstTokenTimeoutMs, idleTimeoutMs, totalTimeoutMs } = this.options;
+    const { firstTokenTimeoutMs, thinkingTimeoutMs, idleTimeoutMs, totalTimeoutMs } = this.options;
     const watchdog = new Watchdog(totalTimeoutMs);
     const signal = AbortSignal.any([request.signal, watchdog.signal]);
-    const text = new WellFormedText();
-    let hasBegun = false;
-    let isRefusal = false;
-    let isFinished = false;
-    let usage: LlmChunk | undefined;
+    const answer = new AnswerReader(this.thinksFirstModels.has(this.modelFor(request).toLowerCase()));
     try {
       watchdog.expect('first token', firstTokenTimeoutMs);
-      for await (const chunk of await this.complete(request, signal)) {
-        const { content, refusal, finishReason, model, ...rest } = read(chunk);
-        usage = rest.usage ?? usage; // some servers count along with every chunk
-        if (!isFinished) {
-          isRefusal ||= refusal !== '';
-          hasBegun ||= content !== '' || isRefusal || finishReason !== undefined;
-          // The time that the consumer takes over a chunk is not the provider's silence.
-          if (hasBegun) watchdog.relax();
-          const ready = text.push(content) + (finishReason === undefined ? '' : text.end());
-          if (ready !== '') yield { type: 'text', text: ready };
-          if (finishReason !== undefined) {
-            isFinished = true;
-            yield { type: 'finish', reason: finishReason, isRefusal, model };
-          }
+      for await (const chunk of completionChunks(await this.complete(request, signal))) {
+        if (chunk === DONE) {
+          answer.markDone();
+          break;
         }
-        if (isFinished) watchdog.expect('usage', Math.min(USAGE_TIMEOUT_MS, idleTimeoutMs));
-        else if (hasBegun) watchdog.expect('next token', idleTimeoutMs);
+        const text = answer.read(chunk);
+        // The time that the consumer takes over a chunk is not the provider's silence.
+        if (answer.hasBegun || answer.isThinking) watchdog.relax();
+        if (text !== '') yield { type: 'text', text };
+        if (answer.isSettled) watchdog.expect('end', Math.min(END_TIMEOUT_MS, idleTimeoutMs));
+        else if (answer.hasBegun) watchdog.expect('next token', idleTimeoutMs);
+        else if (answer.isThinking) {
+          watchdog.expectWithin('text after its thoughts', thinkingTimeoutMs, 'next thought', idleTimeoutMs);
+        }
       }
-      // The package ends the iteration on an abort as if the answer were complete.
-      signal.throwIfAborted();
+      signal.throwIfAborted(); // a body that was cut by an abort may end as if it were whole
     } catch (error) {
       request.signal.throwIfAborted();
-      // Once finished, the answer is whole; at worst its usage is lost.
-      if (!isFinished) {
+      // Once settled, the answer is whole, and at worst its usage is lost. Where its reason came together with text, more
+      // text may have been on its way when the connection broke.
+      const isWhole = answer.isSettled && (watchdog.signal.aborted || answer.hasEndAlone);
+      if (!isWhole) {
         watchdog.signal.throwIfAborted();
         throw toLlmError(error);
       }
     } finally {
       watchdog.stop();
     }
-    if (usage !== undefined) yield usage;
+    yield* answer.end();
   }
 
   override async close(): Promise<void> {
-    await this.agent.destroy();
+    await this.dispatcher.destroy();
   }
 
-  private async complete(
-    request: LlmRequest,
-    signal: AbortSignal,
-  ): Promise<AsyncIterable<ChatCompletionChunk | null>> {
-    const body: ChatCompletionCreateParamsStreaming = {
-      model: this.modelFor(request),
-      messages: request.turns.map(({ role, content }) => ({ role, content })),
-      stream: true,
-    };
-    if (this.canAskForUsage) {
+  /** Asks, and asks once more without each optional part that the server refuses by name. */
+  private async complete(request: LlmRequest, signal: AbortSignal): Promise<Response> {
+    const model = this.modelFor(request);
+    for (;;) {
+      const parts = this.optionalParts.of(model);
       try {
-        return await this.openai.chat.completions.create(
-          { ...body, stream_options: { include_usage: true } },
-          { signal },
-        );
+        const body = bodyOf(model, request.turns, parts);
+        return await this.openai.chat.completions.create(body, { signal }).asResponse();
       } catch (error) {
-        if (!isStreamOptionsRefused(error)) throw error;
-        this.canAskForUsage = false;
+        const refused = error instanceof APIError && this.optionalParts.refusedBy(error, parts);
+        if (!refused) throw error;
+        this.optionalParts.leaveOut(model, refused);
       }
     }
-    return await this.openai.chat.completions.create(body, { signal });
   }
 
-  /** The fetch below the package: our headers, our agent, bounded bytes, and nothing but an event stream. */
+  /** The fetch below the package: our headers, our connections. */
   private async send(url: string, init: RequestInit = {}): Promise<Response> {
     const response = await fetch(url, {
       method: init.method,
       body: init.body as string,
       signal: init.signal,
       headers: this.headers,
-      dispatcher: this.agent,
+      dispatcher: this.dispatcher,
       redirect: 'manual', // never followed: the key is for the configured address only; shows as its 3xx status
     });
-    const contentType = response.headers.get('content-type') ?? '';
-    if (response.ok && /^(text\/html|application\/json)/i.test(contentType)) {
-      await response.body?.cancel();
-      throw notAStreamError(contentType);
-    }
-    const body = response.body?.pipeThrough(boundedBytes()) ?? null;
-    return new Response(body as ConstructorParameters<typeof Response>[0], {
-      status: response.status,
-      headers: [...response.headers],
-    });
+    return response;
   }
+}
+
+function bodyOf(
+  model: string,
+  turns: readonly ChatTurn[],
+  parts: ReadonlySet<OptionalPart>,
+): ChatCompletionCreateParams {
+  const messages = alternating(parts.has('system') ? turns : withoutSystem(turns));
+  if (!parts.has('stream')) return { model, messages };
+  return {
+    model,
+    messages,
+    stream: true,
+    ...(parts.has('stream_options') && { stream_options: { include_usage: true } }),
+  };
+}
+
+/** What stands in for the guest's first turn where the chatbot spoke first, with its greeting. */
+const OPENING = '(The guest opens the chat.)';
+
+/**
+ * The same turns as strict templates want them: after the system turn the user begins, and user and assistant take
+ * turns. What one side said in a row becomes one turn, in its order.
+ */
+function alternating(turns: readonly ChatTurn[]): ChatTurn[] {
+  const joined: ChatTurn[] = [];
+  for (const { role, content } of turns) {
+    const last = joined.at(-1);
+    if (last?.role === role) last.content += `\n\n${content}`;
+    else {
+      if (role === 'assistant' && last?.role !== 'user') joined.push({ role: 'user', content: OPENING });
+      joined.push({ role, content });
+    }
+  }
+  return joined;
+}
+
+/** What the system turn says at the beginning of the first user turn, for a model that knows no such role. */
+function withoutSystem(turns: readonly ChatTurn[]): ChatTurn[] {
+  const system = turns.filter(({ role }) => role === 'system').map(({ content }) => content);
+  const [first, ...rest] = turns.filter(({ role }) => role !== 'system');
+  if (system.length === 0 || !first) return [...turns];
+  const said = system.join('\n\n');
+  return first.role === 'user'
+    ? [{ role: 'user', content: `${said}\n\n${first.content}` }, ...rest]
+    : [{ role: 'user', content: said }, first, ...rest];
 }
 
 /** Aborts a call when what it waits for does not come in time. */
 class Watchdog {
   private readonly controller = new AbortController();
   private readonly total: NodeJS.Timeout;
+  private readonly startedAt = performance.now();
   private current: NodeJS.Timeout | undefined;
 
   constructor(totalTimeoutMs: number) {
@@ -199,6 +240,14 @@ class Watchdog {
     this.current = this.abortAfter(awaited, timeoutMs);
   }
 
+  /** Waits for the next step, and no longer than until a time since the beginning for what all steps lead to. */
+  expectWithin(goal: string, limitMs: number, step: string, stepMs: number): void {
+    const leftMs = this.startedAt + limitMs - performance.now();
+    this.relax();
+    this.current =
+      leftMs < stepMs ? this.abortAfter(goal, Math.max(0, leftMs), limitMs) : this.abortAfter(step, stepMs);
+  }
+
   /** Waits for nothing but the whole. */
   relax(): void {
     clearTimeout(this.current);
@@ -209,70 +258,7 @@ class Watchdog {
     clearTimeout(this.total);
   }
 
-  private abortAfter(awaited: string, timeoutMs: number): NodeJS.Timeout {
-    return setTimeout(() => this.controller.abort(timeoutError(awaited, timeoutMs)), timeoutMs);
+  private abortAfter(awaited: string, timeoutMs: number, toldMs = timeoutMs): NodeJS.Timeout {
+    return setTimeout(() => this.controller.abort(timeoutError(awaited, toldMs)), timeoutMs);
   }
-}
-
-/** What a chunk says, whatever its shape: servers differ, and the package checks nothing. */
-function read(chunk: ChatCompletionChunk | null): {
-  content: string;
-  refusal: string;
-  finishReason: FinishReason | undefined;
-  model: string | undefined;
-  usage: LlmChunk | undefined;
-} {
-  const choice = chunk?.choices?.[0];
-  const { content, refusal } = choice?.delta ?? {};
-  const { prompt_tokens: inputTokens, completion_tokens: outputTokens } = chunk?.usage ?? {};
-  return {
-    content: typeof content === 'string' ? content : '',
-    refusal: typeof refusal === 'string' ? refusal : '',
-    // Some servers send an empty reason with every chunk.
-    finishReason: choice?.finish_reason ? toFinishReason(choice.finish_reason) : undefined,
-    model: typeof chunk?.model === 'string' ? chunk.model.slice(0, MAX_MODEL_NAME_CHARS) : undefined,
-    usage:
-      typeof inputTokens === 'number' && typeof outputTokens === 'number'
-        ? { type: 'usage', inputTokens, outputTokens }
-        : undefined,
-  };
-}
-
-/** Tool calls, which we never offer, and reasons that we do not know end the text like a stop. */
-function toFinishReason(reason: string): FinishReason {
-  if (reason === 'length') return FinishReason.Length;
-  if (reason === 'content_filter') return FinishReason.ContentFilter;
-  return FinishReason.Stop;
-}
-
-/** OpenAI and vLLM name the parameter with 400; servers with strict schemas, as Mistral's, with 422. */
-const isStreamOptionsRefused = (error: unknown): boolean =>
-  error instanceof APIError &&
-  (error.status === 400 || error.status === 422) &&
-  /stream_options|include_usage/.test(`${error.param} ${error.message}`);
-
-/** Passes bytes through and fails as soon as an event (up to an empty line) or the whole is too large. */
-function boundedBytes(): TransformStream<Uint8Array, Uint8Array> {
-  const NEWLINE = 0x0a;
-  const CARRIAGE_RETURN = 0x0d;
-  let responseBytes = 0;
-  let eventBytes = 0;
-  let isLineEmpty = true;
-  return new TransformStream({
-    transform(chunk, controller) {
-      responseBytes += chunk.length;
-      if (responseBytes > MAX_RESPONSE_BYTES) throw tooLargeError('A response', MAX_RESPONSE_BYTES);
-      for (const byte of chunk) {
-        eventBytes++;
-        if (byte === NEWLINE) {
-          if (isLineEmpty) eventBytes = 0;
-          isLineEmpty = true;
-        } else if (byte !== CARRIAGE_RETURN) {
-          isLineEmpty = false;
-        }
-      }
-      if (eventBytes > MAX_EVENT_BYTES) throw tooLargeError('An event', MAX_EVENT_BYTES);
-      controller.enqueue(chunk);
-    },
-  });
 }

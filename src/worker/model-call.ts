@@ -1,8 +1,9 @@
+import { Logger } from '@nestjs/common';
 import type { ProviderCall } from '../conversations/reply-metrics.js';
 import type { Usage } from '../conversations/reply-store/claims.js';
 import type { Claim } from '../conversations/reply-store/transitions.js';
 import { ReplyErrorCode } from '../conversations/reply-status.js';
-import { FinishReason, LlmError, LlmErrorCode } from '../llm/llm-client.js';
+import { FinishReason, type LlmChunk, LlmError, LlmErrorCode } from '../llm/llm-client.js';
 import type { ChosenModel } from '../llm/llm-models.js';
 import { countTokens } from '../llm/tokens.js';
 import type { AttemptServices } from './attempt-services.js';
@@ -34,9 +35,10 @@ export interface ModelRequest {
  * answer: only with a finish reason, not aborted, and not empty. Whatever else the provider reports, the text was cut.
  */
 export class ModelCall {
+  private readonly logger = new Logger(ModelCall.name);
   private text = '';
-  private finish: { reason: FinishReason; isRefusal: boolean } | null = null;
-  private usage: Usage | null = null;
+  private finish: Omit<Extract<LlmChunk, { type: 'finish' }>, 'type'> | null = null;
+  private usage: Extract<LlmChunk, { type: 'usage' }> | null = null;
   private checkpointedAt = -Infinity;
 
   constructor(
@@ -84,11 +86,7 @@ export class ModelCall {
       } else if (chunk.type === 'finish') {
         this.finish = chunk;
       } else {
-        this.usage = {
-          inputTokens: chunk.inputTokens,
-          outputTokens: chunk.outputTokens,
-          isEstimated: false,
-        };
+        this.usage = chunk;
       }
     }
   }
@@ -125,15 +123,34 @@ export class ModelCall {
       throw new LlmError(
         isRejected ? LlmErrorCode.ProviderRejected : LlmErrorCode.EmptyReply,
         'the model finished without a text',
-        { isRetryable: false },
+        { isRetryable: !isRejected && finish.hasThought === true }, // one that only thought may answer the next time
       );
     }
-    const { inputTokens } = this.request.prompt;
+    if (finish.unknownReason !== undefined) this.reportUnknownReason(finish.unknownReason);
     return {
       text,
       finishReason: finish.reason,
-      usage: usage ?? { inputTokens, outputTokens: countTokens(text), isEstimated: true },
+      usage: {
+        inputTokens: usage?.inputTokens ?? this.request.prompt.inputTokens,
+        outputTokens: usage?.outputTokens ?? countTokens(text),
+        isEstimated: usage?.inputTokens == null || usage.outputTokens == null,
+      },
     };
+  }
+
+  private reportUnknownReason(reason: string): void {
+    const { claim, model } = this.request;
+    this.services.metrics.finishReasonUnknown(model.role);
+    this.logger.warn(
+      {
+        event: 'provider.finish_reason_unknown',
+        reason,
+        replyId: claim.replyId,
+        sessionId: claim.sessionId,
+        attempt: claim.attempt,
+      },
+      'the provider ended an answer for a reason that is not known here: it counts as whole',
+    );
   }
 }
 

@@ -72,6 +72,7 @@ describe('an OpenAI-compatible server', () => {
     await ask({ session, guest }, 'Whom do I ask?');
 
     expect(requestAbout('Whom do I ask?').body.messages.slice(1)).toEqual([
+      { role: 'user', content: '(The guest opens the chat.)' },
       { role: 'assistant', content: 'Good morning, Ada Lovelace!' },
       { role: 'user', content: 'What is a loaf?' },
       { role: 'assistant', content: 'Four euros.' },

@@ -1,5 +1,5 @@
 import { afterAll, beforeAll, describe, expect, it } from '@jest/globals';
-import { callsAbout, converse, newQuestion, turnsOf } from '../support/conversations.js';
+import { ask, callsAbout, converse, newQuestion, turnsOf } from '../support/conversations.js';
 import { answerTo, type RawProvider, startRawProvider } from '../support/raw-provider.js';
 import { Stack } from '../support/stack.js';
 import { waitFor } from '../support/wait.js';
@@ -98,6 +98,7 @@ describe('posting a message', () => {
     await guest.finalReply(reply.id);
     expect(callsAbout(provider, question).map(turnsOf)).toEqual([
       [
+        ['user', '(The guest opens the chat.)'], // strict templates want the user to begin
         ['assistant', 'Hello Ada!'],
         ['user', question],
       ],
@@ -381,6 +382,46 @@ describe('a failing provider', () => {
     expect(stream.ofType('reply.completed')).toEqual([]);
     expectNoTrace(failed, stream.events);
     await stream.close();
+  });
+
+  it('that breaks off by its own word is asked again', async () => {
+    const conversation = await converse(stack, 'reason:abort:1');
+    const question = newQuestion();
+    const reply = await ask(conversation, question);
+
+    expect(reply).toMatchObject({ status: 'completed', attempt: 2, finishReason: 'stop' });
+    expect((await conversation.guest.messages(conversation.session.id)).at(-1)!.content).toBe(
+      answerTo(question),
+    );
+  });
+
+  it('that only thinks is asked again, and what it thinks is shown to nobody', async () => {
+    const conversation = await converse(stack, 'thought:1');
+    const stream = conversation.guest.follow(conversation.session.id, { after: conversation.cursor });
+    const question = newQuestion();
+    const reply = await ask(conversation, question);
+
+    expect(reply).toMatchObject({ status: 'completed', attempt: 2 });
+    await stream.next('reply.completed', reply.id);
+    expect(stream.textOf(reply.id)).toBe(answerTo(question));
+    expect(stream.text).not.toContain('They ask');
+    await stream.close();
+  });
+
+  it.each([
+    ['sends counts that are none', 'odd-usage'],
+    ['ends for a reason that nobody knows', 'reason:enough_said'],
+  ])('that %s has answered all the same', async (_, model) => {
+    const conversation = await converse(stack, model);
+    const question = newQuestion();
+    const reply = await ask(conversation, question);
+
+    expect(reply).toMatchObject({ status: 'completed', attempt: 1, finishReason: 'stop' });
+    expect(reply.usage).toMatchObject({ estimated: model === 'odd-usage' });
+    expect(reply.usage.inputTokens).toBeGreaterThan(0);
+    expect((await conversation.guest.messages(conversation.session.id)).at(-1)!.content).toBe(
+      answerTo(question),
+    );
   });
 
   it('that answers whole after a cut attempt has its cut text dropped', async () => {

@@ -11,6 +11,7 @@ const LIMITS = {
   model: 'ok',
   connectTimeoutMs: 2_000,
   firstTokenTimeoutMs: 5_000,
+  thinkingTimeoutMs: 10_000,
   idleTimeoutMs: 5_000,
   totalTimeoutMs: 10_000,
 };

@@ -42,9 +42,14 @@ export const newQuestion = (): string => `Question ${process.pid}.${++questions}
 export const callsAbout = (provider: Pick<RawProvider, 'calls'>, question: string): ProviderCall[] =>
   provider.calls.filter((call) => call.question === question);
 
-/** The conversation that the provider was sent, without the chatbot's own part of the prompt. */
+/**
+ * The conversation that the provider was sent, without the chatbot's own part of the prompt, message by message: those
+ * in a row were sent as one turn, a paragraph each.
+ */
 export const turnsOf = (call: ProviderCall): [string, string][] =>
-  call.body.messages.slice(1).map(({ role, content }) => [role, content]);
+  call.body.messages
+    .slice(1)
+    .flatMap(({ role, content }) => content.split('\n\n').map((part): [string, string] => [role, part]));
 
 /** What a session must look like in which every message got its own answer, once, in order. */
 export const dialogue = (...questions: string[]): [string, string][] =>

@@ -66,6 +66,23 @@ const MODES: Record<string, Mode> = {
       : exchange.answer({ hasUsage: false }),
   'no-usage': (exchange) => exchange.answer({ hasUsage: false }),
   length: (exchange) => exchange.answer({ finishReason: 'length' }),
+  /** `reason:abort:1`: the first call about a question ends for that reason, the others as they should. */
+  reason: (exchange, word, times = 'Infinity') =>
+    exchange.answer(exchange.callsAboutTheSame <= Number(times) ? { finishReason: word } : {}),
+  /** `thought:1`: the first call only thinks, and says so; the others think first, and then answer. */
+  thought: (exchange, times) => {
+    exchange.send(chunk({ content: '<think>They ask a question.' }));
+    if (exchange.callsAboutTheSame <= Number(times)) return exchange.finish();
+    exchange.send(chunk({ content: '</think>' }));
+    return exchange.answer();
+  },
+  /** Counts of tokens that are none. */
+  'odd-usage': async (exchange) => {
+    await exchange.words();
+    exchange.send(chunk({}, 'stop'));
+    exchange.send({ choices: [], usage: { prompt_tokens: -7.5, completion_tokens: 1e15 } });
+    exchange.response.end('data: [DONE]\n\n');
+  },
   filter: (exchange) => exchange.answer({ finishReason: 'content_filter' }),
   refusal: (exchange) => {
     exchange.send(chunk({ refusal: 'I will not.' }));
@@ -331,7 +348,12 @@ export async function startRawProvider(port = 0): Promise<RawProvider> {
     const released = Promise.withResolvers<void>();
     const call: ProviderCall = {
       model: body.model,
-      question: body.messages.findLast(({ role }) => role === 'user')?.content ?? '',
+      // Messages in a row arrive as one turn, a paragraph each.
+      question:
+        body.messages
+          .findLast(({ role }) => role === 'user')
+          ?.content.split('\n\n')
+          .at(-1) ?? '',
       body,
       headers: request.headers,
       receivedAtMs: Date.now(),

@@ -4,7 +4,13 @@ import { LlmError, LlmErrorCode } from '../../src/llm/llm-client.js';
 import { LlmModels } from '../../src/llm/llm-models.js';
 import { OpenAiClient } from '../../src/llm/openai-client.js';
 
-const timeouts = { connectTimeoutMs: 1, firstTokenTimeoutMs: 1, idleTimeoutMs: 1, totalTimeoutMs: 1 };
+const timeouts = {
+  connectTimeoutMs: 1,
+  firstTokenTimeoutMs: 1,
+  thinkingTimeoutMs: 1_000,
+  idleTimeoutMs: 1,
+  totalTimeoutMs: 1,
+};
 const first = new OpenAiClient({ model: 'first', ...timeouts });
 const second = new ExtractiveClient();
 const outage = new LlmError(LlmErrorCode.ProviderUnavailable, 'down', { isRetryable: true });
