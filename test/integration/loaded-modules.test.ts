@@ -20,7 +20,7 @@ const TOKENIZER = /\/node_modules\/gpt-tokenizer\//;
 const EMBEDDED_DATABASE = /\/dist\/src\/dev\/embedded-postgres\//;
 const DEVELOPMENT = /\/dist\/src\/dev\//;
 const ROUTES = /\/dist\/src\/api\.module\.js$/;
-const WORK = /\/dist\/src\/worker\.module\.js$/;
+const WORK = /\/dist\/src\/worker\/worker\.module\.js$/;
 
 let cwd: string;
 let programs: Program[];
