@@ -1,21 +1,13 @@
 import { once } from 'node:events';
 import { createServer } from 'node:net';
-import { setTimeout as sleep } from 'node:timers/promises';
 import type { NestExpressApplication } from '@nestjs/platform-express';
-import { createApp } from './create-app.js';
-import { signLocalOwnerToken } from './auth/owner-tokens.js';
 import { errorCode } from './runtime/error-code.js';
-import { operatorCredentials } from './auth/operator.js';
-import { Readiness } from './runtime/readiness.js';
 import { StartError } from './runtime/start-error.js';
-import { type Config, ConfigError, loadConfig, loadEnvFile, localTokensRefusal, Role } from './config/env.js';
+import { type Config, ConfigError, loadConfig, loadEnvFile, Role } from './config/env.js';
 import type { EmbeddedPostgres } from './dev/embedded-postgres/embedded-postgres.js';
-import { BULL_BOARD_PATH } from './operations/queue-board.js';
 
 /** What is left for closing, after the drain. */
 const CLOSE_TIMEOUT_MS = 15_000;
-/** Longest that the welcome waits for the rest of the process. */
-const READY_TIMEOUT_MS = 5_000;
 
 function roleOf(argument: string | undefined): Role {
   if (argument === undefined) return Role.All;
@@ -79,16 +71,10 @@ async function listen(app: NestExpressApplication, address: Address): Promise<st
   }
 }
 
-/** @returns the names of the parts that are still missing after a while */
-async function waitUntilReady(readiness: Readiness, isStopping: () => boolean): Promise<string[]> {
-  const end = Date.now() + READY_TIMEOUT_MS;
-  for (;;) {
-    const missing = await readiness.missing();
-    if (missing.length === 0 || isStopping() || Date.now() >= end) return missing;
-    await sleep(100);
-  }
-}
-
+/**
+ * Nothing of the application is imported before its settings and its address are found usable: it takes most of a
+ * start to load, and what is wrong is told at once.
+ */
 async function start(): Promise<void> {
   loadEnvFile();
   let config: Config = loadConfig(roleOf(process.argv[2]));
@@ -114,6 +100,7 @@ async function start(): Promise<void> {
     }
     const address = addressOf(config);
     if (address !== null) await tryAddress(address);
+    const { createApp } = await import('./create-app.js');
     app = await createApp(config);
     if (address === null) {
       await app.init();
@@ -121,23 +108,8 @@ async function start(): Promise<void> {
     }
     const url = await listen(app, address);
     if (config.isProduction || config.role === Role.Worker) return;
-    const missing = await waitUntilReady(app.get(Readiness, { strict: false }), () => stopping !== null);
-    if (stopping !== null) return;
-    const operator = operatorCredentials(config);
-    const { welcome } = await import('./dev/welcome.js');
-    process.stdout.write(
-      welcome({
-        url,
-        missing,
-        ownerToken: localTokensRefusal() === null ? signLocalOwnerToken(config.stateDir, 'user_demo') : null,
-        board: operator && { url: url + BULL_BOARD_PATH, ...operator },
-        database: embedded ? `embedded PostgreSQL, kept in ${embedded.directory}` : 'DATABASE_URL',
-        model:
-          config.OPENAI_API_KEY === undefined && config.OPENAI_BASE_URL === undefined
-            ? 'none: replies come from the chatbot’s own characteristics; set OPENAI_API_KEY for a real model'
-            : config.OPENAI_MODEL,
-      }),
-    );
+    const { greet } = await import('./greet.js');
+    await greet({ app, config, url, embedded, isStopping: () => stopping !== null });
   };
 
   const opening = open().catch(async (error: unknown) => {

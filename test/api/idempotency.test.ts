@@ -8,7 +8,7 @@ describe('Idempotency-Key', () => {
   let stack: Stack;
   let chatbot: Json;
   beforeAll(async () => {
-    stack = await Stack.start({ apis: 2, timings: { idempotencyWaitMs: 500 } });
+    stack = await Stack.start({ apis: 2, timings: { idempotencyWaitMs: 30_000 } });
     chatbot = await stack.owner().createChatbot();
   });
   afterAll(() => stack.stop());
@@ -88,12 +88,14 @@ describe('Idempotency-Key', () => {
   });
 
   it('waits for a first request that is still running, and gives up after a while', async () => {
-    const { session, guest } = await stack.client().openSession(chatbot.id);
+    const impatient = await Stack.start({ workers: 0, timings: { idempotencyWaitMs: 500 } });
+    const { id: chatbotId } = await impatient.owner().createChatbot();
+    const { session, guest } = await impatient.client().openSession(chatbotId);
     const path = `/v1/sessions/${session.id}/messages`;
     const id = createHash('sha256')
       .update([`guest:${session.id}`, 'POST', path, 'slow'].join('\0'))
       .digest('hex');
-    const first = new pg.Client({ connectionString: stack.database.url });
+    const first = new pg.Client({ connectionString: impatient.database.url });
     await first.connect();
     await first.query('begin');
     await first.query(`insert into idempotency_keys (id, body_hash, result) values ($1, '', '{}')`, [id]);
@@ -102,6 +104,7 @@ describe('Idempotency-Key', () => {
     await first.query('rollback');
     await first.end();
     const third = await post(guest, session.id, 'slow', { content: 'Hi' });
+    await impatient.stop();
 
     expect([second.status, second.body.code]).toEqual([409, 'idempotency_in_progress']);
     expect(third.status).toBe(202);

@@ -29,10 +29,9 @@ import { follow } from '../../src/events/follow.js';
 import { PostgresEventStream } from '../../src/events/postgres-event-stream.js';
 import { RedisEventStream } from '../../src/events/redis-event-stream.js';
 import { createTestDatabase } from '../support/database.js';
+import { startRedis } from '../support/services.mjs';
 import { startTcpProxy, type TcpProxy } from '../support/tcp-proxy.js';
 import { waitFor } from '../support/wait.js';
-
-const REDIS_URL = process.env.ASSISTLY_TEST_REDIS_URL ?? '';
 
 /** Of streams that answer, however busy the machine is; and of those whose store falls silent. */
 const DEADLINE_MS = 20_000;
@@ -126,12 +125,14 @@ async function postgresStore(): Promise<Store> {
   };
 }
 
+/** On a server of its own: "those who listen" are cut for all of a server, and so would be those of other tests. */
 async function redisStore(): Promise<Store> {
   const prefix = `event-stream-${randomUUID()}`;
-  const redis = new Redis(REDIS_URL);
+  const server = await startRedis();
+  const redis = new Redis(server.url);
   const keys = (pattern: string): Promise<string[]> => redis.keys(`${prefix}:${pattern}`);
   return {
-    url: REDIS_URL,
+    url: server.url,
     open(url, deadlineMs = DEADLINE_MS) {
       const stream = new RedisEventStream({ url, prefix, deadlineMs, onError: () => undefined });
       return { stream, release: () => stream.close() };
@@ -161,9 +162,8 @@ async function redisStore(): Promise<Store> {
       return text;
     },
     async close() {
-      const left = await keys('*');
-      if (left.length > 0) await redis.del(left);
       await redis.quit();
+      await server.stop();
     },
   };
 }
@@ -1191,7 +1191,7 @@ describe('the event stream on Redis, over time', () => {
   it('begins anew when an eviction left only a part of its keys', async () => {
     const store = await redisStore();
     const { stream, release } = store.open(store.url);
-    const redis = new Redis(REDIS_URL);
+    const redis = new Redis(store.url);
     const [sessionId, replyId] = [randomUUID(), randomUUID()];
     const fact = messageCreated(message());
     const before = await stream.head(sessionId);
@@ -1214,7 +1214,7 @@ describe('the event stream on Redis, over time', () => {
   it('keeps a bounded log, with the keys and replies of what is in it, and lets all of it expire', async () => {
     const store = await redisStore();
     const { stream, release } = store.open(store.url);
-    const redis = new Redis(REDIS_URL);
+    const redis = new Redis(store.url);
     const sessionId = randomUUID();
     const start = await stream.head(sessionId);
     const first = randomUUID();

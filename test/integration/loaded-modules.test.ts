@@ -20,6 +20,7 @@ const TOKENIZER = /\/node_modules\/gpt-tokenizer\//;
 const EMBEDDED_DATABASE = /\/dist\/src\/dev\/embedded-postgres\//;
 const DEVELOPMENT = /\/dist\/src\/dev\//;
 const ROUTES = /\/dist\/src\/api\.module\.js$/;
+const APPLICATION = /\/dist\/src\/(create-app|app\.module)\.js$/;
 const WORK = /\/dist\/src\/worker\/worker\.module\.js$/;
 
 let cwd: string;
@@ -90,9 +91,24 @@ describe('with DATABASE_URL', () => {
     for (const foreign of [DEVELOPMENT, ROUTES]) {
       expect(loaded('worker').filter((url) => foreign.test(url))).toEqual([]);
     }
+    for (const name of ['api', 'worker'])
+      expect(loaded(name).some((url) => APPLICATION.test(url))).toBe(true);
     // What they do load is seen: so would be what they must not.
     expect(loaded('api').some((url) => ROUTES.test(url))).toBe(true);
     expect(loaded('worker').some((url) => TOKENIZER.test(url))).toBe(true);
+  });
+});
+
+describe('with settings that are wrong', () => {
+  it('a process says so before it loads the application', async () => {
+    const program = new Program('main.js', ['api'], { PORT: 'abc', ...recording('refused') }, cwd);
+    programs.push(program);
+
+    expect(await program.exited).toBe(1);
+
+    expect(program.stderr).toContain('PORT must be a whole number');
+    expect(loaded('refused').filter((url) => APPLICATION.test(url))).toEqual([]);
+    expect(loaded('refused').some((url) => url.endsWith('/dist/src/main.js'))).toBe(true);
   });
 });
 
@@ -104,9 +120,10 @@ describe('without DATABASE_URL', () => {
 
     expect(await program.stop()).toBe(0);
 
-    for (const own of [TOKENIZER, EMBEDDED_DATABASE, ROUTES, WORK]) {
-      expect(loaded('all').some((url) => own.test(url))).toBe(true);
-    }
+    const missing = [TOKENIZER, EMBEDDED_DATABASE, ROUTES, WORK].filter(
+      (own) => !loaded('all').some((url) => own.test(url)),
+    );
+    expect(missing).toEqual([]);
     await removeEmbeddedPostgres(join(cwd, '.assistly'));
   });
 });
