@@ -90,6 +90,9 @@ const endToEnd = (backend) => ({
 
 export default {
   maxWorkers: 2,
+  // Workers were seen with nothing left to hold them when told to end, and yet forced out after Jest's half a second on a
+  // busy machine. One that something does hold is still told, later.
+  workerGracefulExitTimeout: 10_000,
   testTimeout: 60_000,
   projects: [
     { ...common, displayName: 'unit', testMatch: ['<rootDir>/test/unit/**/*.test.ts'] },
