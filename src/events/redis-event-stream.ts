@@ -1,5 +1,6 @@
 import { randomBytes } from 'node:crypto';
-import { Redis } from 'ioredis';
+import type { Redis } from 'ioredis';
+import { connectRedis, PROOF_TTL_MS, proofKey, type RedisSettings } from '../redis/redis-connection.js';
 import { withinDeadline } from './deadline.js';
 import { sessionDeleted } from './entries.js';
 import { EventStream, TOMBSTONE_RETENTION_MS, MAX_READ_BYTES, STREAM_RETENTION_MS } from './event-stream.js';
@@ -30,8 +31,8 @@ const RESUBSCRIBE_BATCH = 1_000;
 
 const MAX_BACKOFF_MS = 2_000;
 
-/** A peer that vanished without a word is noticed about ten probes, of a second each, after this silence. */
-const KEEPALIVE_MS = 10_000;
+/** How often a process proves that its Redis takes writes, in milliseconds: one that became a replica goes on answering. */
+const PROOF_INTERVAL_MS = 2_000;
 
 /** The Lua scripts as commands; each takes the session's base key first. */
 interface Scripts {
@@ -68,6 +69,7 @@ export class RedisEventStream extends EventStream {
   /** A connection of its own: commands must not wait behind a flood of news. */
   private readonly subscriber: Redis;
   private readonly connecting = new Map<Redis, Promise<void>>();
+  private readonly proving: NodeJS.Timeout;
   private readonly channels = new Map<string, Channel>();
   private readonly clock = new StoreClock(async () => {
     const [seconds, microseconds] = await this.run((redis) => redis.time());
@@ -79,7 +81,7 @@ export class RedisEventStream extends EventStream {
    * @param options.onError told of failures that no call reports; all of them are made good by a reread
    */
   constructor(options: {
-    url: string;
+    settings: RedisSettings;
     prefix: string;
     deadlineMs: number;
     onError: (error: Error, what: string) => void;
@@ -88,7 +90,7 @@ export class RedisEventStream extends EventStream {
     this.prefix = options.prefix;
     this.deadlineMs = options.deadlineMs;
     this.onError = options.onError;
-    this.commands = connection(options.url, options.deadlineMs) as Redis & Scripts;
+    this.commands = connection(options.settings, options.deadlineMs) as Redis & Scripts;
     const scripts = {
       streamHead: HEAD_LUA,
       streamAppend: APPEND_LUA,
@@ -100,7 +102,7 @@ export class RedisEventStream extends EventStream {
     for (const [name, lua] of Object.entries(scripts)) {
       this.commands.defineCommand(name, { lua, numberOfKeys: 1 });
     }
-    this.subscriber = connection(options.url, options.deadlineMs);
+    this.subscriber = connection(options.settings, options.deadlineMs);
     this.commands.on('error', (error) => this.onError(error, 'the connection of event streams'));
     this.subscriber.on('error', (error) => this.onError(error, 'listening for event streams'));
     this.subscriber.on('message', (name, payload) => this.tell(name, parseNews(payload, this.clock)));
@@ -108,6 +110,11 @@ export class RedisEventStream extends EventStream {
       for (const channel of this.channels.values()) channel.inForce = null;
     });
     this.subscriber.on('ready', () => void this.resubscribe());
+    // Where the commands go anew, news come from: a subscription to what became a replica would last, and be silent.
+    this.commands.on('close', () => {
+      if (this.subscriber.status === 'ready') this.subscriber.disconnect(true);
+    });
+    this.proving = setInterval(() => void this.prove(), PROOF_INTERVAL_MS).unref();
   }
 
   override async head(sessionId: string): Promise<Cursor> {
@@ -215,18 +222,25 @@ export class RedisEventStream extends EventStream {
   }
 
   override async ping(): Promise<void> {
-    await this.run((redis) => redis.ping());
+    await this.run((redis) => redis.set(proofKey(this.prefix, 'events'), '1', 'PX', PROOF_TTL_MS));
   }
 
   /** Nothing to do: keys expire by themselves, and appends trim the log. */
   override async prune(): Promise<void> {}
 
   override async close(): Promise<void> {
+    clearInterval(this.proving);
     this.channels.clear();
     // After the answers to what is under way, where there is someone to answer.
     if (this.commands.status === 'ready') await this.within(this.commands.quit()).catch(() => undefined);
     this.commands.disconnect();
     this.subscriber.disconnect();
+  }
+
+  /** Tells a failover also to a process that only listens. */
+  private async prove(): Promise<void> {
+    if (this.commands.status !== 'ready') return;
+    await this.ping().catch((error: Error) => this.onError(error, 'writing to the event stream'));
   }
 
   /** All keys of a session share a hash tag, thus a slot. */
@@ -297,11 +311,10 @@ export class RedisEventStream extends EventStream {
   }
 }
 
-function connection(url: string, deadlineMs: number): Redis {
-  return new Redis(url, {
+function connection(settings: RedisSettings, deadlineMs: number): Redis {
+  return connectRedis(settings, {
     lazyConnect: true,
     connectTimeout: deadlineMs,
-    keepAlive: KEEPALIVE_MS,
     // Fail now rather than pile up: the rows are safe, and callers have better to do than wait.
     enableOfflineQueue: false,
     maxRetriesPerRequest: 1,

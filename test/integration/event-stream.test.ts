@@ -27,6 +27,7 @@ import type {
 } from '../../src/events/event-stream.js';
 import { follow } from '../../src/events/follow.js';
 import { PostgresEventStream } from '../../src/events/postgres-event-stream.js';
+import type { RedisSettings } from '../../src/redis/redis-connection.js';
 import { RedisEventStream } from '../../src/events/redis-event-stream.js';
 import { createTestDatabase } from '../support/database.js';
 import { startTcpProxy, type TcpProxy } from '../support/tcp-proxy.js';
@@ -126,6 +127,13 @@ async function postgresStore(): Promise<Store> {
   };
 }
 
+const redisAt = (REDIS_URL: string): RedisSettings => ({
+  REDIS_URL,
+  REDIS_SENTINELS: [],
+  REDIS_SENTINEL_MASTER: 'mymaster',
+  REDIS_SENTINEL_PASSWORD: undefined,
+});
+
 async function redisStore(): Promise<Store> {
   const prefix = `event-stream-${randomUUID()}`;
   const redis = new Redis(REDIS_URL);
@@ -133,7 +141,12 @@ async function redisStore(): Promise<Store> {
   return {
     url: REDIS_URL,
     open(url, deadlineMs = DEADLINE_MS) {
-      const stream = new RedisEventStream({ url, prefix, deadlineMs, onError: () => undefined });
+      const stream = new RedisEventStream({
+        settings: redisAt(url),
+        prefix,
+        deadlineMs,
+        onError: () => undefined,
+      });
       return { stream, release: () => stream.close() };
     },
     async expire(sessionId, seq) {

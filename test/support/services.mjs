@@ -63,7 +63,11 @@ export async function startRedis(port) {
   const chosen = port ?? (await freePort());
   const child = spawn(
     'redis-server',
-    ['--port', String(chosen), '--bind', '127.0.0.1', '--save', '', '--appendonly', 'no'],
+    // As a primary or a replica it copies at once, and without a file.
+    [
+      ...['--port', String(chosen), '--bind', '127.0.0.1', '--save', '', '--appendonly', 'no'],
+      ...['--repl-diskless-sync-delay', '0', '--repl-diskless-load', 'swapdb'],
+    ],
     { stdio: ['ignore', 'pipe', 'ignore'] },
   );
   await new Promise((resolve, reject) => {
