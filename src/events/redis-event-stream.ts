@@ -16,6 +16,7 @@ import type {
   StreamNews,
 } from './event-stream.js';
 import { APPEND_LUA, ERASE_LUA, HEAD_LUA, READ_LUA, SEAL_LUA, SHOWN_LUA } from './redis-event-stream.lua.js';
+import { Refusals } from '../redis/refusals.js';
 import { StoreClock } from './store-clock.js';
 import { toReadResult, toRecords, toShownText } from './records.js';
 
@@ -69,10 +70,11 @@ export class RedisEventStream extends EventStream {
   /** A connection of its own: commands must not wait behind a flood of news. */
   private readonly subscriber: Redis;
   private readonly connecting = new Map<Redis, Promise<void>>();
+  private readonly refusals = new Refusals();
   private readonly proving: NodeJS.Timeout;
   private readonly channels = new Map<string, Channel>();
   private readonly clock = new StoreClock(async () => {
-    const [seconds, microseconds] = await this.run((redis) => redis.time());
+    const [seconds, microseconds] = await this.run('time', (redis) => redis.time());
     return Number(seconds) * 1_000 + Number(microseconds) / 1_000;
   });
 
@@ -118,7 +120,7 @@ export class RedisEventStream extends EventStream {
   }
 
   override async head(sessionId: string): Promise<Cursor> {
-    const [generation, seq] = await this.run((redis) =>
+    const [generation, seq] = await this.run('head', (redis) =>
       redis.streamHead(this.base(sessionId), newGeneration(), STREAM_RETENTION_MS),
     );
     return { generation, seq };
@@ -126,7 +128,7 @@ export class RedisEventStream extends EventStream {
 
   override async append(sessionId: string, entries: readonly StreamEntry[]): Promise<AppendResult> {
     const records = JSON.stringify(toRecords(entries));
-    const result = await this.run((redis) =>
+    const result = await this.run('append', (redis) =>
       redis.streamAppend(
         this.base(sessionId),
         newGeneration(),
@@ -141,7 +143,7 @@ export class RedisEventStream extends EventStream {
   }
 
   override async read(sessionId: string, after: Cursor, limit: number): Promise<ReadResult> {
-    const [generation, seq, ...fields] = await this.run((redis) =>
+    const [generation, seq, ...fields] = await this.run('read', (redis) =>
       redis.streamRead(this.base(sessionId), after.seq, limit, MAX_READ_BYTES),
     );
     if (generation === undefined || seq === undefined) return toReadResult(after, null, []);
@@ -160,7 +162,7 @@ export class RedisEventStream extends EventStream {
     sessionId: string,
     replyIds: readonly string[],
   ): Promise<{ cursor: Cursor; texts: Map<string, ShownText> }> {
-    const [generation, seq, ...replies] = await this.run((redis) =>
+    const [generation, seq, ...replies] = await this.run('shown', (redis) =>
       redis.streamShown(this.base(sessionId), newGeneration(), STREAM_RETENTION_MS, ...replyIds),
     );
     const texts = new Map<string, ShownText>();
@@ -172,7 +174,7 @@ export class RedisEventStream extends EventStream {
   }
 
   override async seal(sessionId: string, replyId: string): Promise<ShownText | null> {
-    const sealed = await this.run((redis) =>
+    const sealed = await this.run('seal', (redis) =>
       redis.streamSeal(this.base(sessionId), replyId, newGeneration(), STREAM_RETENTION_MS),
     );
     return sealed.length === 0 ? null : toShownText(...sealed);
@@ -180,7 +182,7 @@ export class RedisEventStream extends EventStream {
 
   override async erase(sessionId: string): Promise<void> {
     const { type, data } = sessionDeleted();
-    await this.run((redis) =>
+    await this.run('erase', (redis) =>
       redis.streamErase(
         this.base(sessionId),
         newGeneration(),
@@ -222,7 +224,12 @@ export class RedisEventStream extends EventStream {
   }
 
   override async ping(): Promise<void> {
-    await this.run((redis) => redis.set(proofKey(this.prefix, 'events'), '1', 'PX', PROOF_TTL_MS));
+    await this.proveWrite();
+    // Nothing is published there: it proves that this connection answers, and may listen.
+    await this.within(
+      this.connected(this.subscriber).then(() => this.subscriber.subscribe(`${this.prefix}:proof`)),
+    );
+    this.refusals.check();
   }
 
   /** Nothing to do: keys expire by themselves, and appends trim the log. */
@@ -240,7 +247,11 @@ export class RedisEventStream extends EventStream {
   /** Tells a failover also to a process that only listens. */
   private async prove(): Promise<void> {
     if (this.commands.status !== 'ready') return;
-    await this.ping().catch((error: Error) => this.onError(error, 'writing to the event stream'));
+    await this.proveWrite().catch((error: Error) => this.onError(error, 'writing to the event stream'));
+  }
+
+  private async proveWrite(): Promise<void> {
+    await this.run('proof', (redis) => redis.set(proofKey(this.prefix, 'events'), '1', 'PX', PROOF_TTL_MS));
   }
 
   /** All keys of a session share a hash tag, thus a slot. */
@@ -248,8 +259,9 @@ export class RedisEventStream extends EventStream {
     return `${this.prefix}:{${sessionId}}`;
   }
 
-  private run<T>(command: (redis: Redis & Scripts) => Promise<T>): Promise<T> {
-    return this.within(this.connected(this.commands).then(() => command(this.commands)));
+  private run<T>(what: string, command: (redis: Redis & Scripts) => Promise<T>): Promise<T> {
+    const asked = this.connected(this.commands).then(() => command(this.commands));
+    return this.within(this.refusals.watch(what, asked));
   }
 
   /** Waits for the first connection only; later ones are made in the background, and calls fail meanwhile. */

@@ -51,6 +51,7 @@ export class EvictionPolicy implements OnModuleInit {
 async function readPolicy(settings: RedisSettings): Promise<string | null> {
   const redis = connectRedis(settings, {
     lazyConnect: true,
+    enableReadyCheck: false, // it asks for the same, and warns on the console where it may not
     connectTimeout: CONNECT_TIMEOUT_MS,
     commandTimeout: CONNECT_TIMEOUT_MS,
     retryStrategy: () => null,

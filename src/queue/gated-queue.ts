@@ -1,6 +1,7 @@
 import { Inject, Injectable, Logger, type OnModuleInit } from '@nestjs/common';
 import { type IQueueBackend, type JobsOptions, type Queue, RedisQueueBackend, withBackend } from 'bullmq';
 import { PROOF_TTL_MS, proofKey } from '../redis/redis-connection.js';
+import { Refusals } from '../redis/refusals.js';
 import { PacedLog } from '../runtime/paced-log.js';
 import { MissingPartError, Readiness } from '../runtime/readiness.js';
 import { Shutdown, ShutdownPhase } from '../runtime/shutdown.js';
@@ -43,6 +44,7 @@ export abstract class GatedQueue<Jobs extends JobTable<Jobs>> implements OnModul
   protected readonly logger = new Logger(this.constructor.name);
   private queue: JobQueue | null = null;
   private readonly openListeners: ((queue: JobQueue) => void)[] = [];
+  private readonly refusals = new Refusals();
   private isClosing = false;
 
   protected constructor(
@@ -71,6 +73,7 @@ export abstract class GatedQueue<Jobs extends JobTable<Jobs>> implements OnModul
     if (backend instanceof RedisQueueBackend) {
       const client = await backend.client;
       await client.set(proofKey(this.parts.backend.prefix, 'queue'), 1, { PX: PROOF_TTL_MS });
+      this.refusals.check();
     }
   }
 
@@ -100,7 +103,8 @@ export abstract class GatedQueue<Jobs extends JobTable<Jobs>> implements OnModul
     options: JobsOptions,
   ): Promise<void> {
     if (this.isClosing) throw new Error('the queue is closed: the process stops');
-    await within(this.parts.timings.enqueueTimeoutMs, this.opened().add(name, data, options));
+    const added = this.refusals.watch('add', this.opened().add(name, data, options));
+    await within(this.parts.timings.enqueueTimeoutMs, added);
   }
 
   /**
