@@ -71,12 +71,14 @@ function problemsAcrossVariables(config: Omit<Config, 'stateDir'>): string[] {
       );
     }
   }
-  if (config.REDIS_URL === undefined && config.REDIS_SENTINELS.length > 0) {
+  const hasSentinels = config.REDIS_SENTINELS.length > 0;
+  // Where they are wrong, their text stands in for them.
+  if (config.REDIS_URL === undefined && hasSentinels && Array.isArray(config.REDIS_SENTINELS)) {
     problems.push(
       'REDIS_SENTINELS is set without REDIS_URL: the URL says the user, the password, the database and whether there is TLS, such as redis://:password@sentinels',
     );
   }
-  if (config.REDIS_SENTINELS.length === 0 && config.REDIS_SENTINEL_PASSWORD !== undefined) {
+  if (!hasSentinels && config.REDIS_SENTINEL_PASSWORD !== undefined) {
     problems.push('REDIS_SENTINEL_PASSWORD is set without REDIS_SENTINELS');
   }
   if (config.isProduction) {

@@ -65,9 +65,9 @@ export async function startRedis(port) {
     'redis-server',
     // As a primary or a replica it copies at once, and without a file.
     [
-      ...['--port', String(chosen), '--bind', '127.0.0.1', '--save', '', '--appendonly', 'no'],
-      ...['--repl-diskless-sync-delay', '0', '--repl-diskless-load', 'swapdb'],
-    ],
+      ['--port', String(chosen), '--bind', '127.0.0.1', '--save', '', '--appendonly', 'no'],
+      ['--repl-diskless-sync-delay', '0', '--repl-diskless-load', 'swapdb'],
+    ].flat(),
     { stdio: ['ignore', 'pipe', 'ignore'] },
   );
   await new Promise((resolve, reject) => {
