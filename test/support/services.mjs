@@ -58,8 +58,9 @@ async function removeLeftovers() {
  * A redis-server on a free port that keeps nothing.
  *
  * @param {number} [port]
+ * @param {string[]} [options] over those of a throwaway server
  */
-export async function startRedis(port) {
+export async function startRedis(port, options = []) {
   const chosen = port ?? (await freePort());
   const child = spawn(
     'redis-server',
@@ -67,6 +68,7 @@ export async function startRedis(port) {
     [
       ['--port', String(chosen), '--bind', '127.0.0.1', '--save', '', '--appendonly', 'no'],
       ['--repl-diskless-sync-delay', '0', '--repl-diskless-load', 'swapdb'],
+      options,
     ].flat(),
     { stdio: ['ignore', 'pipe', 'ignore'] },
   );
