@@ -1,5 +1,8 @@
 import { once } from 'node:events';
 import { randomUUID } from 'node:crypto';
+import { mkdtempSync, rmSync } from 'node:fs';
+import { tmpdir } from 'node:os';
+import { join } from 'node:path';
 import { setTimeout as sleep } from 'node:timers/promises';
 import { afterAll, afterEach, beforeAll, beforeEach, describe, expect, it, jest } from '@jest/globals';
 import { Logger } from '@nestjs/common';
@@ -217,4 +220,30 @@ async function answered(stack: Stack, timeoutMs = ANSWERED_WITHIN_MS): Promise<n
     },
     60_000,
   );
+
+  it('because REDIS_URL names a node of a cluster is named by readiness', async () => {
+    const directory = mkdtempSync(join(tmpdir(), 'assistly-cluster-'));
+    const redis = await startRedis(undefined, ['--cluster-enabled', 'yes', '--dir', directory]);
+    await ask(redis.url, 'CLUSTER', 'ADDSLOTSRANGE', '0', '16383');
+    const lines = jest.spyOn(Logger.prototype, 'warn').mockReturnValue();
+    const stack = await startStack({
+      REDIS_URL: redis.url,
+      BULL_BOARD_USER: 'operator',
+      BULL_BOARD_PASSWORD: 'secret',
+    });
+    try {
+      await stack.workers[0]!.listen(0, '127.0.0.1');
+      await waitFor('the refusal', async () =>
+        (await readiness(stack, 'worker')).text.includes('REDIS_URL names a node of a Redis Cluster'),
+      );
+      const before = lines.mock.calls.length;
+      await sleep(5_000);
+      expect(lines.mock.calls.length - before).toBeLessThanOrEqual(5);
+    } finally {
+      lines.mockRestore();
+      await stack.stop();
+      await redis.stop();
+      rmSync(directory, { recursive: true, force: true });
+    }
+  });
 });
