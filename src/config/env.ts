@@ -71,6 +71,16 @@ function problemsAcrossVariables(config: Omit<Config, 'stateDir'>): string[] {
       );
     }
   }
+  const hasSentinels = config.REDIS_SENTINELS.length > 0;
+  // Where they are wrong, their text stands in for them.
+  if (config.REDIS_URL === undefined && hasSentinels && Array.isArray(config.REDIS_SENTINELS)) {
+    problems.push(
+      'REDIS_SENTINELS is set without REDIS_URL: the URL says the user, the password, the database and whether there is TLS, such as redis://:password@sentinels',
+    );
+  }
+  if (!hasSentinels && config.REDIS_SENTINEL_PASSWORD !== undefined) {
+    problems.push('REDIS_SENTINEL_PASSWORD is set without REDIS_SENTINELS');
+  }
   if (config.isProduction) {
     if (runsApi && config.CLERK_JWT_KEY === undefined && config.CLERK_SECRET_KEY === undefined) {
       problems.push(
@@ -130,7 +140,7 @@ export function loadConfig(role: Role, env: NodeJS.ProcessEnv = process.env, sta
   const problems = (parsed.error?.issues ?? []).map((issue) => {
     const name = String(issue.path[0]);
     // The value of a key or a URL with a password never goes into a message.
-    const shown = /KEY|PASSWORD|TOKEN|URL|ENDPOINT|HEADERS|PROXY/.test(name)
+    const shown = /KEY|PASSWORD|TOKEN|URL|ENDPOINT|HEADERS|PROXY|SENTINELS/.test(name)
       ? ''
       : `, not "${String(env[name])}"`;
     return `${name} ${issue.message}${shown}`;

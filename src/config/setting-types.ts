@@ -67,6 +67,22 @@ export const list = () =>
       ),
   );
 
+/** Servers, each `host:port`, separated by commas; none where it is not set. */
+export const hosts = () =>
+  list().transform((items, context) =>
+    items.map((item) => {
+      const [, host, port] = /^(\[[\da-fA-F:.]+\]|[\w.-]+):(\d{1,5})$/.exec(item) ?? [];
+      if (host === undefined || Number(port) < 1 || Number(port) > 65_535) {
+        context.addIssue({
+          code: 'custom',
+          message: 'must be servers as host:port, separated by commas, without a protocol or a password',
+        });
+        return z.NEVER;
+      }
+      return { host: host.replaceAll(/[[\]]/g, ''), port: Number(port) };
+    }),
+  );
+
 /**
  * A PEM public key as Clerk shows it, also where its line breaks became spaces or `\\n` on the way through a
  * host's settings page, or where only the middle was copied.

@@ -2,6 +2,7 @@ import { z } from 'zod';
 import {
   blankToUndefined,
   headers,
+  hosts,
   integer,
   key,
   list,
@@ -99,6 +100,15 @@ const sections = {
       description: 'Redis for queue and event stream; without it PostgreSQL does both',
       example: 'redis://localhost:6379',
     }),
+    REDIS_SENTINELS: hosts().meta({
+      description:
+        'Sentinels that know which Redis is the primary, separated by commas; user, password, database and TLS are those of `REDIS_URL`, whose host is then not used',
+      example: 'sentinel-1:26379,sentinel-2:26379,sentinel-3:26379',
+    }),
+    REDIS_SENTINEL_MASTER: z
+      .preprocess(blankToUndefined, z.string().trim().default('mymaster'))
+      .describe('Name that the Sentinels know the primary by'),
+    REDIS_SENTINEL_PASSWORD: text().meta({ description: 'Password of the Sentinels', example: '...' }),
     REDIS_PREFIX: z
       .preprocess(
         blankToUndefined,

@@ -1,4 +1,5 @@
 import { Inject, Injectable, Logger, type OnApplicationBootstrap, type OnModuleInit } from '@nestjs/common';
+import { PacedLog } from '../runtime/paced-log.js';
 import { Shutdown, ShutdownPhase } from '../runtime/shutdown.js';
 import { Database } from '../database/database.js';
 import { EventStream } from '../events/event-stream.js';
@@ -25,6 +26,11 @@ export class Reconciler implements OnModuleInit, OnApplicationBootstrap {
   private running: Promise<void> | null = null;
   private rounds = 0;
   private isStopped = false;
+
+  /** Where the queue takes no jobs, every sweep finds the same replies. */
+  private readonly againLog = new PacedLog((leftOut, dispatch: object) =>
+    this.logger.warn({ ...dispatch, leftOut }, 'a due reply is rung for again'),
+  );
 
   constructor(
     private readonly reconciliation: ReplyReconciliation,
@@ -77,10 +83,7 @@ export class Reconciler implements OnModuleInit, OnApplicationBootstrap {
       for (const { sessionId, replyId } of swept?.cancels ?? [])
         await this.cancellation.cancel(sessionId, replyId);
       for (const dispatch of swept?.dispatches ?? []) {
-        this.logger.warn(
-          { replyId: dispatch.replyId, number: dispatch.number },
-          'a due reply is rung for again',
-        );
+        this.againLog.report({ replyId: dispatch.replyId, number: dispatch.number });
         await this.queue.enqueue(dispatch);
       }
     });

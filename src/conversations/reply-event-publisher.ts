@@ -1,4 +1,5 @@
 import { Inject, Injectable, Logger } from '@nestjs/common';
+import { PacedLog } from '../runtime/paced-log.js';
 import { within } from '../runtime/within.js';
 import type { FactEntry, StreamEntry } from '../events/event-stream.js';
 import { EventStream, formatCursor, UNKNOWN_CURSOR } from '../events/event-stream.js';
@@ -28,6 +29,10 @@ const MAX_ROUNDS = 5;
 export class ReplyEventPublisher {
   private readonly logger = new Logger(ReplyEventPublisher.name);
 
+  private readonly log = new PacedLog((leftOut, fields: object, text: string) =>
+    this.logger.warn({ ...fields, leftOut }, text),
+  );
+
   constructor(
     private readonly stream: EventStream,
     private readonly publication: ReplyPublication,
@@ -39,7 +44,7 @@ export class ReplyEventPublisher {
     try {
       return formatCursor(await within(this.timings.cursorTimeoutMs, this.stream.head(sessionId)));
     } catch (error) {
-      this.logger.warn({ err: error, sessionId }, 'the event stream does not answer');
+      this.log.report({ err: error, sessionId }, 'the event stream does not answer');
       return UNKNOWN_CURSOR;
     }
   }
@@ -98,7 +103,7 @@ export class ReplyEventPublisher {
       }
       throw new Error(`the stream changed ${MAX_ROUNDS} times meanwhile`);
     } catch (error) {
-      this.logger.warn({ err: error, replyId: reply.id }, 'the end of a reply is to be told later');
+      this.log.report({ err: error, replyId: reply.id }, 'the end of a reply is to be told later');
     }
   }
 
@@ -117,7 +122,7 @@ export class ReplyEventPublisher {
     try {
       return (await this.stream.append(sessionId, entries)).status !== 'refused';
     } catch (error) {
-      this.logger.warn({ err: error, sessionId }, 'events are to be told later');
+      this.log.report({ err: error, sessionId }, 'events are to be told later');
       return true;
     }
   }

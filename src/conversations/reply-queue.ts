@@ -1,5 +1,6 @@
 import { Injectable } from '@nestjs/common';
 import { GatedQueue, QueueParts } from '../queue/gated-queue.js';
+import { PacedLog } from '../runtime/paced-log.js';
 import { inOwnTrace, SpanAttribute } from '../tracing/spans.js';
 import { jobIdOf, REPLY_QUEUE, type ReplyJobs } from './reply-jobs.js';
 import { ReplyDispatching } from './reply-store/dispatching.js';
@@ -8,6 +9,11 @@ import type { Dispatch } from './reply-store/transitions.js';
 /** Enqueues replies for a worker. A reply whose job the queue did not take is enqueued again by the reconciler. */
 @Injectable()
 export class ReplyQueue extends GatedQueue<ReplyJobs> {
+  /** The reconciler enqueues many at once. */
+  private readonly log = new PacedLog((leftOut, fields: object, text: string) =>
+    this.logger.warn({ ...fields, leftOut }, text),
+  );
+
   constructor(
     parts: QueueParts,
     private readonly dispatching: ReplyDispatching,
@@ -24,7 +30,7 @@ export class ReplyQueue extends GatedQueue<ReplyJobs> {
         { jobId: jobIdOf(replyId, number), ...(delayMs > 0 && { delay: delayMs }) },
       );
     } catch (error) {
-      this.logger.warn(
+      this.log.report(
         { event: 'reply.enqueue_failed', err: error, replyId },
         'the queue did not take the job of a reply; the reconciler enqueues it again',
       );

@@ -1,5 +1,6 @@
 import { Logger, Module, type OnModuleInit } from '@nestjs/common';
 import type { Pool } from 'pg';
+import { PacedLog } from '../runtime/paced-log.js';
 import { Readiness } from '../runtime/readiness.js';
 import { RuntimeModule } from '../runtime/runtime.module.js';
 import { Shutdown, ShutdownPhase } from '../runtime/shutdown.js';
@@ -18,9 +19,17 @@ function createEventStream(
   { streamDeadlineMs: deadlineMs }: Pick<Timings, 'streamDeadlineMs'>,
 ): EventStream {
   const logger = new Logger('EventStream');
-  const onError = (error: Error, what: string): void => logger.warn({ err: error }, what);
+  const logs = new Map<string, PacedLog<[Error]>>();
+  const onError = (error: Error, what: string): void => {
+    let log = logs.get(what);
+    if (!log) {
+      log = new PacedLog((leftOut, err) => logger.warn({ err, leftOut }, what));
+      logs.set(what, log);
+    }
+    log.report(error);
+  };
   return config.REDIS_URL !== undefined
-    ? new RedisEventStream({ url: config.REDIS_URL, prefix: config.REDIS_PREFIX, deadlineMs, onError })
+    ? new RedisEventStream({ settings: config, prefix: config.REDIS_PREFIX, deadlineMs, onError })
     : new PostgresEventStream({ pool, connectionString: config.DATABASE_URL ?? '', deadlineMs, onError });
 }
 

@@ -1,5 +1,6 @@
 import { randomBytes } from 'node:crypto';
-import { Redis } from 'ioredis';
+import type { Redis } from 'ioredis';
+import { connectRedis, PROOF_TTL_MS, proofKey, type RedisSettings } from '../redis/redis-connection.js';
 import { withinDeadline } from './deadline.js';
 import { sessionDeleted } from './entries.js';
 import { EventStream, TOMBSTONE_RETENTION_MS, MAX_READ_BYTES, STREAM_RETENTION_MS } from './event-stream.js';
@@ -15,6 +16,7 @@ import type {
   StreamNews,
 } from './event-stream.js';
 import { APPEND_LUA, ERASE_LUA, HEAD_LUA, READ_LUA, SEAL_LUA, SHOWN_LUA } from './redis-event-stream.lua.js';
+import { Refusals } from '../redis/refusals.js';
 import { StoreClock } from './store-clock.js';
 import { toReadResult, toRecords, toShownText } from './records.js';
 
@@ -30,8 +32,8 @@ const RESUBSCRIBE_BATCH = 1_000;
 
 const MAX_BACKOFF_MS = 2_000;
 
-/** A peer that vanished without a word is noticed about ten probes, of a second each, after this silence. */
-const KEEPALIVE_MS = 10_000;
+/** How often a process proves that its Redis takes writes, in milliseconds: one that became a replica goes on answering. */
+const PROOF_INTERVAL_MS = 2_000;
 
 /** The Lua scripts as commands; each takes the session's base key first. */
 interface Scripts {
@@ -68,9 +70,11 @@ export class RedisEventStream extends EventStream {
   /** A connection of its own: commands must not wait behind a flood of news. */
   private readonly subscriber: Redis;
   private readonly connecting = new Map<Redis, Promise<void>>();
+  private readonly refusals = new Refusals();
+  private readonly proving: NodeJS.Timeout;
   private readonly channels = new Map<string, Channel>();
   private readonly clock = new StoreClock(async () => {
-    const [seconds, microseconds] = await this.run((redis) => redis.time());
+    const [seconds, microseconds] = await this.run('time', (redis) => redis.time());
     return Number(seconds) * 1_000 + Number(microseconds) / 1_000;
   });
 
@@ -79,7 +83,7 @@ export class RedisEventStream extends EventStream {
    * @param options.onError told of failures that no call reports; all of them are made good by a reread
    */
   constructor(options: {
-    url: string;
+    settings: RedisSettings;
     prefix: string;
     deadlineMs: number;
     onError: (error: Error, what: string) => void;
@@ -88,7 +92,7 @@ export class RedisEventStream extends EventStream {
     this.prefix = options.prefix;
     this.deadlineMs = options.deadlineMs;
     this.onError = options.onError;
-    this.commands = connection(options.url, options.deadlineMs) as Redis & Scripts;
+    this.commands = connection(options.settings, options.deadlineMs) as Redis & Scripts;
     const scripts = {
       streamHead: HEAD_LUA,
       streamAppend: APPEND_LUA,
@@ -100,7 +104,7 @@ export class RedisEventStream extends EventStream {
     for (const [name, lua] of Object.entries(scripts)) {
       this.commands.defineCommand(name, { lua, numberOfKeys: 1 });
     }
-    this.subscriber = connection(options.url, options.deadlineMs);
+    this.subscriber = connection(options.settings, options.deadlineMs);
     this.commands.on('error', (error) => this.onError(error, 'the connection of event streams'));
     this.subscriber.on('error', (error) => this.onError(error, 'listening for event streams'));
     this.subscriber.on('message', (name, payload) => this.tell(name, parseNews(payload, this.clock)));
@@ -108,10 +112,15 @@ export class RedisEventStream extends EventStream {
       for (const channel of this.channels.values()) channel.inForce = null;
     });
     this.subscriber.on('ready', () => void this.resubscribe());
+    // Where the commands go anew, news come from: a subscription to what became a replica would last, and be silent.
+    this.commands.on('close', () => {
+      if (this.subscriber.status === 'ready') this.subscriber.disconnect(true);
+    });
+    this.proving = setInterval(() => void this.prove(), PROOF_INTERVAL_MS).unref();
   }
 
   override async head(sessionId: string): Promise<Cursor> {
-    const [generation, seq] = await this.run((redis) =>
+    const [generation, seq] = await this.run('head', (redis) =>
       redis.streamHead(this.base(sessionId), newGeneration(), STREAM_RETENTION_MS),
     );
     return { generation, seq };
@@ -119,7 +128,7 @@ export class RedisEventStream extends EventStream {
 
   override async append(sessionId: string, entries: readonly StreamEntry[]): Promise<AppendResult> {
     const records = JSON.stringify(toRecords(entries));
-    const result = await this.run((redis) =>
+    const result = await this.run('append', (redis) =>
       redis.streamAppend(
         this.base(sessionId),
         newGeneration(),
@@ -134,7 +143,7 @@ export class RedisEventStream extends EventStream {
   }
 
   override async read(sessionId: string, after: Cursor, limit: number): Promise<ReadResult> {
-    const [generation, seq, ...fields] = await this.run((redis) =>
+    const [generation, seq, ...fields] = await this.run('read', (redis) =>
       redis.streamRead(this.base(sessionId), after.seq, limit, MAX_READ_BYTES),
     );
     if (generation === undefined || seq === undefined) return toReadResult(after, null, []);
@@ -153,7 +162,7 @@ export class RedisEventStream extends EventStream {
     sessionId: string,
     replyIds: readonly string[],
   ): Promise<{ cursor: Cursor; texts: Map<string, ShownText> }> {
-    const [generation, seq, ...replies] = await this.run((redis) =>
+    const [generation, seq, ...replies] = await this.run('shown', (redis) =>
       redis.streamShown(this.base(sessionId), newGeneration(), STREAM_RETENTION_MS, ...replyIds),
     );
     const texts = new Map<string, ShownText>();
@@ -165,7 +174,7 @@ export class RedisEventStream extends EventStream {
   }
 
   override async seal(sessionId: string, replyId: string): Promise<ShownText | null> {
-    const sealed = await this.run((redis) =>
+    const sealed = await this.run('seal', (redis) =>
       redis.streamSeal(this.base(sessionId), replyId, newGeneration(), STREAM_RETENTION_MS),
     );
     return sealed.length === 0 ? null : toShownText(...sealed);
@@ -173,7 +182,7 @@ export class RedisEventStream extends EventStream {
 
   override async erase(sessionId: string): Promise<void> {
     const { type, data } = sessionDeleted();
-    await this.run((redis) =>
+    await this.run('erase', (redis) =>
       redis.streamErase(
         this.base(sessionId),
         newGeneration(),
@@ -215,13 +224,19 @@ export class RedisEventStream extends EventStream {
   }
 
   override async ping(): Promise<void> {
-    await this.run((redis) => redis.ping());
+    await this.proveWrite();
+    // Nothing is published there: it proves that this connection answers, and may listen.
+    await this.within(
+      this.connected(this.subscriber).then(() => this.subscriber.subscribe(`${this.prefix}:proof`)),
+    );
+    this.refusals.check();
   }
 
   /** Nothing to do: keys expire by themselves, and appends trim the log. */
   override async prune(): Promise<void> {}
 
   override async close(): Promise<void> {
+    clearInterval(this.proving);
     this.channels.clear();
     // After the answers to what is under way, where there is someone to answer.
     if (this.commands.status === 'ready') await this.within(this.commands.quit()).catch(() => undefined);
@@ -229,13 +244,24 @@ export class RedisEventStream extends EventStream {
     this.subscriber.disconnect();
   }
 
+  /** Tells a failover also to a process that only listens. */
+  private async prove(): Promise<void> {
+    if (this.commands.status !== 'ready') return;
+    await this.proveWrite().catch((error: Error) => this.onError(error, 'writing to the event stream'));
+  }
+
+  private async proveWrite(): Promise<void> {
+    await this.run('proof', (redis) => redis.set(proofKey(this.prefix, 'events'), '1', 'PX', PROOF_TTL_MS));
+  }
+
   /** All keys of a session share a hash tag, thus a slot. */
   private base(sessionId: string): string {
     return `${this.prefix}:{${sessionId}}`;
   }
 
-  private run<T>(command: (redis: Redis & Scripts) => Promise<T>): Promise<T> {
-    return this.within(this.connected(this.commands).then(() => command(this.commands)));
+  private run<T>(what: string, command: (redis: Redis & Scripts) => Promise<T>): Promise<T> {
+    const asked = this.connected(this.commands).then(() => command(this.commands));
+    return this.within(this.refusals.watch(what, asked));
   }
 
   /** Waits for the first connection only; later ones are made in the background, and calls fail meanwhile. */
@@ -297,11 +323,10 @@ export class RedisEventStream extends EventStream {
   }
 }
 
-function connection(url: string, deadlineMs: number): Redis {
-  return new Redis(url, {
+function connection(settings: RedisSettings, deadlineMs: number): Redis {
+  return connectRedis(settings, {
     lazyConnect: true,
     connectTimeout: deadlineMs,
-    keepAlive: KEEPALIVE_MS,
     // Fail now rather than pile up: the rows are safe, and callers have better to do than wait.
     enableOfflineQueue: false,
     maxRetriesPerRequest: 1,

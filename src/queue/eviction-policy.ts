@@ -1,10 +1,13 @@
 import { Inject, Injectable, Logger, type OnModuleInit } from '@nestjs/common';
-import { Redis } from 'ioredis';
 import { MissingPartError, Readiness } from '../runtime/readiness.js';
 import { CONFIG } from '../config/config.module.js';
 import type { Config } from '../config/env.js';
+import { connectRedis, type RedisSettings } from '../redis/redis-connection.js';
 
 const CONNECT_TIMEOUT_MS = 1_000;
+
+/** After so long a good answer is asked for again, in milliseconds: a failover may have brought another server. */
+const FRESH_MS = 60_000;
 
 /**
  * In production a process is not ready on a Redis that would throw jobs and events away when its memory is full:
@@ -13,27 +16,28 @@ const CONNECT_TIMEOUT_MS = 1_000;
 @Injectable()
 export class EvictionPolicy implements OnModuleInit {
   private readonly logger = new Logger(EvictionPolicy.name);
-  private isGood = false;
+  private goodUntil = -Infinity;
   private hasSaid = false;
 
   constructor(
-    @Inject(CONFIG) private readonly config: Pick<Config, 'REDIS_URL' | 'isProduction'>,
+    @Inject(CONFIG) private readonly config: RedisSettings & Pick<Config, 'isProduction'>,
     private readonly readiness: Readiness,
   ) {}
 
   onModuleInit(): void {
-    const { REDIS_URL: url, isProduction } = this.config;
-    if (url !== undefined && isProduction) {
-      this.readiness.register('queue (maxmemory-policy noeviction in Redis)', () => this.check(url));
+    if (this.config.REDIS_URL !== undefined && this.config.isProduction) {
+      this.readiness.register('queue (maxmemory-policy noeviction in Redis)', () => this.check());
     }
   }
 
-  private async check(url: string): Promise<void> {
-    if (this.isGood) return;
-    const policy = await readPolicy(url);
+  private async check(): Promise<void> {
+    if (performance.now() < this.goodUntil) return;
+    const policy = await readPolicy(this.config);
     // Managed Redis hides its eviction policy: assume noeviction.
-    this.isGood = policy === null || policy === 'noeviction';
-    if (this.isGood) return;
+    if (policy === null || policy === 'noeviction') {
+      this.goodUntil = performance.now() + FRESH_MS;
+      return;
+    }
     if (!this.hasSaid) {
       this.logger.error(
         `Redis has the maxmemory-policy ${policy}, and would throw jobs away when its memory is full: set it to noeviction`,
@@ -44,12 +48,14 @@ export class EvictionPolicy implements OnModuleInit {
   }
 }
 
-async function readPolicy(url: string): Promise<string | null> {
-  const redis = new Redis(url, {
+async function readPolicy(settings: RedisSettings): Promise<string | null> {
+  const redis = connectRedis(settings, {
     lazyConnect: true,
+    enableReadyCheck: false, // it asks for the same, and warns on the console where it may not
     connectTimeout: CONNECT_TIMEOUT_MS,
     commandTimeout: CONNECT_TIMEOUT_MS,
     retryStrategy: () => null,
+    sentinelRetryStrategy: () => null,
   });
   redis.on('error', () => undefined); // told by the call
   try {

@@ -1,5 +1,8 @@
 import { Inject, Injectable, Logger, type OnModuleInit } from '@nestjs/common';
-import { type IQueueBackend, type JobsOptions, type Queue, withBackend } from 'bullmq';
+import { type IQueueBackend, type JobsOptions, type Queue, RedisQueueBackend, withBackend } from 'bullmq';
+import { PROOF_TTL_MS, proofKey } from '../redis/redis-connection.js';
+import { Refusals } from '../redis/refusals.js';
+import { PacedLog } from '../runtime/paced-log.js';
 import { MissingPartError, Readiness } from '../runtime/readiness.js';
 import { Shutdown, ShutdownPhase } from '../runtime/shutdown.js';
 import { type Timings, TIMINGS } from '../runtime/timings.js';
@@ -41,6 +44,7 @@ export abstract class GatedQueue<Jobs extends JobTable<Jobs>> implements OnModul
   protected readonly logger = new Logger(this.constructor.name);
   private queue: JobQueue | null = null;
   private readonly openListeners: ((queue: JobQueue) => void)[] = [];
+  private readonly refusals = new Refusals();
   private isClosing = false;
 
   protected constructor(
@@ -60,10 +64,17 @@ export abstract class GatedQueue<Jobs extends JobTable<Jobs>> implements OnModul
     else this.openListeners.push(listener);
   }
 
-  /** Resolves when the queue answers; how long to wait is the caller's to know. */
+  /** Resolves when the queue answers and takes writes; how long to wait is the caller's to know. */
   async ping(): Promise<void> {
     if (!this.queue) throw new MissingPartError(this.parts.gate.closedBy ?? 'it is not open yet');
     await this.queue.getJobCounts('waiting');
+    const backend = this.queue.getBackend();
+    // A Redis that became a replica goes on answering what only reads.
+    if (backend instanceof RedisQueueBackend) {
+      const client = await backend.client;
+      await client.set(proofKey(this.parts.backend.prefix, 'queue'), 1, { PX: PROOF_TTL_MS });
+      this.refusals.check();
+    }
   }
 
   /** What the queue holds, and who works on it. */
@@ -92,7 +103,8 @@ export abstract class GatedQueue<Jobs extends JobTable<Jobs>> implements OnModul
     options: JobsOptions,
   ): Promise<void> {
     if (this.isClosing) throw new Error('the queue is closed: the process stops');
-    await within(this.parts.timings.enqueueTimeoutMs, this.opened().add(name, data, options));
+    const added = this.refusals.watch('add', this.opened().add(name, data, options));
+    await within(this.parts.timings.enqueueTimeoutMs, added);
   }
 
   /**
@@ -122,7 +134,10 @@ export abstract class GatedQueue<Jobs extends JobTable<Jobs>> implements OnModul
       streams: { events: { maxLen: 1_000 } }, // BullMQ's own record, read by nobody here; 10,000 by default
       telemetry: backend.telemetry,
     });
-    queue.on('error', (error) => this.logger.warn({ err: error }, 'the queue reports an error'));
+    const log = new PacedLog((leftOut, err: Error) =>
+      this.logger.warn({ err, leftOut }, 'the queue reports an error'),
+    );
+    queue.on('error', (error) => log.report(error));
     this.queue = queue;
     for (const listener of this.openListeners) listener(queue);
   }

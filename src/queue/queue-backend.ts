@@ -7,20 +7,26 @@ import {
   type Telemetry,
 } from 'bullmq';
 import type { Config } from '../config/env.js';
+import { redisOptions } from '../redis/redis-connection.js';
 import { createQueueTelemetry } from '../tracing/queue-telemetry.js';
 import { isTracing } from '../tracing/tracing.js';
+import { forgetFailedReadiness, pausingOnFailure } from './steady-backend.js';
 
 /** Longest that an idle worker waits to be notified before it looks for itself, in seconds. */
 const MAX_BLOCK_SECONDS = 5;
 /** Deadline of one command to Redis, in milliseconds. */
 const COMMAND_TIMEOUT_MS = 2_000;
+/** A worker's connection that has not answered for so long, in milliseconds, is dead: the longest wait and some. */
+const SILENCE_MS = MAX_BLOCK_SECONDS * 1_000 + COMMAND_TIMEOUT_MS;
 /** BullMQ's connections on PostgreSQL, a pool each for adding and for working, beside one that listens. */
 const PRODUCER_POOL_MAX = 2;
 const WORKER_POOL_MAX = 3;
 
 /**
- * BullMQ on PostgreSQL, with one trap removed: a worker whose LISTEN is not delivered would otherwise sleep up to
- * an hour when a delayed job is pending.
+ * BullMQ on PostgreSQL, with two traps removed. A worker whose LISTEN is not delivered would sleep up to an hour when a
+ * delayed job is pending. And the outcome of the first connection is kept for ever, also when it timed out on a busy
+ * machine: every later call would fail with that error, and a worker would ask on in vain as fast as it can, so that
+ * nothing else in its process ever ran again.
  */
 const createCappedPostgresBackend: BackendFactory = (name, opts, options) => {
   const backend = createPostgresBackend(
@@ -29,7 +35,15 @@ const createCappedPostgresBackend: BackendFactory = (name, opts, options) => {
     options,
   );
   Object.defineProperty(backend, 'maximumBlockTimeout', { get: () => MAX_BLOCK_SECONDS });
-  return backend;
+  forgetFailedReadiness(backend);
+  return pausingOnFailure(backend);
+};
+
+/** BullMQ on Redis, with the same trap removed, so that a connection that is silent for longer is a dead one. */
+const createSteadyRedisBackend: BackendFactory = (name, opts, options) => {
+  const backend = createRedisBackend(name, opts, options);
+  Object.defineProperty(backend, 'maximumBlockTimeout', { get: () => MAX_BLOCK_SECONDS });
+  return pausingOnFailure(backend);
 };
 
 /** Injection token of the {@link QueueBackend}. */
@@ -53,22 +67,20 @@ export interface QueueBackend {
 export function createQueueBackend(config: Config): QueueBackend {
   const telemetry = isTracing(config) ? createQueueTelemetry() : undefined;
   if (config.REDIS_URL !== undefined) {
-    const url = config.REDIS_URL;
     return {
       kind: 'redis',
-      factory: createRedisBackend,
-      producerConnection: {
-        url,
+      factory: createSteadyRedisBackend,
+      producerConnection: redisOptions(config, {
         enableOfflineQueue: false,
         maxRetriesPerRequest: 1,
         commandTimeout: COMMAND_TIMEOUT_MS,
         connectTimeout: COMMAND_TIMEOUT_MS,
-      },
-      workerConnection: {
-        url,
+      }),
+      workerConnection: redisOptions(config, {
         maxRetriesPerRequest: null,
-        retryStrategy: (times) => Math.min(times * 200, 2_000),
-      },
+        connectTimeout: COMMAND_TIMEOUT_MS,
+        socketTimeout: SILENCE_MS,
+      }),
       prefix: `${config.REDIS_PREFIX}:bull`,
       telemetry,
     };

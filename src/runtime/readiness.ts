@@ -54,12 +54,29 @@ export const namesOfMissing = (parts: readonly PartHealth[]): string[] =>
   parts.filter(({ status }) => status === 'down').map(({ name }) => name);
 
 /** The words of our own errors; of any other only its code, such as ECONNREFUSED or 57P03, where it has one. */
-function reasonOf(error: unknown): string {
+export function reasonOf(error: unknown): string {
   let cause: unknown = error;
   for (let depth = 0; depth < 5 && typeof cause === 'object' && cause !== null; depth++) {
     if (cause instanceof MissingPartError || cause instanceof NoAnswerError) return cause.message;
+    // Redis names what is wrong in its first word, such as NOPERM or READONLY.
+    if (cause instanceof Error && cause.name === 'ReplyError') {
+      if (/^(MOVED|CROSSSLOT|CLUSTERDOWN)\b/.test(cause.message)) {
+        return 'REDIS_URL names a node of a Redis Cluster, which the product cannot use';
+      }
+      const isOfScript = cause.message.includes("can't run this command"); // it says ERR, in a script
+      const code = isOfScript ? 'NOPERM' : (/^[A-Z]+/.exec(cause.message)?.[0] ?? 'ERR');
+      return `error ${code}${commandOf(cause)}`;
+    }
     if ('code' in cause && typeof cause.code === 'string') return `error ${cause.code}`;
     cause = 'cause' in cause ? cause.cause : undefined;
   }
   return 'error';
+}
+
+/** The command that Redis refused, without what was sent along. */
+function commandOf(error: Error): string {
+  const command: unknown = 'command' in error ? error.command : undefined;
+  const name: unknown =
+    typeof command === 'object' && command !== null && 'name' in command ? command.name : undefined;
+  return typeof name === 'string' ? ` from ${name}` : '';
 }

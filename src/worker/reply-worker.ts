@@ -3,16 +3,21 @@ import { Inject, Injectable, Logger, type OnApplicationBootstrap, type OnModuleI
 import { CONFIG } from '../config/config.module.js';
 import type { Config } from '../config/env.js';
 import { QueueGate } from '../queue/queue-gate.js';
-import { MissingPartError, Readiness } from '../runtime/readiness.js';
+import { PacedLog } from '../runtime/paced-log.js';
+import { MissingPartError, Readiness, reasonOf } from '../runtime/readiness.js';
 import { Shutdown, ShutdownPhase } from '../runtime/shutdown.js';
 import { ReplyGenerator } from './reply-generator.js';
 import { ReplyProcessor } from './reply.processor.js';
+
+/** How long after its store refused what it needs a worker counts as not ready, in milliseconds; it tries again sooner. */
+const REFUSAL_MS = 8_000;
 
 /** Starts BullMQ's worker once the queue is open, and stops it before everything that it depends on. */
 @Injectable()
 export class ReplyWorker implements OnModuleInit, OnApplicationBootstrap {
   private readonly logger = new Logger(ReplyWorker.name);
   private isRunning = false;
+  private refusal: { error: Error; at: number } | null = null;
   private isStopping = false;
 
   constructor(
@@ -28,6 +33,9 @@ export class ReplyWorker implements OnModuleInit, OnApplicationBootstrap {
   onModuleInit(): void {
     this.readiness.register('worker', async () => {
       if (!this.isRunning || this.isStopping) throw new MissingPartError('it takes no jobs');
+      if (this.refusal && performance.now() - this.refusal.at < REFUSAL_MS) {
+        throw new MissingPartError(`it gets no jobs: ${reasonOf(this.refusal.error)}`);
+      }
     });
     this.shutdown.register(ShutdownPhase.StopTaking, () => this.stopTaking());
     this.shutdown.register(ShutdownPhase.Drain, () => this.generator.drain());
@@ -43,12 +51,16 @@ export class ReplyWorker implements OnModuleInit, OnApplicationBootstrap {
     this.registrar.register();
     const { worker } = this.processor;
     worker.concurrency = this.config.REPLY_CONCURRENCY;
-    worker.on('error', (error) =>
+    const log = new PacedLog((leftOut, err: Error) =>
       this.logger.warn(
-        { event: 'reply.worker_error', err: error },
+        { event: 'reply.worker_error', err, leftOut },
         'the reply worker reports an error of BullMQ and continues',
       ),
     );
+    worker.on('error', (error) => {
+      if (error.name === 'ReplyError') this.refusal = { error, at: performance.now() };
+      log.report(error);
+    });
     this.isRunning = true;
     worker
       .run()

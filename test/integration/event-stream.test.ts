@@ -27,6 +27,7 @@ import type {
 } from '../../src/events/event-stream.js';
 import { follow } from '../../src/events/follow.js';
 import { PostgresEventStream } from '../../src/events/postgres-event-stream.js';
+import type { RedisSettings } from '../../src/redis/redis-connection.js';
 import { RedisEventStream } from '../../src/events/redis-event-stream.js';
 import { createTestDatabase } from '../support/database.js';
 import { startRedis } from '../support/services.mjs';
@@ -125,6 +126,13 @@ async function postgresStore(): Promise<Store> {
   };
 }
 
+const redisAt = (REDIS_URL: string): RedisSettings => ({
+  REDIS_URL,
+  REDIS_SENTINELS: [],
+  REDIS_SENTINEL_MASTER: 'mymaster',
+  REDIS_SENTINEL_PASSWORD: undefined,
+});
+
 /** On a server of its own: "those who listen" are cut for all of a server, and so would be those of other tests. */
 async function redisStore(): Promise<Store> {
   const prefix = `event-stream-${randomUUID()}`;
@@ -134,7 +142,12 @@ async function redisStore(): Promise<Store> {
   return {
     url: server.url,
     open(url, deadlineMs = DEADLINE_MS) {
-      const stream = new RedisEventStream({ url, prefix, deadlineMs, onError: () => undefined });
+      const stream = new RedisEventStream({
+        settings: redisAt(url),
+        prefix,
+        deadlineMs,
+        onError: () => undefined,
+      });
       return { stream, release: () => stream.close() };
     },
     async expire(sessionId, seq) {

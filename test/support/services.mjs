@@ -58,12 +58,18 @@ async function removeLeftovers() {
  * A redis-server on a free port that keeps nothing.
  *
  * @param {number} [port]
+ * @param {string[]} [options] over those of a throwaway server
  */
-export async function startRedis(port) {
+export async function startRedis(port, options = []) {
   const chosen = port ?? (await freePort());
   const child = spawn(
     'redis-server',
-    ['--port', String(chosen), '--bind', '127.0.0.1', '--save', '', '--appendonly', 'no'],
+    // As a primary or a replica it copies at once, and without a file.
+    [
+      ['--port', String(chosen), '--bind', '127.0.0.1', '--save', '', '--appendonly', 'no'],
+      ['--repl-diskless-sync-delay', '0', '--repl-diskless-load', 'swapdb'],
+      options,
+    ].flat(),
     { stdio: ['ignore', 'pipe', 'ignore'] },
   );
   await new Promise((resolve, reject) => {

@@ -101,6 +101,10 @@ describe('the settings', () => {
     ['LLM_TOTAL_TIMEOUT_MS', '99999999', 'must be at most 86400000, not "99999999"'],
     ['DATABASE_URL', 'localhost:5432/db', 'must be a URL that starts with postgres:// or postgresql://'],
     ['DATABASE_URL', 'postgres://user:pass/word@host/db', 'special characters in it percent-encoded'],
+    ['REDIS_SENTINELS', 'redis://sentinel:26379', 'must be servers as host:port'],
+    ['REDIS_SENTINELS', 'sentinel', 'must be servers as host:port'],
+    ['REDIS_SENTINELS', 'sentinel:0', 'must be servers as host:port'],
+    ['REDIS_SENTINELS', ':secret@sentinel:26379', 'must be servers as host:port'],
     ['REDIS_PREFIX', 'a b', 'must be 1 to 64 letters, digits, dots, dashes or underscores, not "a b"'],
     ['OPENAI_BASE_URL', 'ftp://models', 'must be a URL that starts with http:// or https://'],
     ['OPENAI_MODEL', 'm'.repeat(256), 'must be at most 255 characters long'],
@@ -195,6 +199,8 @@ describe('what a role needs', () => {
 
   it.each([
     [{ REDIS_URL: 'redis://localhost' }, 'REDIS_URL is set without DATABASE_URL'],
+    [{ REDIS_SENTINELS: 'sentinel:26379' }, 'REDIS_SENTINELS is set without REDIS_URL'],
+    [{ REDIS_SENTINEL_PASSWORD: 'secret' }, 'REDIS_SENTINEL_PASSWORD is set without REDIS_SENTINELS'],
     [{ BULL_BOARD_USER: 'a' }, 'BULL_BOARD_USER and BULL_BOARD_PASSWORD belong together'],
     [{ BULL_BOARD_PASSWORD: 'a' }, 'BULL_BOARD_USER and BULL_BOARD_PASSWORD belong together'],
     [{ OPENAI_FALLBACK_API_KEY: 'sk-2' }, 'OPENAI_FALLBACK_MODEL is missing'],

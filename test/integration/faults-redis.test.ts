@@ -1,0 +1,249 @@
+import { once } from 'node:events';
+import { randomUUID } from 'node:crypto';
+import { mkdtempSync, rmSync } from 'node:fs';
+import { tmpdir } from 'node:os';
+import { join } from 'node:path';
+import { setTimeout as sleep } from 'node:timers/promises';
+import { afterAll, afterEach, beforeAll, beforeEach, describe, expect, it, jest } from '@jest/globals';
+import { Logger } from '@nestjs/common';
+import { converse, dialogue, newQuestion, spoken, violations } from '../support/conversations.js';
+import { type RawProvider, startRawProvider } from '../support/raw-provider.js';
+import { ask, replicate, startSentinels } from '../support/redis-servers.js';
+import { startRedis } from '../support/services.mjs';
+import { Stack } from '../support/stack.js';
+import { startTcpProxy } from '../support/tcp-proxy.js';
+import { waitFor } from '../support/wait.js';
+
+/** Redis as it is run: with a replica that takes over, with Sentinels, and with users that may not do everything. */
+
+const timings = { reconcileIntervalMs: 300, attemptBackoffMs: 200, redispatchAfterMs: 2_000 };
+/** What is promised of a failover. */
+const ANSWERED_WITHIN_MS = 10_000;
+
+type Server = Awaited<ReturnType<typeof startRedis>>;
+
+let provider: RawProvider;
+beforeAll(async () => {
+  provider = await startRawProvider();
+});
+afterAll(() => provider.close());
+
+const startStack = (env: Record<string, string>): Promise<Stack> =>
+  Stack.start({
+    backend: 'redis',
+    env: { OPENAI_BASE_URL: provider.baseUrl, OPENAI_API_KEY: 'sk-test', ...env },
+    timings,
+  });
+
+async function readiness(
+  stack: Stack,
+  of: 'api' | 'worker' = 'api',
+): Promise<{ status: number; text: string }> {
+  const authorization = `Basic ${Buffer.from('operator:secret').toString('base64')}`;
+  const url = of === 'api' ? stack.apis[0]!.url : await stack.workers[0]!.getUrl();
+  const response = await fetch(`${url.replace('[::1]', '127.0.0.1')}/health/ready`, {
+    headers: { authorization },
+  });
+  return { status: response.status, text: await response.text() };
+}
+
+/** One reply, in a session of its own. @returns how long it took */
+async function answered(stack: Stack, timeoutMs = ANSWERED_WITHIN_MS): Promise<number> {
+  const { guest, session } = await converse(stack, 'ok');
+  const question = newQuestion();
+  const startedAt = performance.now();
+  const { reply } = await guest.postMessage(session.id, question);
+  expect(await guest.finalReply(reply.id, timeoutMs)).toMatchObject({ status: 'completed' });
+  expect(spoken(await guest.messages(session.id))).toEqual(dialogue(question));
+  return performance.now() - startedAt;
+}
+
+(globalThis.HAS_REDIS ? describe : describe.skip)('a failover of Redis', () => {
+  let first: Server;
+  let second: Server;
+  beforeEach(async () => {
+    [first, second] = await Promise.all([startRedis(), startRedis()]);
+    await replicate(second.url, first.url);
+  });
+  afterEach(() => Promise.all([first.stop(), second.stop()]));
+
+  it('in which the primary becomes a replica and keeps its connections loses nothing, and posts are answered within ten seconds', async () => {
+    const door = await startTcpProxy(first.url, 6379);
+    const stack = await startStack({ REDIS_URL: door.url });
+    try {
+      await answered(stack);
+      const { guest, session } = await converse(stack, 'pace:30');
+      const question = newQuestion();
+      const { reply } = await guest.postMessage(session.id, question);
+
+      door.retarget(second.url);
+      await ask(second.url, 'REPLICAOF', 'NO', 'ONE');
+      await replicate(first.url, second.url);
+
+      const took = await Promise.all(Array.from({ length: 10 }, () => answered(stack, 20_000)));
+      expect(Math.max(...took)).toBeLessThan(ANSWERED_WITHIN_MS);
+      expect(await guest.finalReply(reply.id, 30_000)).toMatchObject({ status: 'completed' });
+      await waitFor('nothing to be left', async () => (await violations(stack)).length === 0);
+      expect((await readiness(stack)).status).toBe(200);
+      // No connection of the product is left at what is a replica now.
+      const clients = String(await ask(first.url, 'CLIENT', 'LIST', 'TYPE', 'normal'));
+      expect(clients.split('\n').filter((line) => /name=\S*bull/.test(line))).toEqual([]);
+    } finally {
+      await stack.stop();
+      await door.close();
+    }
+  });
+
+  it('that did not move the address is named by readiness, which reading alone would not see', async () => {
+    const stack = await startStack({
+      REDIS_URL: first.url,
+      BULL_BOARD_USER: 'operator',
+      BULL_BOARD_PASSWORD: 'secret',
+    });
+    try {
+      await waitFor('readiness', async () => (await readiness(stack)).status === 200);
+      await ask(second.url, 'REPLICAOF', 'NO', 'ONE');
+      await replicate(first.url, second.url);
+      const { text } = await waitFor('the refusal', async () => {
+        const answer = await readiness(stack);
+        return answer.status === 503 && answer.text.includes('READONLY') ? answer : null;
+      });
+      expect(text).toContain('event stream');
+      await ask(first.url, 'REPLICAOF', 'NO', 'ONE');
+      await waitFor('readiness', async () => (await readiness(stack)).status === 200);
+      await answered(stack);
+    } finally {
+      await stack.stop();
+    }
+  });
+
+  it.each(['is told to', 'dies'])(
+    'by Sentinels, when the primary %s, loses nothing while posts go on',
+    async (why) => {
+      const sentinels = await startSentinels(first.url, 'assistly-primary', 'of-sentinels');
+      const stack = await startStack({
+        REDIS_URL: 'redis://nobody-asks-this-host:1',
+        REDIS_SENTINELS: sentinels.hosts,
+        REDIS_SENTINEL_MASTER: 'assistly-primary',
+        REDIS_SENTINEL_PASSWORD: 'of-sentinels',
+      });
+      try {
+        await answered(stack);
+        const replies: Promise<unknown>[] = [];
+        let goesOn = true;
+        const posting = (async () => {
+          while (goesOn) {
+            replies.push(answered(stack, 30_000));
+            await sleep(500);
+          }
+        })();
+        await sleep(1_000);
+        if (why === 'dies') {
+          first.process.kill('SIGKILL');
+          await once(first.process, 'exit');
+        } else {
+          await ask(sentinels.urls[0]!, 'SENTINEL', 'FAILOVER', 'assistly-primary');
+        }
+        await waitFor(
+          'the second to be the primary',
+          async () => String(await ask(second.url, 'INFO', 'replication')).includes('role:master'),
+          { timeoutMs: 30_000 },
+        );
+        const switchedAt = performance.now();
+        await answered(stack, ANSWERED_WITHIN_MS);
+        expect(performance.now() - switchedAt).toBeLessThan(ANSWERED_WITHIN_MS);
+        await sleep(2_000);
+        goesOn = false;
+        await posting;
+        await Promise.all(replies);
+        expect(replies.length).toBeGreaterThan(4);
+        await waitFor('readiness', async () => (await readiness(stack)).status === 200);
+      } finally {
+        await stack.stop();
+        await sentinels.stop();
+      }
+    },
+  );
+});
+
+(globalThis.HAS_REDIS ? describe : describe.skip)('an error of Redis that does not go away', () => {
+  it.each(['bzpopmin', 'evalsha', 'set', 'subscribe', 'info', 'publish', 'xadd'])(
+    'because the user may not use %s is named by readiness, and costs neither log nor processor',
+    async (command) => {
+      const redis = await startRedis();
+      const user = `user-${randomUUID()}`;
+      await ask(
+        redis.url,
+        'ACL',
+        'SETUSER',
+        user,
+        'on',
+        '>secret',
+        '~*',
+        '&*',
+        '+@all',
+        `-${command}`,
+        ...(command === 'evalsha' ? ['-eval'] : []),
+      );
+      const url = new URL(redis.url);
+      url.username = user;
+      url.password = 'secret';
+      const lines = jest.spyOn(Logger.prototype, 'warn').mockReturnValue();
+      const errors = jest.spyOn(Logger.prototype, 'error').mockReturnValue();
+      const stack = await startStack({
+        REDIS_URL: url.href,
+        BULL_BOARD_USER: 'operator',
+        BULL_BOARD_PASSWORD: 'secret',
+      });
+      try {
+        await stack.workers[0]!.listen(0, '127.0.0.1');
+        const { guest, session } = await converse(stack, 'ok');
+        await guest.postMessage(session.id, newQuestion());
+        const { text } = await waitFor('the refusal', async () => {
+          const answer = await readiness(stack, 'worker');
+          return answer.status === 503 && answer.text.includes('NOPERM') ? answer : null;
+        });
+        // What a script may not do is told of the script.
+        expect(text).toContain(['evalsha', 'publish', 'xadd'].includes(command) ? 'eval' : command);
+        const before = lines.mock.calls.length + errors.mock.calls.length;
+        const usage = process.cpuUsage();
+        await sleep(5_000);
+        const { user: busy, system } = process.cpuUsage(usage);
+        expect(lines.mock.calls.length + errors.mock.calls.length - before).toBeLessThanOrEqual(5);
+        expect((busy + system) / 5_000_000).toBeLessThan(0.3); // of one processor; a storm takes all of it
+      } finally {
+        lines.mockRestore();
+        errors.mockRestore();
+        await stack.stop();
+        await redis.stop();
+      }
+    },
+    60_000,
+  );
+
+  it('because REDIS_URL names a node of a cluster is named by readiness', async () => {
+    const directory = mkdtempSync(join(tmpdir(), 'assistly-cluster-'));
+    const redis = await startRedis(undefined, ['--cluster-enabled', 'yes', '--dir', directory]);
+    await ask(redis.url, 'CLUSTER', 'ADDSLOTSRANGE', '0', '16383');
+    const lines = jest.spyOn(Logger.prototype, 'warn').mockReturnValue();
+    const stack = await startStack({
+      REDIS_URL: redis.url,
+      BULL_BOARD_USER: 'operator',
+      BULL_BOARD_PASSWORD: 'secret',
+    });
+    try {
+      await stack.workers[0]!.listen(0, '127.0.0.1');
+      await waitFor('the refusal', async () =>
+        (await readiness(stack, 'worker')).text.includes('REDIS_URL names a node of a Redis Cluster'),
+      );
+      const before = lines.mock.calls.length;
+      await sleep(5_000);
+      expect(lines.mock.calls.length - before).toBeLessThanOrEqual(5);
+    } finally {
+      lines.mockRestore();
+      await stack.stop();
+      await redis.stop();
+      rmSync(directory, { recursive: true, force: true });
+    }
+  });
+});
