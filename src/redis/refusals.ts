@@ -3,6 +3,9 @@ import { isOfWrongServer } from './redis-connection.js';
 /** How long a refusal counts where the same is not asked for again, in milliseconds. */
 const REMEMBERED_MS = 30_000;
 
+/** Conditions of the whole server, which refuse every write: readiness meets them itself, and sees when they end. */
+const OF_ALL_WRITES = /(?:^|[\s:]-?)(?:OOM|MISCONF|NOREPLICAS|BUSY)\s/;
+
 /**
  * What Redis has refused lately: a command that the user may not use, a script that fails. Readiness asks, since the
  * small write that it does itself may be allowed where what the work needs is not.
@@ -23,8 +26,9 @@ export class Refusals {
   }
 
   note(what: string, error: unknown): void {
-    // A replica is no lasting trouble: the connection is made anew.
-    if (!(error instanceof Error) || error.name !== 'ReplyError' || isOfWrongServer(error)) return;
+    if (!(error instanceof Error) || error.name !== 'ReplyError') return;
+    // From a replica the connection is made anew.
+    if (isOfWrongServer(error) || OF_ALL_WRITES.test(error.message)) return;
     this.found.set(what, { error, at: performance.now() });
   }
 
