@@ -39,7 +39,10 @@ export class ReplyEventPublisher {
     try {
       return formatCursor(await within(this.timings.cursorTimeoutMs, this.stream.head(sessionId)));
     } catch (error) {
-      this.logger.warn({ err: error, sessionId }, 'the event stream does not answer');
+      this.logger.warn(
+        { event: 'event_stream.cursor_failed', err: error, sessionId },
+        'the event stream gave no cursor in time: the client gets the unknown cursor, and with it a snapshot',
+      );
       return UNKNOWN_CURSOR;
     }
   }
@@ -86,7 +89,10 @@ export class ReplyEventPublisher {
         const heard = isOther ? 0 : result.length;
         if (heard > text.length) {
           // More was shown than was kept: the watchers get the message as it is.
-          this.logger.error({ replyId: reply.id }, 'the event stream has more text than the message');
+          this.logger.error(
+            { event: 'reply.published_text_exceeded', replyId: reply.id, sessionId: reply.chatSessionId },
+            'more text of a reply was published than its message holds: the end is published with the message as stored',
+          );
           entries = [{ ...end, reply: end.reply && { ...end.reply, length: null } }];
           continue;
         }
@@ -98,7 +104,10 @@ export class ReplyEventPublisher {
       }
       throw new Error(`the stream changed ${MAX_ROUNDS} times meanwhile`);
     } catch (error) {
-      this.logger.warn({ err: error, replyId: reply.id }, 'the end of a reply is to be told later');
+      this.logger.warn(
+        { event: 'reply.end_publish_failed', err: error, replyId: reply.id, sessionId: reply.chatSessionId },
+        'the end of a reply could not be published: the reconciler publishes it later',
+      );
     }
   }
 
@@ -117,7 +126,10 @@ export class ReplyEventPublisher {
     try {
       return (await this.stream.append(sessionId, entries)).status !== 'refused';
     } catch (error) {
-      this.logger.warn({ err: error, sessionId }, 'events are to be told later');
+      this.logger.warn(
+        { event: 'reply.event_publish_failed', err: error, sessionId },
+        'events of a session could not be published: they are published again when the reply starts or ends',
+      );
       return true;
     }
   }

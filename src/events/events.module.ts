@@ -8,7 +8,7 @@ import type { Config } from '../config/env.js';
 import { DatabaseModule } from '../database/database.module.js';
 import { POSTGRES_POOL } from '../database/postgres-pool.js';
 import { type Timings, TIMINGS } from '../runtime/timings.js';
-import { EventStream } from './event-stream.js';
+import { EventStream, type OnError } from './event-stream.js';
 import { PostgresEventStream } from './postgres-event-stream.js';
 import { RedisEventStream } from './redis-event-stream.js';
 
@@ -18,7 +18,7 @@ function createEventStream(
   { streamDeadlineMs: deadlineMs }: Pick<Timings, 'streamDeadlineMs'>,
 ): EventStream {
   const logger = new Logger('EventStream');
-  const onError = (error: Error, what: string): void => logger.warn({ err: error }, what);
+  const onError: OnError = (error, event, message) => logger.warn({ event, err: error }, message);
   return config.REDIS_URL !== undefined
     ? new RedisEventStream({ url: config.REDIS_URL, prefix: config.REDIS_PREFIX, deadlineMs, onError })
     : new PostgresEventStream({ pool, connectionString: config.DATABASE_URL ?? '', deadlineMs, onError });

@@ -122,7 +122,12 @@ export abstract class GatedQueue<Jobs extends JobTable<Jobs>> implements OnModul
       streams: { events: { maxLen: 1_000 } }, // BullMQ's own record, read by nobody here; 10,000 by default
       telemetry: backend.telemetry,
     });
-    queue.on('error', (error) => this.logger.warn({ err: error }, 'the queue reports an error'));
+    queue.on('error', (error) =>
+      this.logger.warn(
+        { event: 'queue.store_failed', queue: this.contract.queue, err: error },
+        'BullMQ reports an error of the store of a queue and tries again by itself',
+      ),
+    );
     this.queue = queue;
     for (const listener of this.openListeners) listener(queue);
   }
