@@ -7,14 +7,14 @@ import type { Tx } from '../database/tables.js';
 import { EventStream } from '../events/event-stream.js';
 import { ReplyQueue } from './reply-queue.js';
 
-/** How many sessions' traces one round removes; the sweeper does the next. */
+/** How many sessions' traces one round removes; the reconciler starts the next round. */
 const ROUND_LIMIT = 100;
 /** How long a request waits for the traces to go; the rows are gone by then in any case. */
 const PATIENCE_MS = 2_000;
 
 /**
  * Deletes conversations everywhere. The rows go in one transaction, which also notes the sessions whose traces in
- * the queue and the event stream have to go; those follow at once, and again by the sweeper after a crash.
+ * the queue and the event stream have to go; those follow at once, or after a crash by the reconciler.
  */
 @Injectable()
 export class ErasureService {
@@ -147,7 +147,10 @@ export class ErasureService {
   private async erase(deleteRows: (tx: Tx) => Promise<void>): Promise<void> {
     await this.database.transaction(deleteRows);
     await within(PATIENCE_MS, this.removeTraces()).catch((error: unknown) =>
-      this.logger.warn({ err: error }, 'the sweeper finishes an erasure'),
+      this.logger.warn(
+        { event: 'erasure.unfinished', err: error },
+        'a deletion failed or timed out after its rows were gone: the reconciler removes what is left in the queue and the event stream',
+      ),
     );
   }
 
@@ -167,7 +170,7 @@ export class ErasureService {
       for (const [replyId, count] of Object.entries(dispatch_counts)) {
         isGone = (await this.queue.removeJobsOf(replyId, count)) && isGone;
       }
-      // A job that is being worked on ends soon, since its reply is gone; the sweeper comes back for it.
+      // A job that is being worked on ends soon, since its reply is gone; the reconciler removes it in a later round.
       if (isGone) {
         await this.database.write((db) =>
           db.deleteFrom('erasures').where('session_id', '=', session_id).execute(),

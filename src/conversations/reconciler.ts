@@ -1,5 +1,5 @@
 import { Inject, Injectable, Logger, type OnApplicationBootstrap, type OnModuleInit } from '@nestjs/common';
-import { PacedLog } from '../runtime/paced-log.js';
+import { PacedLogger } from '../runtime/paced-logger.js';
 import { Shutdown, ShutdownPhase } from '../runtime/shutdown.js';
 import { Database } from '../database/database.js';
 import { EventStream } from '../events/event-stream.js';
@@ -12,11 +12,11 @@ import { ReplyPublication } from './reply-store/publication.js';
 import { ReplyReconciliation } from './reply-store/reconciliation.js';
 import { ReplyQueue } from './reply-queue.js';
 
-/** What has expired is deleted at every so manyth sweep: about once a minute. */
+/** What has expired is deleted at every so manyth round: about once a minute. */
 const PRUNE_EVERY = 20;
 
 /**
- * Puts right what fell between: a crash between a commit and what should follow it, a bell that was lost, a
+ * Finishes what was interrupted: by a crash between a commit and the steps after it, by a job that was lost, by a
  * worker that died. Nothing depends on it while all goes well; with it, nothing stays unfinished for ever.
  */
 @Injectable()
@@ -28,9 +28,7 @@ export class Reconciler implements OnModuleInit, OnApplicationBootstrap {
   private isStopped = false;
 
   /** Where the queue takes no jobs, every sweep finds the same replies. */
-  private readonly againLog = new PacedLog((leftOut, dispatch: object) =>
-    this.logger.warn({ ...dispatch, leftOut }, 'a due reply is rung for again'),
-  );
+  private readonly pacedLogger = new PacedLogger(this.logger);
 
   constructor(
     private readonly reconciliation: ReplyReconciliation,
@@ -74,20 +72,36 @@ export class Reconciler implements OnModuleInit, OnApplicationBootstrap {
   async reconcile(): Promise<void> {
     this.rounds++;
     await this.part('replies', async () => {
-      const swept = await this.reconciliation.reconcile();
-      for (const { reply, message, next } of swept?.finished ?? []) {
-        this.logger.warn({ replyId: reply.id, code: reply.error_code }, 'a reply was given up');
+      const found = await this.reconciliation.reconcile();
+      for (const { reply, message, next } of found?.finished ?? []) {
+        this.logger.warn(
+          {
+            event: 'reply.given_up',
+            replyId: reply.id,
+            sessionId: reply.chat_session_id,
+            code: reply.error_code,
+          },
+          'a reply failed for good: its attempts or its time ran out without an answer',
+        );
         await this.publisher.publishFinished(reply, message);
         await this.queue.enqueueNext(next);
       }
-      for (const { sessionId, replyId } of swept?.cancels ?? [])
+      for (const { sessionId, replyId } of found?.cancels ?? [])
         await this.cancellation.cancel(sessionId, replyId);
-      for (const dispatch of swept?.dispatches ?? []) {
-        this.againLog.report({ replyId: dispatch.replyId, number: dispatch.number });
+      for (const dispatch of found?.dispatches ?? []) {
+        this.pacedLogger.warn(
+          {
+            event: 'reply.enqueued_again',
+            replyId: dispatch.replyId,
+            sessionId: dispatch.sessionId,
+            number: dispatch.number,
+          },
+          'a due reply was not claimed by any worker: the reconciler enqueues it again',
+        );
         await this.queue.enqueue(dispatch);
       }
     });
-    await this.part('announcements', async () => {
+    await this.part('unpublished ends', async () => {
       for (const { reply, message } of await this.publication.findUnpublished()) {
         await this.publisher.publishFinished(reply, message);
       }
@@ -104,7 +118,10 @@ export class Reconciler implements OnModuleInit, OnApplicationBootstrap {
     try {
       await work();
     } catch (error) {
-      this.logger.warn({ err: error }, `the sweep of ${what} failed; the next one follows`);
+      this.logger.warn(
+        { event: 'reconciler.part_failed', part: what, err: error },
+        `the reconciler failed at the ${what}: its next round tries again`,
+      );
     }
   }
 }

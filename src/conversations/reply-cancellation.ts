@@ -46,8 +46,8 @@ export class ReplyCancellation {
       return { shown: await this.stream.seal(reply.chat_session_id, reply.id) };
     } catch (error) {
       this.logger.warn(
-        { err: error, replyId: reply.id },
-        'the event stream does not answer; the checkpoint is used',
+        { event: 'reply.seal_failed', err: error, replyId: reply.id, sessionId: reply.chat_session_id },
+        'the event stream did not seal a cancelled reply: its message is made from the last checkpoint',
       );
       return null;
     }

@@ -1,5 +1,5 @@
 import { Inject, Injectable, Logger } from '@nestjs/common';
-import { PacedLog } from '../runtime/paced-log.js';
+import { PacedLogger } from '../runtime/paced-logger.js';
 import { within } from '../runtime/within.js';
 import type { FactEntry, StreamEntry } from '../events/event-stream.js';
 import { EventStream, formatCursor, UNKNOWN_CURSOR } from '../events/event-stream.js';
@@ -29,9 +29,7 @@ const MAX_ROUNDS = 5;
 export class ReplyEventPublisher {
   private readonly logger = new Logger(ReplyEventPublisher.name);
 
-  private readonly log = new PacedLog((leftOut, fields: object, text: string) =>
-    this.logger.warn({ ...fields, leftOut }, text),
-  );
+  private readonly pacedLogger = new PacedLogger(this.logger);
 
   constructor(
     private readonly stream: EventStream,
@@ -44,7 +42,10 @@ export class ReplyEventPublisher {
     try {
       return formatCursor(await within(this.timings.cursorTimeoutMs, this.stream.head(sessionId)));
     } catch (error) {
-      this.log.report({ err: error, sessionId }, 'the event stream does not answer');
+      this.pacedLogger.warn(
+        { event: 'event_stream.cursor_failed', err: error, sessionId },
+        'the event stream gave no cursor in time: the client gets the unknown cursor, and with it a snapshot',
+      );
       return UNKNOWN_CURSOR;
     }
   }
@@ -91,7 +92,10 @@ export class ReplyEventPublisher {
         const heard = isOther ? 0 : result.length;
         if (heard > text.length) {
           // More was shown than was kept: the watchers get the message as it is.
-          this.logger.error({ replyId: reply.id }, 'the event stream has more text than the message');
+          this.logger.error(
+            { event: 'reply.published_text_exceeded', replyId: reply.id, sessionId: reply.chatSessionId },
+            'more text of a reply was published than its message holds: the end is published with the message as stored',
+          );
           entries = [{ ...end, reply: end.reply && { ...end.reply, length: null } }];
           continue;
         }
@@ -103,7 +107,10 @@ export class ReplyEventPublisher {
       }
       throw new Error(`the stream changed ${MAX_ROUNDS} times meanwhile`);
     } catch (error) {
-      this.log.report({ err: error, replyId: reply.id }, 'the end of a reply is to be told later');
+      this.pacedLogger.warn(
+        { event: 'reply.end_publish_failed', err: error, replyId: reply.id, sessionId: reply.chatSessionId },
+        'the end of a reply could not be published: the reconciler publishes it later',
+      );
     }
   }
 
@@ -122,7 +129,10 @@ export class ReplyEventPublisher {
     try {
       return (await this.stream.append(sessionId, entries)).status !== 'refused';
     } catch (error) {
-      this.log.report({ err: error, sessionId }, 'events are to be told later');
+      this.pacedLogger.warn(
+        { event: 'reply.event_publish_failed', err: error, sessionId },
+        'events of a session could not be published: they are published again when the reply starts or ends',
+      );
       return true;
     }
   }

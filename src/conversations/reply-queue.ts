@@ -1,6 +1,5 @@
 import { Injectable } from '@nestjs/common';
 import { GatedQueue, QueueParts } from '../queue/gated-queue.js';
-import { PacedLog } from '../runtime/paced-log.js';
 import { inOwnTrace, SpanAttribute } from '../tracing/spans.js';
 import { jobIdOf, REPLY_QUEUE, type ReplyJobs } from './reply-jobs.js';
 import { ReplyDispatching } from './reply-store/dispatching.js';
@@ -10,10 +9,6 @@ import type { Dispatch } from './reply-store/transitions.js';
 @Injectable()
 export class ReplyQueue extends GatedQueue<ReplyJobs> {
   /** The reconciler enqueues many at once. */
-  private readonly log = new PacedLog((leftOut, fields: object, text: string) =>
-    this.logger.warn({ ...fields, leftOut }, text),
-  );
-
   constructor(
     parts: QueueParts,
     private readonly dispatching: ReplyDispatching,
@@ -30,7 +25,7 @@ export class ReplyQueue extends GatedQueue<ReplyJobs> {
         { jobId: jobIdOf(replyId, number), ...(delayMs > 0 && { delay: delayMs }) },
       );
     } catch (error) {
-      this.log.report(
+      this.pacedLogger.warn(
         { event: 'reply.enqueue_failed', err: error, replyId },
         'the queue did not take the job of a reply; the reconciler enqueues it again',
       );

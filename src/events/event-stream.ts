@@ -106,6 +106,14 @@ export type StreamNews = { generation: string; events: readonly StreamEvent[] } 
 /** May be called with entries that it already has. */
 export type StreamListener = (news: StreamNews) => void;
 
+/**
+ * Called with a failure that no call reports.
+ *
+ * @param event the stable name of the failure in the log
+ * @param message what failed and what follows from it
+ */
+export type OnError = (error: Error, event: string, message: string) => void;
+
 /** The stream cannot be reached, or did not answer within its deadline. The rows are not affected. */
 export class EventStreamUnavailableError extends Error {
   override readonly name = 'EventStreamUnavailableError';

@@ -1,6 +1,6 @@
 import { Logger, Module, type OnModuleInit } from '@nestjs/common';
 import type { Pool } from 'pg';
-import { PacedLog } from '../runtime/paced-log.js';
+import { PacedLogger } from '../runtime/paced-logger.js';
 import { Readiness } from '../runtime/readiness.js';
 import { RuntimeModule } from '../runtime/runtime.module.js';
 import { Shutdown, ShutdownPhase } from '../runtime/shutdown.js';
@@ -9,7 +9,7 @@ import type { Config } from '../config/env.js';
 import { DatabaseModule } from '../database/database.module.js';
 import { POSTGRES_POOL } from '../database/postgres-pool.js';
 import { type Timings, TIMINGS } from '../runtime/timings.js';
-import { EventStream } from './event-stream.js';
+import { EventStream, type OnError } from './event-stream.js';
 import { PostgresEventStream } from './postgres-event-stream.js';
 import { RedisEventStream } from './redis-event-stream.js';
 
@@ -19,15 +19,8 @@ function createEventStream(
   { streamDeadlineMs: deadlineMs }: Pick<Timings, 'streamDeadlineMs'>,
 ): EventStream {
   const logger = new Logger('EventStream');
-  const logs = new Map<string, PacedLog<[Error]>>();
-  const onError = (error: Error, what: string): void => {
-    let log = logs.get(what);
-    if (!log) {
-      log = new PacedLog((leftOut, err) => logger.warn({ err, leftOut }, what));
-      logs.set(what, log);
-    }
-    log.report(error);
-  };
+  const pacedLogger = new PacedLogger(logger);
+  const onError: OnError = (error, event, message) => pacedLogger.warn({ event, err: error }, message);
   return config.REDIS_URL !== undefined
     ? new RedisEventStream({ settings: config, prefix: config.REDIS_PREFIX, deadlineMs, onError })
     : new PostgresEventStream({ pool, connectionString: config.DATABASE_URL ?? '', deadlineMs, onError });

@@ -6,6 +6,7 @@ import type {
   AppendResult,
   Cursor,
   EventType,
+  OnError,
   ReadResult,
   ShownText,
   StreamEntry,
@@ -14,14 +15,13 @@ import type {
   StreamNews,
 } from './event-stream.js';
 import { NotificationListener, PostgresNotifier } from './postgres-notifications.js';
-import type { OnError } from './postgres-notifications.js';
 import { query } from './postgres-query.js';
 import { toReadResult, toRecords, toShownText } from './records.js';
 
 /** At most this many new entries of a session are handed to its listeners; who is further behind rereads. */
 const MAX_NEWS = 100;
 
-/** At most this many sessions are looked up in one query after their bells rang. */
+/** At most this many sessions are looked up in one query after they were notified. */
 const MAX_NOTIFIED = 200;
 
 const PRUNE_BATCH = 5_000;
@@ -29,7 +29,7 @@ const PRUNE_BATCH = 5_000;
 /** The listeners of a session in this process, and up to where they have been told. */
 interface Channel {
   listeners: Set<{ tell: StreamListener }>;
-  /** Null: not known. The first bell then only says "look". */
+  /** Null: not known. The first notification then only says "look". */
   told: Cursor | null;
 }
 
@@ -47,8 +47,8 @@ interface NewsRow {
 /**
  * The event stream in PostgreSQL, in the tables of the `event_stream` migration, live by LISTEN/NOTIFY.
  *
- * A bell names sessions and nothing more; every process reads what is new of those it has listeners for, in one
- * query however many rang. Its own appends take the same way.
+ * A notification names sessions and nothing more; every process reads what is new of those it has listeners for, in
+ * one query however many were notified. Its own appends take the same way.
  */
 export class PostgresEventStream extends EventStream {
   private readonly pool: pg.Pool;
@@ -66,7 +66,7 @@ export class PostgresEventStream extends EventStream {
    *   pile up in it
    * @param options.connectionString for the one connection that listens, made at the first subscription
    * @param options.deadlineMs in which every call settles
-   * @param options.onError told of failures that no call reports; all of them are made good by a reread
+   * @param options.onError called with failures that no call reports; a reread makes up for each of them
    */
   constructor(options: { pool: pg.Pool; connectionString: string; deadlineMs: number; onError: OnError }) {
     super();
@@ -279,7 +279,7 @@ export class PostgresEventStream extends EventStream {
     if (this.notified.size > 0 && !this.isReading) void this.readNotified();
   }
 
-  /** One query at a time; bells that ring meanwhile are gathered for the next. */
+  /** One query at a time; notifications that come meanwhile are gathered for the next. */
   private async readNotified(): Promise<void> {
     this.isReading = true;
     while (this.notified.size > 0) {
@@ -289,7 +289,11 @@ export class PostgresEventStream extends EventStream {
         const news = Map.groupBy(await this.within(this.news(sessionIds)), (row) => row.sessionId);
         for (const sessionId of sessionIds) this.tellNews(sessionId, news.get(sessionId) ?? []);
       } catch (error) {
-        this.onError(error as Error, 'reading the news of event streams');
+        this.onError(
+          error as Error,
+          'event_stream.read_failed',
+          'the new events of notified sessions could not be read: each subscriber reads the log by itself',
+        );
         for (const sessionId of sessionIds) this.tell(sessionId, null);
       }
     }
@@ -345,7 +349,11 @@ export class PostgresEventStream extends EventStream {
       try {
         tell(news);
       } catch (error) {
-        this.onError(error as Error, 'a listener of an event stream');
+        this.onError(
+          error as Error,
+          'event_stream.listener_failed',
+          'a listener of the event stream threw an error: it missed an event until it reads the log',
+        );
       }
     }
   }
@@ -356,7 +364,7 @@ function toEvents(rows: readonly { seq: number | null; type: EventType; data: st
   return rows.flatMap(({ seq, type, data }) => (seq === null ? [] : [{ seq, type, data }]));
 }
 
-/** A farewell is the last entry of its stream. Left for as long as others, each would hold a page of the index. */
+/** A tombstone is the last entry of its stream. Left for as long as others, each would hold a page of the index. */
 const DELETE_TOMBSTONES = `delete from event_stream_entries where ctid = any (array(
   select entry.ctid from event_streams stream
     join event_stream_entries entry on entry.session_id = stream.session_id and entry.seq = stream.head

@@ -1,25 +1,24 @@
 import { setTimeout as sleep } from 'node:timers/promises';
 import pg from 'pg';
 import { withinDeadline } from './deadline.js';
+import type { OnError } from './event-stream.js';
 import { query } from './postgres-query.js';
 
 /**
- * Doorbells between processes through PostgreSQL's NOTIFY: "look at these sessions' streams". They carry no
- * content, and one that is lost only delays.
+ * Notifications between processes through PostgreSQL's NOTIFY. Each names sessions whose streams have new entries,
+ * and carries no content; one that is lost only delays their events.
  */
 
 const CHANNEL = 'assistly_events';
 
-/** A flush costs a commit under a lock of the whole database, so bells are gathered this long, in milliseconds. */
+/** A flush costs a commit under a lock of the whole database, so notifications are gathered this long, in milliseconds. */
 const FLUSH_INTERVAL_MS = 20;
 
 /** An id takes 37 bytes, and PostgreSQL refuses payloads from 8,000 bytes on. */
 const IDS_PER_PAYLOAD = 200;
 
-/** Sessions with a bell waiting. Beyond, the database has been away for long, and watchers reread anyway. */
+/** Sessions that wait to be notified. Beyond, the database has been away for long, and subscribers reread anyway. */
 const MAX_PENDING = 10_000;
-
-export type OnError = (error: Error, what: string) => void;
 
 export class PostgresNotifier {
   private readonly pending = new Set<string>();
@@ -32,7 +31,7 @@ export class PostgresNotifier {
   ) {}
 
   /**
-   * Rings soon: at once after a pause, together with others otherwise. Never within the append's transaction:
+   * Notifies soon: at once after a pause, together with others otherwise. Never within the append's transaction:
    * a NOTIFY takes its lock at commit, and would put every append of the database in one line.
    */
   notify(sessionId: string): void {
@@ -41,7 +40,7 @@ export class PostgresNotifier {
     this.sending ??= this.send();
   }
 
-  /** Resolves when every bell so far has been rung, or given up. */
+  /** Resolves when every notification so far was sent, or failed. */
   async drain(): Promise<void> {
     await this.sending;
   }
@@ -65,7 +64,11 @@ export class PostgresNotifier {
           ),
         );
       } catch (error) {
-        this.onError(error as Error, 'ringing the doorbell of event streams');
+        this.onError(
+          error as Error,
+          'event_stream.notify_failed',
+          'a notification of new events could not be sent: subscribers get the events when they next read the log',
+        );
       }
       await sleep(FLUSH_INTERVAL_MS);
     }
@@ -77,7 +80,7 @@ export class PostgresNotifier {
 const MIN_BACKOFF_MS = 50;
 const MAX_BACKOFF_MS = 2_000;
 
-/** A peer that vanished without a word is noticed about ten probes, of a second each, after this silence. */
+/** A peer that vanished is noticed about ten probes, of a second each, after this silence. */
 const KEEPALIVE_MS = 10_000;
 
 /** The one connection of a process that listens; a session connection, which a transaction pooler is not. */
@@ -92,7 +95,7 @@ export class NotificationListener {
     private readonly deadlineMs: number,
     private readonly on: {
       notified: (sessionIds: string[]) => void;
-      /** LISTEN is in force again: bells in between are lost. */
+      /** LISTEN is in force again: notifications in between are lost. */
       resumed: () => void;
       error: OnError;
     },
@@ -120,7 +123,11 @@ export class NotificationListener {
         await this.open();
         return;
       } catch (error) {
-        this.on.error(error as Error, 'listening for event streams');
+        this.on.error(
+          error as Error,
+          'event_stream.listen_failed',
+          'the event stream could not listen for notifications and tries again: subscribers wait, or read the log',
+        );
         await sleep(backoffMs, undefined, { ref: false });
       }
     }
@@ -137,7 +144,13 @@ export class NotificationListener {
       query_timeout: this.deadlineMs,
     });
     client.on('notification', ({ payload }) => this.on.notified(payload?.split(',') ?? []));
-    client.on('error', (error) => this.on.error(error, 'listening for event streams'));
+    client.on('error', (error) =>
+      this.on.error(
+        error,
+        'event_stream.listen_failed',
+        'the event stream lost the connection that listens and connects again: subscribers then read the log',
+      ),
+    );
     client.once('end', () => {
       if (this.client !== client) return;
       this.client = null;

@@ -8,6 +8,7 @@ import type {
   AppendResult,
   Cursor,
   EventType,
+  OnError,
   ReadResult,
   ShownText,
   StreamEntry,
@@ -24,7 +25,7 @@ import { toReadResult, toRecords, toShownText } from './records.js';
 const LOG_CAP = 10_000;
 const LOG_SLACK = 100;
 
-/** Larger news are told by a bare bell, in bytes: Redis would hold a copy for every process that listens. */
+/** Larger news are published without content, in bytes: Redis would hold a copy for every process that listens. */
 const MAX_NEWS_BYTES = 65_536;
 
 /** Channels that are named in one SUBSCRIBE after a reconnection. */
@@ -65,7 +66,7 @@ interface Channel {
 export class RedisEventStream extends EventStream {
   private readonly prefix: string;
   private readonly deadlineMs: number;
-  private readonly onError: (error: Error, what: string) => void;
+  private readonly onError: OnError;
   private readonly commands: Redis & Scripts;
   /** A connection of its own: commands must not wait behind a flood of news. */
   private readonly subscriber: Redis;
@@ -80,14 +81,9 @@ export class RedisEventStream extends EventStream {
 
   /**
    * @param options.prefix begins every key and channel
-   * @param options.onError told of failures that no call reports; all of them are made good by a reread
+   * @param options.onError called with failures that no call reports; a reread makes up for each of them
    */
-  constructor(options: {
-    settings: RedisSettings;
-    prefix: string;
-    deadlineMs: number;
-    onError: (error: Error, what: string) => void;
-  }) {
+  constructor(options: { settings: RedisSettings; prefix: string; deadlineMs: number; onError: OnError }) {
     super();
     this.prefix = options.prefix;
     this.deadlineMs = options.deadlineMs;
@@ -105,8 +101,20 @@ export class RedisEventStream extends EventStream {
       this.commands.defineCommand(name, { lua, numberOfKeys: 1 });
     }
     this.subscriber = connection(options.settings, options.deadlineMs);
-    this.commands.on('error', (error) => this.onError(error, 'the connection of event streams'));
-    this.subscriber.on('error', (error) => this.onError(error, 'listening for event streams'));
+    this.commands.on('error', (error) =>
+      this.onError(
+        error,
+        'event_stream.connection_failed',
+        'the connection to Redis of the event stream failed and is made again: calls fail meanwhile',
+      ),
+    );
+    this.subscriber.on('error', (error) =>
+      this.onError(
+        error,
+        'event_stream.listen_failed',
+        'the event stream lost the connection that listens and connects again: subscribers then read the log',
+      ),
+    );
     this.subscriber.on('message', (name, payload) => this.tell(name, parseNews(payload, this.clock)));
     this.subscriber.on('close', () => {
       for (const channel of this.channels.values()) channel.inForce = null;
@@ -211,7 +219,11 @@ export class RedisEventStream extends EventStream {
       // Without a connection there is nothing to end: the next one asks for the channels that are left.
       if (this.subscriber.status !== 'ready') return;
       this.subscriber.unsubscribe(name).catch((error: Error) => {
-        this.onError(error, 'leaving an event stream');
+        this.onError(
+          error,
+          'event_stream.unsubscribe_failed',
+          'a channel of the event stream could not be unsubscribed: its messages are ignored',
+        );
       });
     };
     try {
@@ -247,7 +259,13 @@ export class RedisEventStream extends EventStream {
   /** Tells a failover also to a process that only listens. */
   private async prove(): Promise<void> {
     if (this.commands.status !== 'ready') return;
-    await this.proveWrite().catch((error: Error) => this.onError(error, 'writing to the event stream'));
+    await this.proveWrite().catch((error: Error) =>
+      this.onError(
+        error,
+        'event_stream.proof_failed',
+        'the event stream could not prove that its Redis takes writes: it proves it again in seconds',
+      ),
+    );
   }
 
   private async proveWrite(): Promise<void> {
@@ -303,7 +321,11 @@ export class RedisEventStream extends EventStream {
       try {
         await inForce;
       } catch (error) {
-        this.onError(error as Error, 'listening for event streams again');
+        this.onError(
+          error as Error,
+          'event_stream.listen_failed',
+          'the event stream could not subscribe again after a reconnection: it connects once more',
+        );
         // From the start, unless the connection is gone already, which leads there too.
         if (this.subscriber.status === 'ready') this.subscriber.disconnect(true);
         return;
@@ -317,7 +339,11 @@ export class RedisEventStream extends EventStream {
       try {
         tell(news);
       } catch (error) {
-        this.onError(error as Error, 'a listener of an event stream');
+        this.onError(
+          error as Error,
+          'event_stream.listener_failed',
+          'a listener of the event stream threw an error: it missed an event until it reads the log',
+        );
       }
     }
   }

@@ -29,10 +29,10 @@ export function withoutControls(line: string): string {
   return line.replaceAll(CONTROLS, '$1\uFFFD');
 }
 
-/** What Nest tells of its own start: of use to nobody once it works. */
+/** Contexts of the lines that Nest logs of its own start: shown at level debug only. */
 const NOISE = new Set(['InstanceLoader', 'RoutesResolver', 'RouterExplorer', 'NestFactory']);
 
-/** The parameters that say something to who reads the log; of any other, the token above all, only the name. */
+/** The parameters whose values are logged; of any other, the token above all, only the name is. */
 const SHOWN_PARAMETERS = new Set(['after', 'cursor', 'limit', 'order', 'wait']);
 
 /** The path and query, without credentials and whatever else somebody put into the query. */
@@ -66,8 +66,13 @@ export class LoggingModule {
               const traceId = activeTraceId();
               return traceId === null ? {} : { traceId };
             },
-            customSuccessObject: (_request, response, line: object) => ({ ...line, ...idsOf(response) }),
+            customSuccessObject: (_request, response, line: object) => ({
+              event: 'request.completed',
+              ...line,
+              ...idsOf(response),
+            }),
             customErrorObject: (_request, response, _error, line: object) => ({
+              event: 'request.failed',
               ...line,
               ...idsOf(response),
             }),

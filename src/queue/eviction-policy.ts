@@ -11,13 +11,13 @@ const FRESH_MS = 60_000;
 
 /**
  * In production a process is not ready on a Redis that would throw jobs and events away when its memory is full:
- * nothing would be lost, since the reconciler enqueues the replies again, but they would be late without a word.
+ * nothing would be lost, since the reconciler enqueues the replies again, but they would be late, and nothing would show why.
  */
 @Injectable()
 export class EvictionPolicy implements OnModuleInit {
   private readonly logger = new Logger(EvictionPolicy.name);
   private goodUntil = -Infinity;
-  private hasSaid = false;
+  private isLogged = false;
 
   constructor(
     @Inject(CONFIG) private readonly config: RedisSettings & Pick<Config, 'isProduction'>,
@@ -38,11 +38,12 @@ export class EvictionPolicy implements OnModuleInit {
       this.goodUntil = performance.now() + FRESH_MS;
       return;
     }
-    if (!this.hasSaid) {
+    if (!this.isLogged) {
       this.logger.error(
-        `Redis has the maxmemory-policy ${policy}, and would throw jobs away when its memory is full: set it to noeviction`,
+        { event: 'redis.eviction_policy_refused', policy },
+        `Redis has the maxmemory-policy ${policy} and would delete jobs when its memory is full, so this process is not ready: set it to noeviction`,
       );
-      this.hasSaid = true;
+      this.isLogged = true;
     }
     throw new MissingPartError(`the maxmemory-policy is ${policy}`);
   }
@@ -57,7 +58,7 @@ async function readPolicy(settings: RedisSettings): Promise<string | null> {
     retryStrategy: () => null,
     sentinelRetryStrategy: () => null,
   });
-  redis.on('error', () => undefined); // told by the call
+  redis.on('error', () => undefined); // the call reports it
   try {
     await redis.connect();
     return /maxmemory_policy:(\S+)/.exec(await redis.info('memory'))?.[1] ?? null;

@@ -2,7 +2,7 @@ import { Inject, Injectable, Logger, type OnModuleInit } from '@nestjs/common';
 import { type IQueueBackend, type JobsOptions, type Queue, RedisQueueBackend, withBackend } from 'bullmq';
 import { PROOF_TTL_MS, proofKey } from '../redis/redis-connection.js';
 import { Refusals } from '../redis/refusals.js';
-import { PacedLog } from '../runtime/paced-log.js';
+import { PacedLogger } from '../runtime/paced-logger.js';
 import { MissingPartError, Readiness } from '../runtime/readiness.js';
 import { Shutdown, ShutdownPhase } from '../runtime/shutdown.js';
 import { type Timings, TIMINGS } from '../runtime/timings.js';
@@ -42,6 +42,7 @@ export class QueueParts {
  */
 export abstract class GatedQueue<Jobs extends JobTable<Jobs>> implements OnModuleInit {
   protected readonly logger = new Logger(this.constructor.name);
+  protected readonly pacedLogger = new PacedLogger(this.logger);
   private queue: JobQueue | null = null;
   private readonly openListeners: ((queue: JobQueue) => void)[] = [];
   private readonly refusals = new Refusals();
@@ -134,10 +135,12 @@ export abstract class GatedQueue<Jobs extends JobTable<Jobs>> implements OnModul
       streams: { events: { maxLen: 1_000 } }, // BullMQ's own record, read by nobody here; 10,000 by default
       telemetry: backend.telemetry,
     });
-    const log = new PacedLog((leftOut, err: Error) =>
-      this.logger.warn({ err, leftOut }, 'the queue reports an error'),
+    queue.on('error', (error) =>
+      this.pacedLogger.warn(
+        { event: 'queue.store_failed', queue: this.contract.queue, err: error },
+        'BullMQ reports an error of the store of a queue and tries again by itself',
+      ),
     );
-    queue.on('error', (error) => log.report(error));
     this.queue = queue;
     for (const listener of this.openListeners) listener(queue);
   }

@@ -6,13 +6,13 @@ import { SchemaCheck } from '../database/schema-check.js';
 /** How often a closed gate looks again. */
 const RETRY_INTERVAL_MS = 500;
 
-/** How often it is told again what a closed gate waits for. */
+/** Every so many looks one logs what the gate waits for. */
 const LOOKS_PER_LINE = 20;
 
 /**
  * Holds the making of queues and workers back until the schema is one for this version: a worker that is newer
- * than its schema would take jobs only to fail them, and one whose BullMQ is too old for its tables would ask for
- * jobs in vain, as fast as it can. And BullMQ on PostgreSQL remembers a failed first connection for ever: a queue
+ * than its schema would take jobs only to fail them, and one whose BullMQ is too old for its tables would poll in a
+ * busy loop and get no jobs. And BullMQ on PostgreSQL remembers a failed first connection for ever: a queue
  * made too early would never work again.
  */
 @Injectable()
@@ -41,13 +41,23 @@ export class QueueGate implements OnModuleDestroy {
 
   private async waitForSchema(): Promise<boolean> {
     for (let looks = 0; !this.isStopped; looks++) {
-      const isTold = looks % LOOKS_PER_LINE === 0;
+      const isLogged = looks % LOOKS_PER_LINE === 0;
       try {
         this.obstacle = await this.findObstacle();
         if (this.obstacle === null) return true;
-        if (isTold) this.logger.warn(`the queue is not open: ${this.obstacle}`);
+        if (isLogged) {
+          this.logger.warn(
+            { event: 'queue.opening_delayed' },
+            `the queue is not open, so this process is not ready: ${this.obstacle}`,
+          );
+        }
       } catch (error) {
-        if (isTold) this.logger.warn({ err: error }, 'the queue waits for the database');
+        if (isLogged) {
+          this.logger.warn(
+            { event: 'queue.schema_check_failed', err: error },
+            'the queue is not open, since the database did not say which migrations it has: it is asked again',
+          );
+        }
       }
       await sleep(RETRY_INTERVAL_MS, undefined, { ref: false });
     }

@@ -6,9 +6,9 @@ import { Injectable, Logger, type OnApplicationShutdown, type OnModuleDestroy } 
  * (`onModuleDestroy`), and before those that close what the last requests still need (`onApplicationShutdown`).
  */
 export const ShutdownPhase = {
-  /** Tell the load balancer; take no new jobs. */
+  /** Report not ready to the load balancer; take no new jobs. */
   StopTaking: 0,
-  /** End event streams and long polls; the clients come back, elsewhere. */
+  /** End event streams and long polls; their clients reconnect to another process. */
   EndStreams: 1,
   /** Finish what is running, within a bound, and hand the rest back. */
   Drain: 2,
@@ -56,7 +56,10 @@ export class Shutdown implements OnModuleDestroy, OnApplicationShutdown {
             try {
               await step.run();
             } catch (error) {
-              this.logger.error({ err: error }, 'a step of the shutdown failed');
+              this.logger.error(
+                { event: 'process.shutdown_step_failed', phase, err: error },
+                'a step of the shutdown failed: the shutdown continues without it',
+              );
             }
           }),
       );

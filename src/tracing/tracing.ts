@@ -10,7 +10,7 @@ const EXPORT_TIMEOUT_MS = 5_000;
 const FLUSH_TIMEOUT_MS = 2_500;
 /** Spans that wait to be sent; of more, the newest are dropped. */
 const MAX_WAITING_SPANS = 2_048;
-/** A collector that does not answer is told of at most this often. */
+/** A collector that does not answer is logged at most this often. */
 const WARNING_INTERVAL_MS = 60_000;
 
 export const isTracing = (config: Pick<Config, 'OTEL_EXPORTER_OTLP_ENDPOINT'>): boolean =>
@@ -77,6 +77,9 @@ function warnNowAndThen(): (error: unknown) => void {
   return (error) => {
     if (performance.now() - warnedAt < WARNING_INTERVAL_MS) return;
     warnedAt = performance.now();
-    logger.warn({ err: error }, 'traces could not be sent; nothing else depends on them');
+    logger.warn(
+      { event: 'traces.export_failed', err: error },
+      'traces could not be sent to the collector and are dropped: nothing else depends on them',
+    );
   };
 }

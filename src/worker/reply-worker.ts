@@ -3,7 +3,7 @@ import { Inject, Injectable, Logger, type OnApplicationBootstrap, type OnModuleI
 import { CONFIG } from '../config/config.module.js';
 import type { Config } from '../config/env.js';
 import { QueueGate } from '../queue/queue-gate.js';
-import { PacedLog } from '../runtime/paced-log.js';
+import { PacedLogger } from '../runtime/paced-logger.js';
 import { MissingPartError, Readiness, reasonOf } from '../runtime/readiness.js';
 import { Shutdown, ShutdownPhase } from '../runtime/shutdown.js';
 import { ReplyGenerator } from './reply-generator.js';
@@ -16,6 +16,7 @@ const REFUSAL_MS = 8_000;
 @Injectable()
 export class ReplyWorker implements OnModuleInit, OnApplicationBootstrap {
   private readonly logger = new Logger(ReplyWorker.name);
+  private readonly pacedLogger = new PacedLogger(this.logger);
   private isRunning = false;
   private refusal: { error: Error; at: number } | null = null;
   private isStopping = false;
@@ -51,15 +52,12 @@ export class ReplyWorker implements OnModuleInit, OnApplicationBootstrap {
     this.registrar.register();
     const { worker } = this.processor;
     worker.concurrency = this.config.REPLY_CONCURRENCY;
-    const log = new PacedLog((leftOut, err: Error) =>
-      this.logger.warn(
-        { event: 'reply.worker_error', err, leftOut },
-        'the reply worker reports an error of BullMQ and continues',
-      ),
-    );
     worker.on('error', (error) => {
       if (error.name === 'ReplyError') this.refusal = { error, at: performance.now() };
-      log.report(error);
+      this.pacedLogger.warn(
+        { event: 'reply.worker_error', err: error },
+        'the reply worker reports an error of BullMQ and continues',
+      );
     });
     this.isRunning = true;
     worker

@@ -275,6 +275,7 @@ describe.each(BACKENDS)('what people say and what is secret, on %s', (backend) =
     const ids = requests.map(({ requestId }) => requestId);
     expect(new Set(ids).size).toBe(ids.length);
     expect(requests.find(({ replyId }) => replyId === unstored.id)).toMatchObject({
+      event: 'request.completed',
       msg: 'request completed',
       sessionId,
       req: { method: 'POST', url: messages },
@@ -282,6 +283,7 @@ describe.each(BACKENDS)('what people say and what is secret, on %s', (backend) =
       responseTime: expect.any(Number),
     });
     expect(requests.find(({ res }) => (res as Json).status === 500)).toMatchObject({
+      event: 'request.failed',
       msg: 'request errored',
       err: { code: 'P0001' },
     });

@@ -104,7 +104,7 @@ describe.each(BACKENDS)('apis and workers on %s', (backend: Backend) => {
         expect(status).toBe(503);
         expect(detail).toContain('migrations');
         expect(detail).not.toContain('database');
-        const told = role.program.log.find(({ msg }) => msg.startsWith('the queue is not open'))?.msg;
+        const told = role.program.log.find(({ event }) => event === 'queue.opening_delayed')?.msg;
         expect(told).toContain('npm run db:migrate');
         for (const { name } of migrations) expect(told).toContain(name);
         expect(told).toMatch(/BullMQ \d+$/);

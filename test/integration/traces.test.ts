@@ -294,8 +294,8 @@ describe.each(BACKENDS)('traces on %s', (backend) => {
       expect(await guest.finalReply(reply.id)).toMatchObject({ status: 'completed' });
     }
     const warnings = (): string[] =>
-      api.program.log.filter(({ msg }) => msg.startsWith('traces could not be sent')).map(({ msg }) => msg);
-    await waitFor('the api to tell', () => warnings().length > 0, { timeoutMs: 30_000 });
+      api.program.log.filter(({ event }) => event === 'traces.export_failed').map(({ msg }) => msg);
+    await waitFor('a warning', () => warnings().length > 0, { timeoutMs: 30_000 });
     await guest.get(`/v1/sessions/${sessionId}`); // one more batch
 
     const stoppedAt = performance.now();
