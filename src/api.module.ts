@@ -7,7 +7,7 @@ import { QueueBoardModule } from './operations/queue-board.module.js';
 import { RepliesModule } from './replies/replies.module.js';
 import { SessionEventsModule } from './session-events/session-events.module.js';
 
-/** Everything that is spoken over HTTP. It enqueues jobs, and works on none. */
+/** Everything that HTTP serves. It enqueues jobs and processes none. */
 @Module({
   imports: [
     ChatbotsModule,

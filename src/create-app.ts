@@ -34,7 +34,7 @@ export async function createApp(
   });
   app.useLogger(app.get(Logger));
   app.disable('x-powered-by');
-  app.set('etag', false); // hashing every answer helps nobody who polls for news
+  app.set('etag', false); // clients poll for changes, so the hash of an answer would rarely save one
   app.set('query parser', 'simple');
   app.use(assignRequestId);
   app.get(Shutdown, { strict: false }).register(ShutdownPhase.Disconnect, stopTracing);
@@ -48,7 +48,7 @@ export async function createApp(
         useDefaults: false,
         directives: { defaultSrc: ["'none'"], frameAncestors: ["'none'"] },
       },
-      crossOriginResourcePolicy: { policy: 'cross-origin' }, // who may read it is for CORS to say
+      crossOriginResourcePolicy: { policy: 'cross-origin' }, // CORS decides who may read it
     }),
   );
   // Before CORS: no page of another origin has business there. It answers by itself, so the log has no line of it.

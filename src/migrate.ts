@@ -51,7 +51,7 @@ export async function migrate(
   const client = new pg.Client({
     connectionString: databaseUrl,
     connectionTimeoutMillis: 5_000,
-    keepAlive: true, // it holds the lock, and says nothing while an index is built
+    keepAlive: true, // it holds the lock, and is silent while an index is built
     application_name: APPLICATION_NAME,
     lock_timeout: LOCK_TIMEOUT_MS,
   });
@@ -125,7 +125,7 @@ async function waitForOthers(client: pg.Client, log: (line: string) => void): Pr
   }
 }
 
-/** Who may be in the way, oldest first; their statements are nobody's business. */
+/** Who may be in the way, oldest first; without their statements, which may hold what people wrote. */
 async function openTransactions(client: pg.Client): Promise<string> {
   const { rows } = await client.query<{ transaction: string }>(
     `select format('%s (%s, %s, open for %s s)', pid, coalesce(nullif(application_name, ''), 'unnamed'), coalesce(state, backend_type),

@@ -11,7 +11,7 @@ import { hashToken, isEventTokenOf, isSessionToken, readEventToken } from './ses
 const unauthorized = (): AppError =>
   new AppError('unauthorized', 'Send a valid credential of the right kind in the Authorization header.');
 
-/** Tells who is calling, and turns away whoever the route is not for. What is whose is the services' to say. */
+/** Identifies the caller and refuses the kinds that the route is not for. The services check what belongs to whom. */
 @Injectable()
 export class AuthGuard implements CanActivate {
   constructor(

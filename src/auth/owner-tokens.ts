@@ -58,7 +58,7 @@ export class OwnerTokens {
       const { sub } = claims;
       return typeof sub === 'string' && sub !== '' && sub.length <= 255 && !sub.includes('\0') ? sub : null;
     } catch {
-      return null; // why is of use to nobody but a forger
+      return null; // without the reason, which would only help a forger
     }
   }
 }

@@ -66,7 +66,7 @@ export class SessionOpeningService {
       const session = await selectSessions(tx).where('s.id', '=', sessionId).executeTakeFirstOrThrow();
       return { session, messages };
     });
-    // Nobody knows the session before this answer, so nothing can be told in it before this.
+    // No client has the session's id before this answer, so no event can precede this cursor.
     const cursor = await this.publisher.cursor(sessionId);
     return {
       opened: {

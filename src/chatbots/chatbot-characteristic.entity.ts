@@ -17,7 +17,7 @@ const ChatbotCharacteristicSchema = defineEntity({
   ],
 });
 
-/** One thing a chatbot is told about itself: a fact, a rule, a manner. */
+/** One sentence that a chatbot's prompt holds: a fact, a rule, a manner. */
 export class ChatbotCharacteristic extends ChatbotCharacteristicSchema.class {}
 ChatbotCharacteristicSchema.setClass(ChatbotCharacteristic);
 export { ChatbotCharacteristicSchema };

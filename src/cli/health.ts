@@ -19,7 +19,7 @@ async function ask(check: 'live' | 'ready'): Promise<string | null> {
       return `${response.status} ${detail ?? ''}`.trim();
     } catch (error) {
       const cause = error instanceof Error ? error.cause : undefined;
-      // Nobody is there: what runs here may have the other role.
+      // Nothing listens there: what runs here may have the other role.
       if (errorCode(cause) !== 'ECONNREFUSED') return `${origin} does not answer: ${String(cause ?? error)}`;
     }
   }

@@ -5,7 +5,7 @@ import type { Config } from './env.js';
 /** Injection token of the validated {@link Config}. */
 export const CONFIG = Symbol('CONFIG');
 
-/** Global, as configuration is in Nest: what a process was told at its start is the same everywhere in it. */
+/** Global, as configuration is in Nest: what a process read at its start is the same everywhere in it. */
 @Module({})
 export class ConfigModule {
   /** @param timings those that differ from the defaults */

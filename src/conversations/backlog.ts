@@ -33,8 +33,8 @@ const countUnfinished = (db: Db) =>
 type Unfinished = InferResult<ReturnType<typeof countUnfinished>>[number];
 
 /**
- * Measures what waits: in the rows, which are the truth, and in the queue. It tells of the whole installation, so
- * every process that is scraped tells the same.
+ * Measures what waits: in the rows, which are the truth, and in the queue. It is of the whole installation, so
+ * every process that is scraped gives the same.
  */
 @Injectable()
 export class Backlog implements OnModuleInit {
@@ -60,7 +60,7 @@ export class Backlog implements OnModuleInit {
     });
     this.queueJobs = metrics.gauge({
       name: 'assistly_queue_jobs',
-      help: 'BullMQ’s jobs that are waiting, active or delayed. A job only tells a worker to look at a reply; the rows tell what waits.',
+      help: 'BullMQ’s jobs that are waiting, active or delayed. A job only names a reply for a worker to claim; how many replies wait is counted in the rows.',
       labelNames: ['state'],
     });
     this.workers = metrics.gauge({

@@ -27,7 +27,7 @@ const ChatSessionSchema = defineEntity({
   ],
 });
 
-/** One conversation of a guest, or of nobody in particular, with a chatbot. */
+/** One conversation of a guest, named or not, with a chatbot. */
 export class ChatSession extends ChatSessionSchema.class {}
 ChatSessionSchema.setClass(ChatSession);
 export { ChatSessionSchema };

@@ -8,7 +8,7 @@ const ErasureSchema = defineEntity({
   properties: {
     /** The deleted session. */
     sessionId: p.uuid().primary(),
-    /** How many jobs were ever rung for each of its recent replies: their ids follow from it. */
+    /** How many jobs were ever enqueued for each of its recent replies: their ids follow from it. */
     dispatchCounts: p.json<Record<string, number>>(),
     createdAt: createdAtColumn(),
   },

@@ -33,7 +33,7 @@ export class MessageDto {
 
 export type MessageRow = Row<'messages'>;
 
-/** What a session that has just counted a message says of its time: the message bears the same one. */
+/** The activity time of a session that has just counted a message; the message gets the same one. */
 export const timeOfNewest = (sessionId: string): RawBuilder<string> =>
   sql`(select last_message_at from chat_sessions where id = ${sessionId})`;
 

@@ -6,10 +6,10 @@ import { ReplyQueue } from './reply-queue.js';
 import type { ReplyRow } from './reply.dto.js';
 
 /**
- * Stops a reply, from any process, so that it stays stopped: first the wish is noted in its row, then the event
+ * Stops a reply, from any process, so that it stays stopped: first the request is noted in its row, then the event
  * stream is sealed, which fixes the text that was shown and refuses any more, then one transition makes that text
- * the AI message. Its worker learns of it from the event that is told then, and otherwise by its next heartbeat;
- * whether it does, or has died, changes nothing. After a crash in between the sweeper does the rest.
+ * the AI message. Its worker stops at the event that is published then, or else at its next heartbeat;
+ * whether it does, or has died, changes nothing. After a crash in between the reconciler does the rest.
  */
 @Injectable()
 export class ReplyCancellation {
@@ -55,8 +55,8 @@ export class ReplyCancellation {
 }
 
 /**
- * What was shown of a reply, as far as anybody knows: the stream's text; or the checkpoint, where the stream was
- * lost or has not heard of the attempt that wrote it. Null where that is nothing.
+ * What was shown of a reply, as far as is known: the stream's text; or the checkpoint, where the stream was lost or
+ * has nothing of the attempt that wrote the checkpoint. Null where that is empty.
  */
 function textSoFar(reply: ReplyRow, shown: ShownText | null): string | null {
   const kept = reply.partial_text ?? '';

@@ -18,12 +18,12 @@ import { asQueued, type ReplyDto, type ReplyRow, toReplyDto } from './reply.dto.
 import { ReplyPublication } from './reply-store/publication.js';
 import { ReplyStatus } from './reply-status.js';
 
-/** How often telling an end may find that the stream has changed meanwhile. */
+/** How often the publishing of an end may find that the stream has changed meanwhile. */
 const MAX_ROUNDS = 5;
 
 /**
- * Tells the event stream what the rows say. Each event may be told by anyone and any number of times: a stream
- * that has it already ignores it. So a crash between a commit and its event only delays the event.
+ * Publishes what is committed to the event stream. Each event may be published by any process, any number of times: a
+ * stream that has it already ignores it. So a crash between a commit and its event only delays the event.
  */
 @Injectable()
 export class ReplyEventPublisher {
@@ -60,25 +60,25 @@ export class ReplyEventPublisher {
   }
 
   /**
-   * An attempt begins. Tells the messages and the queueing again, first: whoever stored them may have died, or may
-   * not have come to it yet, and a reply must not start before it was queued.
+   * An attempt begins. Publishes the messages and the queueing again, first: the process that stored them may have
+   * died, or may not have published them yet, and a reply must not start before it was queued.
    *
-   * @returns false where a later attempt or an end is told already: the worker must stop
+   * @returns false where a later attempt or an end is published already: the worker must stop
    */
   async publishStarted(reply: ReplyRow, messages: readonly MessageRow[]): Promise<boolean> {
     return this.attempt(reply.chat_session_id, openingOf(reply, messages));
   }
 
   /**
-   * A reply is final. Tells the text that the stream has not heard, so that the deltas of the last attempt always
-   * make up the message. Where the stream is down, the sweeper tells it later.
+   * A reply is final. Publishes first the text that the stream does not have, so that the deltas of the last attempt
+   * always make up the message. Where the stream is down, the reconciler publishes it later.
    */
   async publishFinished(row: ReplyRow, messageRow: MessageRow | null): Promise<void> {
     const reply = toReplyDto(row);
     const message = messageRow && toMessageDto(messageRow);
     const end = endOf(reply, message);
     try {
-      // One that was cancelled or failed may have been stored while the stream was down, and nobody has told it since.
+      // The messages of one that was cancelled or failed may be unpublished: the stream may have been down when they came.
       let entries: StreamEntry[] =
         row.status === ReplyStatus.Completed ? [end] : [...(await this.beforeEndOf(row)), end];
       for (let round = 1; round <= MAX_ROUNDS; round++) {
@@ -89,9 +89,9 @@ export class ReplyEventPublisher {
         }
         const text = message?.content ?? '';
         const isOther = result.attempt !== reply.attempt;
-        const heard = isOther ? 0 : result.length;
-        if (heard > text.length) {
-          // More was shown than was kept: the watchers get the message as it is.
+        const published = isOther ? 0 : result.length;
+        if (published > text.length) {
+          // More was shown than was kept: subscribers get the message as it is.
           this.logger.error(
             { event: 'reply.published_text_exceeded', replyId: reply.id, sessionId: reply.chatSessionId },
             'more text of a reply was published than its message holds: the end is published with the message as stored',
@@ -101,7 +101,12 @@ export class ReplyEventPublisher {
         }
         entries = [
           ...(isOther ? await this.beforeEndOf(row) : []),
-          replyDelta({ replyId: reply.id, attempt: reply.attempt, offset: heard, text: text.slice(heard) }),
+          replyDelta({
+            replyId: reply.id,
+            attempt: reply.attempt,
+            offset: published,
+            text: text.slice(published),
+          }),
           end,
         ];
       }
@@ -119,7 +124,7 @@ export class ReplyEventPublisher {
     return reply.attempt === 0 ? postOf(reply, messages) : openingOf(reply, messages);
   }
 
-  /** For requests, which do not wait for a stream that hangs: whoever starts the reply tells it again. */
+  /** For requests, which do not wait for a stream that hangs: the worker that starts the reply publishes it again. */
   private async publishSoon(sessionId: string, entries: StreamEntry[]): Promise<void> {
     await within(this.timings.publishTimeoutMs, this.attempt(sessionId, entries)).catch(() => undefined);
   }
@@ -138,7 +143,7 @@ export class ReplyEventPublisher {
   }
 }
 
-/** What was told, or should have been, when the messages were stored. */
+/** What was published, or should have been, when the messages were stored. */
 function postOf(reply: ReplyRow, messages: readonly MessageRow[]): StreamEntry[] {
   return [
     ...messages.map((message) => messageCreated(toMessageDto(message))),
@@ -161,6 +166,6 @@ function endOf(reply: ReplyDto, message: MessageDto | null): FactEntry {
     case ReplyStatus.Failed:
       return replyFailed(reply);
     default:
-      throw new Error(`a reply that is ${reply.status} has no end to tell`);
+      throw new Error(`a reply that is ${reply.status} has no end to publish`);
   }
 }

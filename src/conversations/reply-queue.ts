@@ -27,22 +27,22 @@ export class ReplyQueue extends GatedQueue<ReplyJobs> {
     } catch (error) {
       this.pacedLogger.warn(
         { event: 'reply.enqueue_failed', err: error, replyId },
-        'the queue did not take the job of a reply; the reconciler enqueues it again',
+        'the queue did not take the job of a reply: the reconciler enqueues it again',
       );
       await this.dispatching
         .markUndispatched({ replyId, number })
         .catch((cause: unknown) =>
           this.logger.warn(
             { event: 'reply.mark_undispatched_failed', err: cause, replyId },
-            'the row of a reply does not say that its job was not taken; the reconciler enqueues it again, later',
+            'the row of a reply could not note that the queue did not take its job: the reconciler enqueues it again, only later',
           ),
         );
     }
   }
 
   /**
-   * Enqueues the reply that waited behind another one, which has ended; null: none did. A request of its own caused
-   * it, so its trace is not the one that it is enqueued from.
+   * Enqueues the reply that waited behind another one, which has ended; null: none did. Another request caused
+   * it, so it begins a trace of its own instead of continuing the current one.
    */
   async enqueueNext(next: Dispatch | null): Promise<void> {
     if (!next) return;

@@ -5,7 +5,7 @@ import type { Row, Tables } from '../database/tables.js';
 import { MessageSender } from './message.entity.js';
 import { FINAL_STATUSES, ReplyErrorCode, ReplyFinishReason, ReplyStatus } from './reply-status.js';
 
-/** What a guest is told of each failure: never the provider's own words, which may hold a key or a URL. */
+/** What a guest sees of each failure: never the provider's own words, which may hold a key or a URL. */
 const ERROR_DETAILS: Record<ReplyErrorCode, string> = {
   provider_timeout: 'The model took too long to answer.',
   provider_unavailable: 'The model could not be reached.',

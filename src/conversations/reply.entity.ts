@@ -15,7 +15,7 @@ const ReplySchema = defineEntity({
     /** The request that asked for it, for the logs of every process that works on it. */
     requestId: p.string().length(128).nullable(),
 
-    /** Counts claims; never goes down. What an attempt says is told apart by it. */
+    /** Counts claims; never goes down. It fences: text and ends of an earlier attempt are recognised by it. */
     attempt: p.integer().default(0),
     /** Counts attempts that failed or whose worker was lost; a hand-back on shutdown is not charged. */
     failures: p.integer().default(0),
@@ -26,11 +26,11 @@ const ReplySchema = defineEntity({
     availableAt: timeColumn().nullable(),
     /** Failed as expired after; null while an earlier reply of the session is unfinished. */
     deadlineAt: timeColumn().nullable(),
-    /** A cancel that was accepted: nobody claims it any more, and it will be cancelled, by the sweeper if need be. */
+    /** A cancel that was accepted: no worker claims it any more, and it will be cancelled, by the reconciler if need be. */
     cancelRequestedAt: timeColumn().nullable(),
-    /** Numbers the jobs rung for it: a job id is never used twice. */
+    /** Numbers the jobs enqueued for it: a job id is never used twice. */
     dispatchCount: p.integer().default(0),
-    /** When the queue was last rung for it; null: it has to be. */
+    /** When its last job was enqueued; null: one has to be. */
     dispatchedAt: timeColumn().nullable(),
 
     /** The text so far, about once a second, should the event stream be lost. */
@@ -46,13 +46,13 @@ const ReplySchema = defineEntity({
     startedAt: timeColumn().nullable(),
     firstTokenAt: timeColumn().nullable(),
     finishedAt: timeColumn().nullable(),
-    /** When its end was told to the event stream; null on a finished reply: it has to be. */
+    /** When its end was published; null on a finished reply: it has to be. */
     announcedAt: timeColumn().nullable(),
   },
   indexes: [
     { name: 'replies_newest_index', properties: ['chatSession', 'createdAt', 'id'] }, // a session's newest replies; its foreign key
     { name: 'replies_retry_of_index', properties: ['retryOf'], where: 'retry_of_id is not null' },
-    // What the sweeper looks for: few rows at any time, whatever the table has grown to.
+    // What the reconciler looks for: few rows at any time, whatever the table has grown to.
     { name: 'replies_unfinished_index', properties: ['availableAt'], where: 'finished_at is null' },
     {
       name: 'replies_unannounced_index',

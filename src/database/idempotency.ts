@@ -14,7 +14,7 @@ import type { Tx } from './tables.js';
 
 export const IDEMPOTENCY_LIFETIME_HOURS = 24;
 
-/** How many expired keys one sweep deletes. */
+/** How many expired keys one round of the reconciler deletes. */
 const RECONCILE_LIMIT = 5_000;
 
 /** A request that carries a key. */

@@ -1,12 +1,12 @@
 import pg from 'pg';
 
-/** What pg says when `query_timeout` is over. */
+/** The message of pg's error when `query_timeout` is over. */
 const SILENCE = 'Query read timeout';
 
 /**
  * A connection that is dropped when a statement stays without an answer. pg by itself gives up on the statement, but
  * keeps the connection, and the next one to borrow it would wait behind it for the same silent server: one that has
- * vanished without a word holds a connection for a quarter of an hour.
+ * vanished without closing holds a connection for a quarter of an hour.
  */
 export class ImpatientClient extends pg.Client {
   constructor(config?: pg.ClientConfig) {

@@ -2,8 +2,8 @@ import { EventType } from './event-stream.js';
 import type { DeltaEntry, FactEntry } from './event-stream.js';
 
 /**
- * The entries of the event stream, each made in one place, so that whoever tells a fact (api, worker,
- * reconciler) gives it the same natural key and a fact told twice is heard once. The shapes of `data` are the
+ * The entries of the event stream, each made in one place, so that whoever publishes a fact (api,
+ * worker, reconciler) gives it the same natural key, and a fact that is published twice is appended once. The shapes of `data` are the
  * contract's (API.md, Events).
  */
 
@@ -30,7 +30,7 @@ export function replyQueued(reply: ReplyLike): FactEntry {
   return { type: EventType.ReplyQueued, key: `${EventType.ReplyQueued}:${reply.id}`, data: { reply } };
 }
 
-/** An attempt begins to speak; what a lower one said is dropped. */
+/** An attempt begins; the text of a lower one is dropped. */
 export function replyStarted({ replyId, attempt }: { replyId: string; attempt: number }): FactEntry {
   return {
     type: EventType.ReplyStarted,

@@ -1,13 +1,13 @@
 /**
- * The event stream: the loudspeaker between workers and watchers. PostgreSQL's rows are the truth; losing
- * the stream loses nothing that cannot be told again from them.
+ * The event stream, from api and workers to subscribers. PostgreSQL's rows are the truth; of a stream that is lost,
+ * everything can be published again from them.
  *
  * Each chat session has one stream. Its entries are numbered 1, 2, 3… without a hole, under the session's own
  * lock, so that "everything after entry n" is well defined. A cursor names a number and the stream's random
  * generation: a stream that was lost and began anew has another generation, and an old cursor is recognised
  * instead of mistaken.
  *
- * For each reply the stream keeps which attempt is speaking, how much it has said, and whether it may say more:
+ * For each reply the stream keeps which attempt is writing, how much text it has, and whether more may follow:
  *
  *     open(attempt, length) ──seal()──▶ sealed ──final event──▶ final
  *           └────────────────final event──────────────────────────┘
@@ -32,7 +32,7 @@ export interface Cursor {
   seq: number;
 }
 
-/** An entry as watchers get it. `data` is JSON text, ready for the wire. */
+/** An entry as subscribers get it. `data` is JSON text, ready for the wire. */
 export interface StreamEvent {
   seq: number;
   type: EventType;
@@ -53,7 +53,7 @@ export interface DeltaEntry {
   text: string;
 }
 
-/** What happened once, and may be told by anyone, any number of times: a repeated `key` is ignored. */
+/** What happened once, and may be published by any process, any number of times: a repeated `key` is ignored. */
 export interface FactEntry {
   type: Exclude<EventType, typeof EventType.ReplyDelta | typeof EventType.SessionSnapshot>;
   /** The natural key: type, id and, where there is one, attempt. */
@@ -64,7 +64,7 @@ export interface FactEntry {
   reply?: {
     id: string;
     attempt: number;
-    /** `start`: this attempt speaks from here, from length 0. `end`: no more text, ever. */
+    /** `start`: the text is this attempt's from here, from length 0. `end`: no more text, ever. */
     effect: 'start' | 'end';
     /** With `end`: the UTF-16 length that this attempt's text must have in the stream by then; null: any. */
     length: number | null;
@@ -77,7 +77,7 @@ export type StreamEntry = DeltaEntry | FactEntry;
  * What became of an append, all or nothing:
  * - `appended`: every entry is in the stream, or was before.
  * - `refused`: it holds an entry of a lower attempt, text for a sealed or final reply, or the session is erased.
- *   Whoever speaks for that attempt must stop.
+ *   Whoever writes for that attempt must stop.
  * - `behind`: an entry presumes text that the stream does not have (the stream was lost, or an append failed):
  *   it has `length` units of `attempt` of that reply; append again from there, `reply.started` first where
  *   `attempt` is lower than one's own. Attempt 0: the stream does not know the reply.
@@ -87,7 +87,7 @@ export type AppendResult =
   | { status: 'refused' }
   | { status: 'behind'; replyId: string; attempt: number; length: number };
 
-/** The text of a reply as watchers have it. */
+/** The text of a reply as subscribers have it. */
 export interface ShownText {
   attempt: number;
   text: string;
@@ -95,7 +95,7 @@ export interface ShownText {
 
 /**
  * `lost`: the cursor is of another generation, or entries after it have expired.
- * `erased` is not told apart here: the rows say so.
+ * An erased stream has no status of its own: the rows show that the session is deleted.
  */
 export type ReadResult =
   { status: 'events'; events: StreamEvent[]; cursor: Cursor; hasMore: boolean } | { status: 'lost' };
@@ -155,7 +155,7 @@ export abstract class EventStream {
   abstract seal(sessionId: string, replyId: string): Promise<ShownText | null>;
 
   /**
-   * Forgets everything said in the session but one last `session.deleted`, kept for a minute at least, and refuses
+   * Deletes all entries of the session but a tombstone, `session.deleted`, kept for a minute at least, and refuses
    * appends from then on, for {@link STREAM_RETENTION_MS}.
    */
   abstract erase(sessionId: string): Promise<void>;
@@ -181,7 +181,7 @@ export const MAX_READ_BYTES = 262_144;
 /** Entries expire this long after they were appended, at the earliest: time enough to resume after a nap. */
 export const STREAM_RETENTION_MS = 3_600_000;
 
-/** How long the last word to a deleted session's watchers is kept; who comes later is told by the rows. */
+/** How long the tombstone of a deleted session is kept for its subscribers; later ones find the deletion in the rows. */
 export const TOMBSTONE_RETENTION_MS = 60_000;
 
 const CURSOR = /^([0-9a-z]{8,32})-(0|[1-9]\d{0,14})$/;

@@ -21,11 +21,11 @@ const MAX_BACKOFF_MS = 2_000;
  * A session's events after a cursor, in order, without a hole and none twice, until the signal aborts or the
  * consumer leaves; `'lost'`, and the end, where the log cannot continue from the cursor.
  *
- * It listens first and reads afterwards, so nothing falls between the two. What listeners are told is a shortcut:
+ * It listens first and reads afterwards, so nothing falls between the two. What listeners are called with is a shortcut:
  * used where it continues the cursor exactly, and otherwise a reason to read the log. While the stream is
  * unavailable it waits and tries again.
  *
- * @param rereadIntervalMs how long a bell that was lost may delay an event
+ * @param rereadIntervalMs how long a lost notification may delay an event
  */
 export async function* follow(
   stream: Pick<EventStream, 'subscribe' | 'read'>,
@@ -56,7 +56,7 @@ export async function* follow(
         } catch (error) {
           if (!(error instanceof EventStreamUnavailableError)) throw error;
           inbox.requestRead();
-          // Many watchers lose the stream at the same moment; they should not all come back at the same.
+          // Many subscribers lose the stream at the same moment; jitter keeps them from coming back at the same.
           await inbox.wait(backoffMs * (0.5 + Math.random() / 2), signal);
           backoffMs = Math.min(backoffMs * 2, MAX_BACKOFF_MS);
           continue;
@@ -91,8 +91,8 @@ export async function* follow(
 }
 
 /**
- * What listeners were told, until the consumer comes for it. While a read of the log is due nothing is kept:
- * entries are in the log before anyone is told of them, so that read will have them.
+ * What the listener was called with, until the consumer takes it. While a read of the log is due nothing is kept:
+ * entries are in the log before any listener is called, so that read will have them.
  */
 class Inbox {
   private waiting: NonNullable<StreamNews>[] = [];

@@ -26,10 +26,10 @@ const MAX_NOTIFIED = 200;
 
 const PRUNE_BATCH = 5_000;
 
-/** The listeners of a session in this process, and up to where they have been told. */
+/** The listeners of a session in this process, and up to where they have the news. */
 interface Channel {
   listeners: Set<{ tell: StreamListener }>;
-  /** Null: not known. The first notification then only says "look". */
+  /** Null: not known. The first notification then makes them read the log. */
   told: Cursor | null;
 }
 

@@ -8,7 +8,7 @@ export interface EntryRecord {
   type: EventType;
   /** Null for a delta: its offset is what makes repeating it harmless. */
   key: string | null;
-  /** JSON text, as watchers get it. */
+  /** JSON text, as subscribers get it. */
   data: string;
   replyId: string | null;
   attempt: number | null;
@@ -28,7 +28,7 @@ const UNSTORABLE = /(?<!\\)(?:\\\\)*\\u(?:0000|d[89a-f])/;
 
 /** @throws TypeError when an entry holds a NUL or a lone surrogate: callers make text well-formed at the edge */
 export function toRecords(entries: readonly StreamEntry[]): EntryRecord[] {
-  // Backwards, to know of each entry whether an end follows it.
+  // Backwards, so that for each entry it is known whether an end follows.
   const ended = new Set<string>();
   const records: EntryRecord[] = [];
   for (const entry of entries.toReversed()) {
@@ -89,7 +89,7 @@ export function toReadResult(after: Cursor, head: Cursor | null, events: StreamE
 }
 
 /**
- * The text shown of a reply; null where it has not spoken (attempt 0), or where part of it has expired, which is as
+ * The text shown of a reply; null where no attempt has begun (attempt 0), or where part of it has expired, which is as
  * good as not knowing it.
  */
 export function toShownText(attempt: number, length: number, text: string): ShownText | null {

@@ -11,7 +11,7 @@
  *     :text:<reply> string  the text shown of a reply that is not final
  *
  * and `:news` is the channel. They are derived here and not passed as KEYS, since trimming the log touches
- * replies that the caller does not know of; the hash tag keeps them in one slot.
+ * replies that the caller cannot name; the hash tag keeps them in one slot.
  */
 const PRELUDE = /* Lua */ `
 local base = KEYS[1]
@@ -25,7 +25,7 @@ local function drop_replies()
 end
 
 -- Where the stream stands; begins it with the given generation where there is none. Should only its other keys
--- have survived (an eviction), they belong to a generation that nobody can name any more.
+-- have survived (an eviction), they belong to a generation that no cursor names any more.
 local function begin(generation, retention_ms)
   local known = redis.call('HMGET', META, 'generation', 'head', 'erased')
   if known[1] then return known[1], tonumber(known[2]), known[3] end
@@ -49,7 +49,7 @@ local function store_reply(id, reply)
 end
 
 -- The payload: the generation and Redis' time in microseconds, then a line "<seq> <type> <data>" for each entry (JSON
--- text holds no raw line break). Beyond the bound it is empty, a bare bell: go and look.
+-- text holds no raw line break). Beyond the bound it is empty: read the log.
 local function publish(generation, lines, max_bytes)
   local now = redis.call('TIME')
   local payload = generation .. ' ' .. now[1] .. string.format('%06d', now[2]) .. '\\n' .. table.concat(lines, '\\n')
@@ -233,7 +233,7 @@ return result
 export const SEAL_LUA = /* Lua */ `${PRELUDE}
 local _, head, erased = begin(ARGV[2], ARGV[3])
 if erased then return {} end
--- Also a reply that has not spoken yet, as attempt 0: it may be about to.
+-- Also a reply without text yet, as attempt 0: its first may be on the way.
 local reply = load_reply(ARGV[1]) or { attempt = 0, length = 0, last_seq = head }
 if reply.state == 'final' then return {} end
 reply.state = 'sealed'

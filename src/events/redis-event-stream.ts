@@ -61,7 +61,7 @@ interface Channel {
 
 /**
  * The event stream in Redis: a capped stream for each session, live by pub/sub. Pub/sub delivers at most once,
- * and what is published while this process reconnects is gone; so every listener is told to look afterwards.
+ * and what is published while this process reconnects is gone; so every listener is called with null afterwards.
  */
 export class RedisEventStream extends EventStream {
   private readonly prefix: string;
@@ -310,7 +310,7 @@ export class RedisEventStream extends EventStream {
     }
   }
 
-  /** ioredis can resubscribe by itself, but says "ready" before it has: too early to reread. */
+  /** ioredis can resubscribe by itself, but emits "ready" before it has: too early to reread. */
   private async resubscribe(): Promise<void> {
     const names = [...this.channels.keys()];
     for (let i = 0; i < names.length; i += RESUBSCRIBE_BATCH) {
@@ -366,7 +366,7 @@ function connection(settings: RedisSettings, deadlineMs: number): Redis {
   });
 }
 
-/** Used where the stream has to begin anew. 64 random bits tell it from the one that was lost. */
+/** Used where the stream has to begin anew. 64 random bits distinguish it from the one that was lost. */
 function newGeneration(): string {
   return randomBytes(8).toString('hex');
 }

@@ -1,10 +1,10 @@
 /** How old a comparison of the clocks may become. */
 const FRESH_MS = 30_000;
-/** One that took longer says too little, where there is another: the process was busy, or the network. */
+/** A sample that took longer is too inexact where there is another: the process was busy, or the network. */
 const GOOD_ROUND_TRIP_MS = 20;
 
 /**
- * Tells the time of a store in this process's `performance.now()`, so that two events can be compared that were
+ * Gives the time of a store in this process's `performance.now()`, so that two events can be compared that were
  * timed by different machines. Exact to half a round trip.
  */
 export class StoreClock {

@@ -13,7 +13,7 @@ const GuestSchema = defineEntity({
   },
 });
 
-/** A person who told a name or an e-mail address. Erasing it erases its sessions. */
+/** A person who gave a name or an e-mail address. Erasing it erases its sessions. */
 export class Guest extends GuestSchema.class {}
 GuestSchema.setClass(Guest);
 export { GuestSchema };

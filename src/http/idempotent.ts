@@ -5,7 +5,7 @@ import type { Principal } from '../auth/principal.js';
 import type { IdempotentRequest } from '../database/idempotency.js';
 import { AppError } from '../runtime/app-error.js';
 
-/** What a request says of its idempotency, and an answer; what it comes to stands in database/idempotency.ts. */
+/** The idempotency headers of requests and answers; database/idempotency.ts does the work. */
 export const IDEMPOTENCY_HEADER = 'Idempotency-Key';
 export const REPLAYED_HEADER = 'Idempotency-Replayed';
 
@@ -48,7 +48,7 @@ export const Idempotent = createParamDecorator(
   },
 );
 
-/** Tells a client that it got the answer of an earlier request. */
+/** Marks an answer as that of an earlier request. */
 export function markReplay(response: Response, isReplay: boolean): void {
   if (isReplay) response.setHeader(REPLAYED_HEADER, 'true');
 }

@@ -17,7 +17,7 @@ const MAX_DEPTH = 16;
 export class JsonBodyInterceptor implements NestInterceptor {
   private readonly parse = json({
     limit: MAX_BODY_BYTES,
-    strict: false, // a string or a number is JSON too; what it is not is an object, which is told below
+    strict: false, // a string or a number is JSON too; that it is no object is refused below
     verify: (_request, _response, buffer) => {
       // A plain Error, since the parser writes a status into what is thrown here.
       if (!isUtf8(buffer)) throw new Error('the body is not UTF-8');

@@ -93,7 +93,7 @@ export const isSequenceKey = (key: readonly unknown[]): key is SequenceKey =>
   key.length === 1 && Number.isInteger(key[0]) && (key[0] as number) >= 0 && (key[0] as number) < 2 ** 31;
 
 /**
- * Cuts a page out of `limit + 1` rows: the row too many tells that there is a next page.
+ * Cuts a page out of `limit + 1` rows: the extra row shows that there is a next page.
  */
 export function toPage<R, T>(
   rows: readonly R[],

@@ -1,7 +1,7 @@
 import { LlmError } from '../llm/llm-client.js';
 
 /**
- * What the log says of an error: enough to find the cause, and nothing that people wrote. The ORM's errors quote
+ * What the log shows of an error: enough to find the cause, and nothing that people wrote. The ORM's errors quote
  * the statement with its values, and PostgreSQL's the value that did not fit; of both only the code, and the name
  * of the constraint, is kept. A provider's words are kept, without our keys; those that quote a conversation never come
  * here.

@@ -1,6 +1,6 @@
 import type { ServerResponse } from 'node:http';
 
-/** What a request is about, where its URL does not say it: for its log line and its span. */
+/** What a request is about, where its URL does not show it: for its log line and its span. */
 interface RequestIds {
   sessionId?: string;
   replyId?: string;

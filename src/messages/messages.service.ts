@@ -24,7 +24,7 @@ export class MessagesService {
   ) {}
 
   /**
-   * Stores a user message and the reply to come, tells the watchers, and rings the queue. Returns as soon as both
+   * Stores a user message and the reply to come, publishes both, and enqueues the reply. Returns as soon as both
    * are stored: neither a slow stream nor a dead queue fails it, since both are made up for from the rows.
    *
    * @returns the answer, and the cursor from which the events of this post follow

@@ -30,7 +30,7 @@ export class ScrapeSource<T> {
     try {
       value = await within(this.timings.scrapeTimeoutMs, this.read());
     } catch {
-      // told by the source's metric; the store's users log why
+      // the source's metric shows it; those who use the store log why
     }
     this.isUp = value !== null;
     this.readAt = performance.now();

@@ -3,7 +3,7 @@ import { SwaggerModule } from '@nestjs/swagger';
 import helmet from 'helmet';
 import { createOpenApiDocument } from './document.js';
 
-/** Swagger UI comes from this process, all of it, and speaks to this process only. */
+/** Swagger UI comes from this process, all of it, and calls this process only. */
 const pageHeaders = helmet({
   contentSecurityPolicy: {
     useDefaults: false,
@@ -24,7 +24,7 @@ const documentHeaders = helmet({
     useDefaults: false,
     directives: { defaultSrc: ["'none'"], frameAncestors: ["'none'"] },
   },
-  crossOriginResourcePolicy: { policy: 'cross-origin' }, // for tools in browsers; CORS says whose
+  crossOriginResourcePolicy: { policy: 'cross-origin' }, // for tools in browsers; CORS decides whose
 });
 
 /** A request that Swagger UI is about to send. */

@@ -121,7 +121,7 @@ function complete(document: OpenAPIObject): OpenAPIObject {
 }
 
 function completeOperation(operation: Operation): void {
-  operation.security ??= []; // public, said aloud
+  operation.security ??= []; // public, explicitly
   operation.parameters = [...(operation.parameters ?? []), { $ref: '#/components/parameters/RequestId' }];
   const example = EXAMPLES.answers[operation.operationId];
   const requested = operation.requestBody?.content['application/json'];

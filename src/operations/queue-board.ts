@@ -52,7 +52,7 @@ function basicAuth(credentials: OperatorCredentials): RequestHandler {
 
 /**
  * A browser sends the operator's credentials along with whatever any page makes it ask for, so what changes
- * something must come from the board itself. Where a browser does not say where from, its `Origin` is compared.
+ * something must come from the board itself. Where a browser does not send `Sec-Fetch-Site`, its `Origin` is compared.
  */
 function sameOrigin(request: Request, response: Response, next: NextFunction): void {
   const { origin, host, 'sec-fetch-site': site } = request.headers;

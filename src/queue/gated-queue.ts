@@ -20,7 +20,7 @@ export type JobQueue = Queue<object, unknown, string, object, unknown, string, I
 
 export interface QueueDepth {
   jobs: { waiting: number; active: number; delayed: number };
-  /** Null where the store does not tell who is connected. */
+  /** Null where the store does not show who is connected. */
   workers: number | null;
 }
 

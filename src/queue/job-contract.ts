@@ -16,7 +16,7 @@ export interface QueueContract<Jobs extends JobTable<Jobs>> {
   options: DefaultJobOptions;
 }
 
-/** A job of a table: its name tells what it carries. */
+/** A job of a table: its name determines its payload. */
 export type JobOf<Jobs> = {
   [Name in keyof Jobs & string]: { name: Name; data: Jobs[Name] };
 }[keyof Jobs & string];

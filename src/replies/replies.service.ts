@@ -50,7 +50,7 @@ export class RepliesService {
       .subscribe(row.chat_session_id, (news) => {
         if (!news || news.events.some((event) => FINAL_EVENTS.includes(event.type))) latch.set();
       })
-      .catch(() => () => undefined); // then the rows alone tell
+      .catch(() => () => undefined); // without the stream, the rows are polled alone
     try {
       for (;;) {
         // Read again first: it may have ended before anybody listened.

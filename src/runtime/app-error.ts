@@ -1,6 +1,6 @@
 import type { PartHealth } from './readiness.js';
 
-/** What a client may be told went wrong. The codes are part of the contract: stable, and listed in OpenAPI. */
+/** What went wrong, as far as clients may know it. The codes are part of the contract: stable, and listed in OpenAPI. */
 export const PROBLEMS = {
   invalid_request: { status: 400, title: 'The request is not valid' },
   malformed_json: { status: 400, title: 'The body is not valid JSON' },
@@ -56,6 +56,6 @@ export class AppError extends Error {
   }
 }
 
-/** A thing that is not there, or not the caller's: the two are told apart nowhere. */
+/** A thing that does not exist or is another owner's: no answer shows which of the two. */
 export const notFound = (): AppError =>
   new AppError('not_found', 'There is no such thing, or it is not yours.');

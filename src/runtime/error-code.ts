@@ -5,7 +5,7 @@ export function errorCode(error: unknown): string | undefined {
   return typeof code === 'string' ? code : undefined;
 }
 
-/** What an error says; of another realm's, too, as in Jest. */
+/** The message of an error, also of one from another realm, as in Jest. */
 export function errorMessage(error: unknown): string {
   const message: unknown =
     typeof error === 'object' && error !== null && 'message' in error ? error.message : undefined;

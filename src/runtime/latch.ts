@@ -1,4 +1,4 @@
-/** An auto-reset event: set, it stays set until somebody waits for it. */
+/** An auto-reset event: once set, it stays set until one wait has consumed it. */
 export class Latch {
   private isSet = false;
   private wake: (() => void) | null = null;

@@ -2,7 +2,7 @@ import { Inject, Injectable } from '@nestjs/common';
 import { type Timings, TIMINGS } from './timings.js';
 import { NoAnswerError, within } from './within.js';
 
-/** What a check throws to say why its part is missing, in words that an operator may read. */
+/** Thrown by a check whose part is missing; its message is the reason, shown to operators. */
 export class MissingPartError extends Error {}
 
 export interface PartHealth {

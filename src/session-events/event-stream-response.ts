@@ -48,7 +48,7 @@ export class EventStreamResponse {
       this.response.write(': keep-alive\n\n');
   }
 
-  /** Ends it; the client is told to come back after a while. */
+  /** Ends it; the client is asked to reconnect after a while. */
   end(reconnectAfterMs?: number): void {
     if (this.response.writableEnded) return;
     this.response.end(reconnectAfterMs === undefined ? undefined : `retry: ${reconnectAfterMs}\n\n`);

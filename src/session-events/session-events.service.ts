@@ -146,7 +146,7 @@ export class SessionEventsService {
       const replies = await this.newestReplies(sessionId);
       const messages = await this.newestMessages(sessionId);
       const wanted = replies.filter((reply) => !isFinal(reply.status)).map((reply) => reply.id);
-      // A reply that nobody asked the stream about may have spoken before the cursor: ask again.
+      // The stream may hold text, from before the cursor, of a reply that it was not asked about: ask again.
       if (round++ < SNAPSHOT_ROUNDS && !wanted.every((id) => unfinished.includes(id))) {
         unfinished = wanted;
         continue;

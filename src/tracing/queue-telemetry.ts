@@ -13,7 +13,7 @@ const SILENT: Span<Context> = {
   end: () => undefined,
 };
 
-/** Without the messages of errors, which may hold what the store, or a peer, had to say. */
+/** Without the messages of errors, which may quote the store or a peer. */
 class JobSpan extends BullMQOTelSpan {
   override recordException(exception: unknown): void {
     markFailed(this.span, errorType(exception));

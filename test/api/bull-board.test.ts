@@ -24,7 +24,7 @@ import { Stack } from '../support/stack.js';
 import { waitFor } from '../support/wait.js';
 
 const REPLY_CONCURRENCY = 2;
-/** `pg_try_advisory_xact_lock` key of the sweep. */
+/** `pg_try_advisory_xact_lock` key of the reconciler. */
 const RECONCILE_LOCK_KEY = 0x72706c79;
 
 let provider: RawProvider;
@@ -51,7 +51,7 @@ afterAll(async () => {
 });
 
 /**
- * A reply that is due, whose job failed since the database refused the claim, and which nobody rings for again:
+ * A reply that is due, whose job failed since the database refused the claim, and which the reconciler does not enqueue again:
  * the test holds the reconciler's lock.
  */
 async function askInVain(): Promise<Asked> {
@@ -75,7 +75,7 @@ async function askInVain(): Promise<Asked> {
   'in a browser',
   () => {
     let browser: Browser;
-    let sweep: pg.Client;
+    let lockHolder: pg.Client;
     let jobs: Record<'completed' | 'rejected' | 'due' | 'delayed' | 'active' | 'waiting', Asked[]>;
 
     let page: Page;
@@ -87,9 +87,9 @@ async function askInVain(): Promise<Asked> {
 
     beforeAll(async () => {
       browser = await startBrowser();
-      sweep = new pg.Client({ connectionString: stack.database.url });
-      await sweep.connect();
-      await sweep.query('select pg_advisory_lock($1)', [RECONCILE_LOCK_KEY]);
+      lockHolder = new pg.Client({ connectionString: stack.database.url });
+      await lockHolder.connect();
+      await lockHolder.query('select pg_advisory_lock($1)', [RECONCILE_LOCK_KEY]);
 
       const completed = [await askCanaryToTheEnd(stack, 'ok')];
       const rejected = [
@@ -109,7 +109,7 @@ async function askInVain(): Promise<Asked> {
       jobs = { completed, rejected, due, delayed, active, waiting };
     });
     afterAll(async () => {
-      await sweep?.end();
+      await lockHolder?.end();
       await browser?.close();
     });
 
@@ -231,7 +231,7 @@ async function askInVain(): Promise<Asked> {
       for (const text of seen) expect(text).not.toMatch(/canary|Failed with|Answer to|bakery/i);
     });
 
-    it('has no button but the one that rings, on jobs that are delayed or failed', async () => {
+    it('has no button but the one that enqueues, on jobs that are delayed or failed', async () => {
       const buttons: Record<string, (string | undefined)[]> = {};
       for (const state of ['waiting', 'active', 'delayed', 'completed', 'failed']) {
         await openTab(state);
@@ -252,7 +252,7 @@ async function askInVain(): Promise<Asked> {
       });
     });
 
-    describe('ringing', () => {
+    describe('enqueueing again', () => {
       beforeAll(async () => {
         // The worker gets its hands free.
         for (const { guest, replyId } of jobs.active) await guest.post(`/v1/replies/${replyId}/cancel`);
@@ -412,7 +412,7 @@ describe('whoever is no operator', () => {
         expect(text).not.toMatch(/canary|Bull|bullmq|<script/);
       }
     }
-    expect(await stateOf(stack, `r-${known}-1`)).toBe('completed'); // nothing was cleaned or rung
+    expect(await stateOf(stack, `r-${known}-1`)).toBe('completed'); // nothing was cleaned or enqueued
   });
 
   it('does not get around that with headers that name another path or method', async () => {

@@ -65,7 +65,7 @@ describe('the operator', () => {
     ['PATCH', '/queues/replies/FAILED/delay'],
     ['PATCH', '/queues/replies/FAILED/priority'],
     ['PUT', '/queues/replies/FAILED/remove-unprocessed-children'],
-  ])('changes nothing but by ringing: %s %s is refused', async (method, path) => {
+  ])('changes nothing but by enqueueing again: %s %s is refused', async (method, path) => {
     const before = await board(stack, '/queues?activeQueue=replies');
 
     const answer = await board(stack, path.replace('FAILED', failed).replace('COMPLETED', completed), {
@@ -83,7 +83,7 @@ describe('the operator', () => {
     expect((await board(stack, '/redis/stats')).status).toBe(403);
   });
 
-  it('rings for nothing where there is no such job, or no such queue', async () => {
+  it('enqueues nothing where there is no such job, or no such queue', async () => {
     for (const path of ['/queues/replies/r-nothing-1/retry', '/queues/nothing/r-nothing-1/promote']) {
       expect((await board(stack, path, { method: 'PUT' })).status).toBe(404);
     }

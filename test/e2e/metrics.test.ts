@@ -242,7 +242,7 @@ describe('the metrics of what waits', () => {
   });
 });
 
-it('count a reply that the reconciler gave up once, however many processes sweep', async () => {
+it('count a reply that the reconciler gave up once, however many processes reconcile', async () => {
   await start({ apis: 3, workers: 0, env: { REPLY_MAX_AGE_MS: '1000' } });
   const { session, guest } = await converse(stack);
   const { reply } = await guest.postMessage(session.id, 'Anybody?');
@@ -250,7 +250,7 @@ it('count a reply that the reconciler gave up once, however many processes sweep
 
   const expired = () => sum('assistly_replies_finished_total', { status: 'failed', error_code: 'expired' });
   await waitFor('the end to be counted', async () => (await expired()) > 0);
-  // Ten more, one after the other: by then every process has swept again, and found the first ones done.
+  // Ten more, one after the other: by then every process has reconciled again, and found the first ones done.
   for (let count = 2; count <= 11; count++) {
     const next = await guest.postMessage(session.id, 'Still nobody?');
     await stack.database.query('update replies set deadline_at = now() where id = $1', [next.reply.id]);

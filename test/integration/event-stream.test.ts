@@ -774,41 +774,41 @@ describe.each(STORES)('the event stream on %s', (_name, openStore, defaultPort) 
       await other.append(sessionId, [messageCreated(message())]);
       // Another session's news, which come after this one's, show that it had its chance.
       const later = randomUUID();
-      let heard = false;
+      let isCalled = false;
       await stream.subscribe(later, () => {
-        heard = true;
+        isCalled = true;
       });
       await other.append(later, [messageCreated(message())]);
-      await eventually(() => heard);
+      await eventually(() => isCalled);
       expect(calls).toEqual(atLast);
     });
 
     it('survives that the last listener leaves while the next one comes', async () => {
       for (let i = 0; i < 20; i += 1) {
         const leave = await stream.subscribe(sessionId, () => undefined);
-        let heard = false;
+        let isCalled = false;
         const joining = stream.subscribe(sessionId, () => {
-          heard = true;
+          isCalled = true;
         });
         leave();
         const leaveToo = await joining;
         await other.append(sessionId, [messageCreated(message())]);
-        await eventually(() => heard);
+        await eventually(() => isCalled);
         leaveToo();
       }
       await eventually(async () => [0, null].includes(await store.subscriptions(sessionId)));
     });
 
     it('goes on for the others when a listener throws', async () => {
-      let heard = false;
+      let isCalled = false;
       await stream.subscribe(sessionId, () => {
         throw new Error('a bug');
       });
       await stream.subscribe(sessionId, () => {
-        heard = true;
+        isCalled = true;
       });
       await other.append(sessionId, [messageCreated(message())]);
-      await eventually(() => heard);
+      await eventually(() => isCalled);
     });
 
     it('says "look" to every listener after the connection was cut', async () => {
@@ -1076,7 +1076,7 @@ describe.each(STORES)('the event stream on %s', (_name, openStore, defaultPort) 
       expect(seqsOf(await following)).toEqual([1]);
     });
 
-    it('finds by rereading what no bell told of', async () => {
+    it('finds by rereading what no notification named', async () => {
       const deaf = watched({
         subscribe: async () => () => undefined,
         read: other.read.bind(other),
@@ -1180,7 +1180,7 @@ describe('the event stream on PostgreSQL, over time', () => {
     await release();
   });
 
-  it('keeps the farewell of an erased session for a minute, and goes on refusing to append', async () => {
+  it('keeps the tombstone of an erased session for a minute, and goes on refusing to append', async () => {
     const { stream, release } = store.open(store.url);
     const sessionId = randomUUID();
     const before = await stream.head(sessionId);

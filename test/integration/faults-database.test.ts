@@ -93,7 +93,7 @@ describe.each(BACKENDS)('the database, with the queue on %s,', (backend: Backend
       const again = await post(guest.at(farApi), session.id, question, key);
       expect(again.status).toBe(202);
       expect(again.headers.get('idempotency-replayed')).toBe(stored === 1 ? 'true' : null);
-      // The bell that was not rung is the reconciler's: as if it had been due for long.
+      // The reconciler enqueues the job that was not: as if it had been due for long.
       await stack.database.query(
         `update replies set dispatched_at = clock_timestamp() - interval '1 min' where id = $1 and lease_token is null`,
         [again.body.reply.id],

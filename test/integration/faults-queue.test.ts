@@ -53,7 +53,7 @@ afterAll(() => provider.close());
 const of = <T>(app: INestApplicationContext, token: abstract new (...args: never[]) => T): T =>
   app.get<T>(token, { strict: false });
 
-/** As if the bells so far had been rung so long ago that nobody can be on the way any more. */
+/** As if the jobs so far had been enqueued so long ago that no worker can be about to claim. */
 async function ageBells(stack: Stack): Promise<void> {
   await stack.database.query(
     `update replies set dispatched_at = clock_timestamp() - interval '70 s' where finished_at is null and dispatched_at is not null and lease_token is null`,
@@ -100,7 +100,7 @@ describe.each(BACKENDS)('the queue on %s', (backend: Backend) => {
   afterAll(() => stack.stop());
 
   // case 1
-  it('need not have heard of a message: an api that dies after its commit leaves a reply that is answered, and a repeated request finds it', async () => {
+  it('may never get a message from the api: one that dies after its commit leaves a reply that is answered, and a repeated request finds it', async () => {
     const { session, guest } = await converse(stack, 'ok');
     const question = newQuestion();
     const dying = await stack.addApi();
@@ -134,10 +134,10 @@ describe.each(BACKENDS)('the queue on %s', (backend: Backend) => {
   });
 
   // case 15
-  it('may deliver a reply three times, while two sweepers ring for it: it is generated once', async () => {
+  it('may deliver a reply three times, while two reconcilers enqueue it: it is generated once', async () => {
     const { session, guest } = await converse(stack, 'pace:30');
     const question = newQuestion();
-    // Nobody takes it yet: its first bell rings in a minute.
+    // Nobody takes it yet: its first job is due in a minute.
     await stack.database.query(`
       create function hold() returns trigger language plpgsql as $$
       begin new.available_at = clock_timestamp() + interval '1 hour'; return new; end $$;
@@ -176,7 +176,7 @@ describe.each(BACKENDS)('the queue on %s', (backend: Backend) => {
     expect(jobs.map(({ failedReason }) => failedReason)).toEqual([undefined, undefined, undefined]);
     expect(callsAbout(provider, question)).toHaveLength(1);
     expect(spoken(await guest.messages(session.id))).toEqual(dialogue(question));
-    // Of four sweeps at once, at most one rang.
+    // Of four rounds at once, at most one enqueued it.
     expect(Number((await row(stack, reply.id))['dispatch_count'])).toBeLessThanOrEqual(
       Number(before['dispatch_count']) + 1,
     );
@@ -216,7 +216,7 @@ describe.each(BACKENDS)('the queue on %s', (backend: Backend) => {
   });
 
   // case 17
-  it('keeps a failed job without swallowing the next bell of its reply', async () => {
+  it('keeps a failed job without swallowing the next job of its reply', async () => {
     const { session, guest } = await converse(stack, 'ok');
     const question = newQuestion();
     await stack.database.query(`
@@ -284,7 +284,7 @@ describe.each(BACKENDS)('the queue on %s', (backend: Backend) => {
   });
 
   // case 20
-  it('that is closing takes a bell or refuses it within a second, and the reply is answered elsewhere', async () => {
+  it('that is closing takes a job or refuses it within a second, and the reply is answered elsewhere', async () => {
     const { session, guest } = await converse(stack, 'ok');
     const { app, url } = await stack.addApi();
     await waitFor('the queue to be open', async () => (await fetch(`${url}/health/ready`)).ok);
@@ -628,7 +628,7 @@ describe('jobs on PostgreSQL', () => {
   });
 
   // case 9
-  it('are taken within seconds by a worker that hears no bells and knows of a job for later', async () => {
+  it('are taken within seconds by a worker that gets no notifications and knows a job for later', async () => {
     const stack = await Stack.start({
       backend: 'postgres',
       workers: 0,

@@ -54,7 +54,7 @@ afterAll(async () => {
   await database.close();
   await testDatabase.drop();
 });
-// What one test leaves unfinished would be swept up in another.
+// What one test leaves unfinished would be found by the reconciler in another.
 beforeEach(() => testDatabase.query('delete from chatbots'));
 
 async function openSession(): Promise<string> {
@@ -115,7 +115,7 @@ async function overtaken(): Promise<{ sessionId: string; replyId: string; old: C
 }
 
 describe('posting', () => {
-  it('stores message and reply together, and asks for a bell for the first reply of a session', async () => {
+  it('stores message and reply together, and gives a job to enqueue for the first reply of a session', async () => {
     const sessionId = await openSession();
 
     const { message, reply, dispatch } = await post(sessionId, 'Hello?');
@@ -131,7 +131,7 @@ describe('posting', () => {
     } satisfies Dispatch);
   });
 
-  it('joins the queued reply, whose bell was rung already', async () => {
+  it('joins the queued reply, whose job was enqueued already', async () => {
     const sessionId = await openSession();
     const first = await post(sessionId);
 
@@ -141,7 +141,7 @@ describe('posting', () => {
     expect(second.dispatch).toBeNull();
   });
 
-  it('queues a reply without a bell or a deadline while another one is in progress', async () => {
+  it('queues a reply without a job or a deadline while another one is in progress', async () => {
     const { sessionId, replyId } = await claimed();
 
     const { reply, dispatch } = await post(sessionId);
@@ -501,7 +501,7 @@ describe('a job that comes before its time', () => {
     expect(dispatch).toMatchObject({ replyId, number: 3 });
     expect(dispatch!.delayMs).toBeGreaterThan(10_000);
     expect(dispatch!.delayMs).toBeLessThanOrEqual(30_000);
-    expect(await dispatching.postpone(replyId, 2)).toBeNull(); // a later one was rung
+    expect(await dispatching.postpone(replyId, 2)).toBeNull(); // a later one was enqueued
   });
 
   it.each([
@@ -562,7 +562,7 @@ describe('a pause that an operator ends', () => {
   });
 });
 
-describe('a sweep', () => {
+describe('a round of the reconciler', () => {
   it('finds nothing to do where all goes well', async () => {
     await post(await openSession());
     await claimed();
@@ -573,13 +573,13 @@ describe('a sweep', () => {
     expect(await reconciliation.reconcile()).toEqual({ dispatches: [], finished: [], cancels: [] });
   });
 
-  it('charges a lease that ran out, and rings again', async () => {
+  it('charges a lease that ran out, and enqueues again', async () => {
     const { replyId, claim } = await claimed();
     await expireLease(replyId);
 
-    const swept = await reconciliation.reconcile();
+    const found = await reconciliation.reconcile();
 
-    expect(swept?.dispatches).toMatchObject([{ replyId, number: 2, delayMs: 0 }]);
+    expect(found?.dispatches).toMatchObject([{ replyId, number: 2, delayMs: 0 }]);
     expect(await rowOf(replyId)).toMatchObject({
       status: 'in_progress',
       failures: 1,
@@ -596,27 +596,27 @@ describe('a sweep', () => {
     await change(replyId, `failures = ${REPLY_ATTEMPTS - 1}`);
     await expireLease(replyId);
 
-    const swept = await reconciliation.reconcile();
+    const found = await reconciliation.reconcile();
 
-    expect(swept?.finished).toMatchObject([
+    expect(found?.finished).toMatchObject([
       {
         reply: { id: replyId, status: 'failed', error_code: 'internal' },
         message: null,
         next: { replyId: next.reply.id },
       },
     ]);
-    expect(swept?.dispatches).toEqual([]);
+    expect(found?.dispatches).toEqual([]);
   });
 
-  it('rings for a due reply whose bell the queue did not take', async () => {
+  it('enqueues a due reply whose job the queue did not take', async () => {
     const { reply, dispatch } = await post(await openSession());
     await dispatching.markUndispatched(dispatch!);
 
     expect((await reconciliation.reconcile())?.dispatches).toMatchObject([{ replyId: reply.id, number: 2 }]);
-    expect((await reconciliation.reconcile())?.dispatches).toEqual([]); // it was rung just now
+    expect((await reconciliation.reconcile())?.dispatches).toEqual([]); // it was enqueued just now
   });
 
-  it('rings again for a bell that nobody answered, after pauses that grow to a minute', async () => {
+  it('enqueues again where no worker claimed, after pauses that grow to a minute', async () => {
     const { reply } = await post(await openSession());
     const pausesSeconds = [];
     for (let round = 0; round < 5; round++) {
@@ -632,7 +632,7 @@ describe('a sweep', () => {
     expect(await rowOf(reply.id)).toMatchObject({ dispatch_count: 6, attempt: 0, failures: 0 });
   });
 
-  it('does not ring for a reply that waits for its pause or for the one before it', async () => {
+  it('does not enqueue a reply that waits for its pause or for the one before it', async () => {
     const { sessionId, claim } = await claimed();
     await post(sessionId);
     await claims.retryLater(claim, 'provider_timeout', 10_000);
@@ -680,17 +680,17 @@ describe('a sweep', () => {
     ];
 
     expect(rounds.map((round) => round?.dispatches.length)).toEqual([100, 20, 0]);
-    const rung = rounds.flatMap((round) => round!.dispatches.map(({ replyId }) => replyId));
-    expect(rung.toSorted()).toEqual(posted.map(({ reply }) => reply.id).toSorted());
+    const enqueued = rounds.flatMap((round) => round!.dispatches.map(({ replyId }) => replyId));
+    expect(enqueued.toSorted()).toEqual(posted.map(({ reply }) => reply.id).toSorted());
   });
 
   it('is done by one of those who come at once', async () => {
     const { reply } = await post(await openSession());
     await change(reply.id, 'dispatched_at = null');
 
-    const sweeps = await Promise.all(Array.from({ length: 4 }, () => reconciliation.reconcile()));
+    const rounds = await Promise.all(Array.from({ length: 4 }, () => reconciliation.reconcile()));
 
-    expect(sweeps.flatMap((swept) => swept?.dispatches ?? [])).toHaveLength(1);
+    expect(rounds.flatMap((found) => found?.dispatches ?? [])).toHaveLength(1);
     expect(await rowOf(reply.id)).toMatchObject({ dispatch_count: 2 });
   });
 
@@ -698,12 +698,12 @@ describe('a sweep', () => {
     const { reply } = await post(await openSession());
     await change(reply.id, 'dispatched_at = null');
 
-    const swept = await database.transaction(async (em) => {
+    const found = await database.transaction(async (em) => {
       await runOn(em, sql`select pg_advisory_xact_lock(${RECONCILE_LOCK_KEY})`);
       return reconciliation.reconcile();
     });
 
-    expect(swept).toBeNull();
+    expect(found).toBeNull();
     expect(await rowOf(reply.id)).toMatchObject({ dispatch_count: 1 });
   });
 });

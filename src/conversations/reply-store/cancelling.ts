@@ -6,7 +6,7 @@ import { ReplyFinishReason, ReplyStatus } from '../reply-status.js';
 import { messageId, type ReplyRow } from '../reply.dto.js';
 import { type Finished, ReplyTransitions } from './transitions.js';
 
-/** The two steps of a cancel; reply-cancellation.ts says what stands between them. */
+/** The two steps of a cancel; reply-cancellation.ts does what stands between them. */
 @Injectable()
 export class ReplyCancelling {
   constructor(
@@ -15,8 +15,8 @@ export class ReplyCancelling {
   ) {}
 
   /**
-   * Notes that an unfinished reply is to be cancelled. From here on nobody claims it, its worker stops at the next
-   * heartbeat at the latest, and the sweeper cancels it should the caller not come to it.
+   * Notes that an unfinished reply is to be cancelled. From here on no worker claims it, its worker stops at the next
+   * heartbeat at the latest, and the reconciler cancels it if the caller dies first.
    *
    * @returns the reply, whose checkpoint is the text that is known to the rows; null where it is final or gone
    */
@@ -42,7 +42,7 @@ export class ReplyCancelling {
    *
    * @param text becomes the AI message; null: there is none
    * @param isSealed whether that is all that was and will be shown. Otherwise more may have been; the text counts as
-   *   an attempt of its own then, so that watchers drop what they hold and get it whole
+   *   an attempt of its own then, so that subscribers drop what they hold and get it whole
    * @returns null where it is final already
    */
   async cancel(

@@ -41,7 +41,7 @@ export class ReplyClaims {
 
   /**
    * Takes a due reply for one attempt; null where there is nothing to do: it is final, gone, not due yet, or
-   * somebody else's. A lease that has run out is the sweeper's to clear, since that is charged as a failure.
+   * somebody else's. Only the reconciler clears an expired lease, since that is charged as a failure.
    */
   async claim(replyId: string): Promise<{ claim: Claim; reply: ReplyRow } | null> {
     try {
@@ -76,7 +76,7 @@ export class ReplyClaims {
     }
   }
 
-  /** Extends the lease. @returns whether the claim still holds, and nobody wants the reply cancelled */
+  /** Extends the lease. @returns whether the claim still holds, and no cancel was requested */
   async heartbeat(claim: Claim): Promise<boolean> {
     const rows = await this.database.write(
       (db) =>

@@ -3,14 +3,14 @@ import { sql } from 'kysely';
 import { Database, now } from '../../database/database.js';
 import { type Dispatch, toDispatch } from './transitions.js';
 
-/** What a row knows of its jobs. */
+/** Which jobs a reply has, as its row notes. */
 @Injectable()
 export class ReplyDispatching {
   constructor(private readonly database: Database) {}
 
   /**
    * For a job that came before its time, since the queue's clock is not PostgreSQL's: another one for the rest of
-   * the pause. Null where the reply is due, claimed or final, or where a later job was rung for it.
+   * the pause. Null where the reply is due, claimed or final, or where a later job was enqueued for it.
    */
   async postpone(replyId: string, dispatchNumber: number): Promise<Dispatch | null> {
     const reply = await this.database.write(
@@ -54,7 +54,7 @@ export class ReplyDispatching {
     );
   }
 
-  /** The queue did not take the bell: the next sweep rings again instead of waiting for an answer to it. */
+  /** The queue did not take the job: the reconciler's next round enqueues it again instead of waiting for a claim. */
   async markUndispatched({ replyId, number }: Pick<Dispatch, 'replyId' | 'number'>): Promise<void> {
     await this.database.write(
       (db) =>

@@ -6,7 +6,7 @@ import { messageId, type ReplyRow } from '../reply.dto.js';
 import { RECONCILE_LIMIT } from './reconciliation.js';
 import { timeIn } from './transitions.js';
 
-/** What a row knows of its events. */
+/** Which of a reply's events were published, as its row notes. */
 @Injectable()
 export class ReplyPublication {
   constructor(
@@ -41,7 +41,7 @@ export class ReplyPublication {
     );
   }
 
-  /** Finished replies whose end nobody has told, oldest first. */
+  /** Finished replies whose end is not published, oldest first. */
   async findUnpublished(): Promise<{ reply: ReplyRow; message: MessageRow | null }[]> {
     const replies = await this.database.readOnce((db) =>
       db

@@ -36,7 +36,7 @@ export class ReplyReconciliation {
   }
 
   /**
-   * Puts right what fell between: leases that ran out, due replies whose bell was lost, replies past their
+   * Repairs what was interrupted: expired leases, due replies whose job was lost, replies past their
    * deadline. One process at a time; null where another one is at it.
    */
   async reconcile(): Promise<{

@@ -193,9 +193,9 @@ async function startAndLock(
       failures.push(error);
     }
   }
-  const said = await readLog(place, logStart).catch(errorMessage);
+  const output = await readLog(place, logStart).catch(errorMessage);
   throw new StartError(
-    `The embedded PostgreSQL does not come up. The end of ${place.log}:\n${said || failures.at(-1)?.message}\n${INSTEAD}`,
+    `The embedded PostgreSQL does not come up. The end of ${place.log}:\n${output || failures.at(-1)?.message}\n${INSTEAD}`,
   );
 }
 
@@ -207,7 +207,7 @@ async function connectAndLock(place: Place, port: number, password: string): Pro
     user: NAME,
     password,
     database: MAINTENANCE_DATABASE,
-    ssl: false, // whatever PGSSLMODE says
+    ssl: false, // whatever PGSSLMODE is
     application_name: String(process.pid),
     connectionTimeoutMillis: 5_000,
     keepAlive: true,

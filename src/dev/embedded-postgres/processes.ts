@@ -13,7 +13,7 @@ export const PROGRAM_TIMEOUT_MS = 60_000;
  * directory that the account can enter; and without our environment, which holds secrets and PostgreSQL's variables.
  * Each finds the data directory in PGDATA.
  *
- * @throws {@link StartError} with what the program says where it fails
+ * @throws {@link StartError} with the program's standard error where it fails
  */
 export async function run(
   { home, data, installation, account }: Place,
@@ -30,12 +30,12 @@ export async function run(
     signal,
     ...account,
   });
-  let said = '';
-  child.stderr.on('data', (text) => (said += String(text)));
+  let output = '';
+  child.stderr.on('data', (text) => (output += String(text)));
   const [code, killedBy] = (await once(child, 'close')) as [number | null, NodeJS.Signals | null];
   if (code === 0) return;
   throw new StartError(
-    `The embedded PostgreSQL failed: ${program}: ${said.trim() || `ended with ${killedBy ?? code}`}\n${INSTEAD}`,
+    `The embedded PostgreSQL failed: ${program}: ${output.trim() || `ended with ${killedBy ?? code}`}\n${INSTEAD}`,
   );
 }
 

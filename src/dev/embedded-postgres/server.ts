@@ -15,8 +15,8 @@ export interface RunningServer {
 }
 
 /**
- * Our server as `postmaster.pid` tells it, if it is alive; it may not answer yet, or not any more. `pg_ctl status`
- * would neither tell the port nor a server from another process that has its number.
+ * Our server as `postmaster.pid` names it, if it is alive; it may not answer yet, or not any more. `pg_ctl status`
+ * would neither give the port nor distinguish a server from another process that has its number.
  */
 export async function findServer({ data }: Place): Promise<RunningServer | undefined> {
   const file = join(data, 'postmaster.pid');

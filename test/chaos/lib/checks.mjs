@@ -38,11 +38,11 @@ export async function drain(cluster, boundMs) {
   const startedAt = Date.now();
   for (;;) {
     try {
-      const [{ open, untold }] = await cluster.query(
+      const [{ open, unpublished }] = await cluster.query(
         `select count(*) filter (where finished_at is null)::int as open,
-           count(*) filter (where finished_at is not null and announced_at is null)::int as untold from replies`,
+           count(*) filter (where finished_at is not null and announced_at is null)::int as unpublished from replies`,
       );
-      if (open === 0 && untold === 0) return Date.now() - startedAt;
+      if (open === 0 && unpublished === 0) return Date.now() - startedAt;
     } catch {
       // the database comes back
     }

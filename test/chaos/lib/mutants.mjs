@@ -20,7 +20,7 @@ export const MUTANTS = {
       ),
   },
   'no-redispatch': {
-    what: 'the reconciler never rings for a reply again',
+    what: 'the reconciler never enqueues a reply again',
     backend: 'postgres',
     faults: { deleteJobs: 1 },
     everyMs: [1_000, 2_000],
