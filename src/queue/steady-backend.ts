@@ -28,13 +28,18 @@ export function forgetFailedReadiness(backend: IQueueBackend): void {
   const remembering = backend as unknown as Remembering & { connection: Remembering };
   for (const each of [remembering, remembering.connection]) {
     const waitUntilReady = each.waitUntilReady.bind(each);
-    each.waitUntilReady = async () => {
-      try {
-        await waitUntilReady();
-      } catch (error) {
-        each.readyPromise = undefined;
-        throw error;
+    let waiting: Promise<void> | null = null;
+    each.waitUntilReady = () => {
+      if (!waiting) {
+        waiting = waitUntilReady().catch((error: unknown) => {
+          each.readyPromise = undefined;
+          waiting = null;
+          throw error;
+        });
+        // BullMQ does not look at every promise that it asks for: who does, sees the failure all the same.
+        waiting.catch(() => undefined);
       }
+      return waiting;
     };
   }
 }
