@@ -95,7 +95,9 @@ const change = (replyId: string, assignments: string): Promise<unknown> =>
 
 const expireLease = (replyId: string): Promise<unknown> =>
   change(replyId, `lease_until = clock_timestamp() - interval '1 second'`);
-const makeDue = (replyId: string): Promise<unknown> => change(replyId, 'available_at = clock_timestamp()');
+/** Cut to the column's milliseconds: PostgreSQL would round up to half of one into the future. */
+const makeDue = (replyId: string): Promise<unknown> =>
+  change(replyId, "available_at = date_trunc('milliseconds', clock_timestamp())");
 
 async function messagesOf(
   sessionId: string,
