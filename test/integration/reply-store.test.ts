@@ -95,7 +95,9 @@ const change = (replyId: string, assignments: string): Promise<unknown> =>
 
 const expireLease = (replyId: string): Promise<unknown> =>
   change(replyId, `lease_until = clock_timestamp() - interval '1 second'`);
-const makeDue = (replyId: string): Promise<unknown> => change(replyId, 'available_at = clock_timestamp()');
+/** Cut to the column's milliseconds: PostgreSQL would round up to half of one into the future. */
+const makeDue = (replyId: string): Promise<unknown> =>
+  change(replyId, "available_at = date_trunc('milliseconds', clock_timestamp())");
 
 async function messagesOf(
   sessionId: string,
@@ -214,7 +216,7 @@ describe('a claim', () => {
       'is past its deadline',
       async () => {
         const { reply } = await post(await openSession());
-        await change(reply.id, 'deadline_at = clock_timestamp()');
+        await change(reply.id, `deadline_at = clock_timestamp() - interval '1 second'`);
         return reply.id;
       },
     ],
@@ -653,7 +655,7 @@ describe('a round of the reconciler', () => {
     ],
   ])('fails a reply that is past its deadline, %s, as expired', async (_, arrange) => {
     const replyId = await arrange();
-    await change(replyId, 'deadline_at = clock_timestamp()');
+    await change(replyId, `deadline_at = clock_timestamp() - interval '1 second'`);
 
     expect((await reconciliation.reconcile())?.finished).toMatchObject([
       { reply: { id: replyId, status: 'failed', error_code: 'expired' }, message: null },
