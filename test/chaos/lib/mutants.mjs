@@ -41,8 +41,8 @@ export const MUTANTS = {
       patchFile(
         directory,
         'dist/src/conversations/reply-store/reconciliation.js',
-        'where finished_at is null and lease_until < clock_timestamp()',
-        'where false and finished_at is null and lease_until < clock_timestamp()',
+        ".where('lease_until', '<', now)",
+        ".where('lease_until', '<', now).where('id', 'is', null)",
       ),
   },
   'fence-by-id-only': {
@@ -55,8 +55,8 @@ export const MUTANTS = {
       patchFile(
         directory,
         'dist/src/conversations/reply-store/transitions.js',
-        "id = ${claim.replyId} and lease_token = ${claim.leaseToken} and status = 'in_progress'",
-        'id = ${claim.replyId}',
+        'aReply.and({ id: replyId, lease_token: leaseToken, status: ReplyStatus.InProgress })',
+        'aReply.and({ id: replyId })',
       ),
   },
 };
