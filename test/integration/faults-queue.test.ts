@@ -39,8 +39,12 @@ import { waitFor } from '../support/wait.js';
 
 const DIST_MAIN = fileURLToPath(new URL('../../dist/src/main.js', import.meta.url));
 
-/** What fell between is found soon. */
-const timings: Partial<Timings> = { reconcileIntervalMs: 300, attemptBackoffMs: 200 };
+/** What fell between, or failed, is soon tried again. */
+const timings: Partial<Timings> = {
+  reconcileIntervalMs: 300,
+  attemptBackoffMs: 200,
+  circuitOpenMs: 300,
+};
 /** Whatever is answered was not found by the reconciler. */
 const withoutRedispatch: Partial<Timings> = { ...timings, redispatchAfterMs: 3_600_000 };
 
