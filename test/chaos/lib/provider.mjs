@@ -117,9 +117,12 @@ export class Provider {
     const parts = [];
     for await (const part of request) parts.push(part);
     const body = JSON.parse(Buffer.concat(parts).toString());
+    // Messages in a row arrive as one turn, a paragraph each; what stands in for a first turn of the guest asks nothing.
     const asked = body.messages
       .filter(({ role }) => role === 'user')
-      .map(({ content }) => tagOf(content) ?? `?${content}`);
+      .flatMap(({ content }) => content.split('\n\n'))
+      .filter((text) => text !== '(The guest opens the chat.)')
+      .map((text) => tagOf(text) ?? `?${text}`);
     const tag = asked[asked.length - 1] ?? '?';
     const earlier = this.byTag.get(tag) ?? [];
     const ordinal = earlier.length + 1;
