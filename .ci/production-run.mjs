@@ -460,7 +460,7 @@ async function productionRun() {
   const grace = secondsOf(workerService.stop_grace_period);
   /** @type {Promise<void> | undefined} */
   let stopped;
-  const worked = (/** @type {Container} */ each) => each.output.includes('"reply attempt ended"');
+  const worked = (/** @type {Container} */ each) => each.output.includes('"event":"reply.attempt_ended"');
   // Each worker answers one: the first is told to stop in the middle of it, whichever of them has it.
   await converse(url, session, () => (stopped = worker.stop(grace)));
   await stopped;

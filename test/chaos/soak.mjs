@@ -88,7 +88,9 @@ async function measure() {
     redis.bytes = Number(/used_memory:(\d+)/.exec(await cluster.redisCli('INFO', 'memory'))?.[1]);
     redis.keys = Number(await cluster.redisCli('DBSIZE'));
     redis.clients = Number(/connected_clients:(\d+)/.exec(await cluster.redisCli('INFO', 'clients'))?.[1]);
-    redis.channels = (await cluster.redisCli('PUBSUB', 'CHANNELS', '*')).split('\n').filter(Boolean).length;
+    redis.channels = (await cluster.redisCli('PUBSUB', 'CHANNELS', '*'))
+      .split('\n')
+      .filter((name) => name !== '' && !name.endsWith(':proof')).length;
   }
   return {
     processes: cluster.processes.map((each) => ({ name: each.name, ...each.footprint() })),

@@ -101,7 +101,9 @@ async function watch({ cluster, findings, makeLoad }, heaps) {
   });
   const channels = async () =>
     cluster.backend === 'redis'
-      ? (await cluster.redisCli('PUBSUB', 'CHANNELS', '*')).split('\n').filter(Boolean).length
+      ? (await cluster.redisCli('PUBSUB', 'CHANNELS', '*'))
+          .split('\n')
+          .filter((name) => name !== '' && !name.endsWith(':proof')).length
       : 0;
 
   const sessions = [];
