@@ -54,7 +54,7 @@ if (chromium === null) {
 
 const common = {
   rootDir: import.meta.dirname,
-  testEnvironment: 'node',
+  testEnvironment: '<rootDir>/test/support/product-environment.mjs',
   extensionsToTreatAsEsm: ['.ts'],
   // Sources import each other by the name of the built file.
   moduleNameMapper: { '^(\\.{1,2}/.*)\\.js$': '$1' },
@@ -89,7 +89,7 @@ const endToEnd = (backend) => ({
 });
 
 export default {
-  maxWorkers: 2,
+  maxWorkers: 3,
   // Workers were seen with nothing left to hold them when told to end, and yet forced out after Jest's half a second on a
   // busy machine. One that something does hold is still told, later.
   workerGracefulExitTimeout: 10_000,

@@ -9,10 +9,10 @@ import {
 import { readFileSync } from 'node:fs';
 import { join } from 'node:path';
 import { afterAll, beforeAll, describe, expect, it } from '@jest/globals';
-import { signLocalOwnerToken } from '../../src/auth/owner-tokens.js';
 import type { Json } from '../support/api-client.js';
 import { checkedFetch } from '../support/contract.js';
 import { type Caller, fill, type Route, ROUTES } from '../support/routes.js';
+import { signLocalOwnerToken } from '../support/product.js';
 import { Stack } from '../support/stack.js';
 
 /** What an owner has, each made anew, since some routes use it up. */

@@ -4,10 +4,10 @@ import { mkdtemp, rm } from 'node:fs/promises';
 import { tmpdir } from 'node:os';
 import { join, resolve } from 'node:path';
 import { afterAll, beforeAll, describe, expect, it } from '@jest/globals';
-import { signLocalOwnerToken } from '../../src/auth/owner-tokens.js';
 import { ApiClient, type Json } from '../support/api-client.js';
 import { checkedFetch } from '../support/contract.js';
 import { createTestDatabase, type TestDatabase } from '../support/database.js';
+import { signLocalOwnerToken } from '../support/product.js';
 import { Stack } from '../support/stack.js';
 import { waitFor } from '../support/wait.js';
 

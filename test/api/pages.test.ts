@@ -1,9 +1,11 @@
 import { randomUUID } from 'node:crypto';
 import { afterAll, beforeAll, describe, expect, it } from '@jest/globals';
 import type pg from 'pg';
-import { POSTGRES_POOL } from '../../src/database/postgres-pool.js';
 import type { ApiClient, Json } from '../support/api-client.js';
 import { Stack } from '../support/stack.js';
+
+const { POSTGRES_POOL } =
+  await importProduct<typeof import('../../src/database/postgres-pool.js')>('database/postgres-pool.js');
 
 let stack: Stack;
 beforeAll(async () => {

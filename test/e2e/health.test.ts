@@ -1,11 +1,10 @@
 import { afterAll, afterEach, beforeAll, beforeEach, describe, expect, it, jest } from '@jest/globals';
 import { randomBytes } from 'node:crypto';
-import { createApp } from '../../src/create-app.js';
-import { loadConfig, Role } from '../../src/config/env.js';
 import type { Json } from '../support/api-client.js';
 import type { SseRecorder } from '../support/sse-recorder.js';
 import { checkedFetch } from '../support/contract.js';
 import { cpuMsOf } from '../support/cpu-time.js';
+import { createApp, loadConfig, Role } from '../support/product.js';
 import { Stack } from '../support/stack.js';
 import { startTcpProxy, type TcpProxy } from '../support/tcp-proxy.js';
 import { waitFor } from '../support/wait.js';

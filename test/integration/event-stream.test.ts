@@ -977,7 +977,9 @@ describe.each(STORES)('the event stream on %s', (_name, openStore, defaultPort) 
     });
 
     it('catches up without a reread when the listening connections are cut mid-way', async () => {
-      const following = collect(other, start, 60);
+      const reader = watched(other);
+      const following = collect(reader, start, 60);
+      await reader.hasRead(1); // and listens
       for (let i = 0; i < 60; i += 1) {
         await stream.append(sessionId, [messageCreated(message(`${i}`))]);
         if (i === 20) expect(await store.cutListeners()).toBeGreaterThan(0);

@@ -7,7 +7,6 @@ import { afterAll, beforeAll, describe, expect, it, jest } from '@jest/globals';
 import type { INestApplicationContext } from '@nestjs/common';
 import { migrate } from '../../src/migrate.js';
 import { startEmbeddedPostgres } from '../../src/dev/embedded-postgres/embedded-postgres.js';
-import { Reconciler } from '../../src/conversations/reconciler.js';
 import type { ApiClient } from '../support/api-client.js';
 import { connected } from '../support/database.js';
 import {
@@ -26,6 +25,10 @@ import { startTcpProxy, type TcpProxy } from '../support/tcp-proxy.js';
 import { waitFor } from '../support/wait.js';
 
 /** Faults of the database, and of those who write to it: section A of the fault plan, and those of section E that no migration has a part in. */
+
+const { Reconciler } = await importProduct<typeof import('../../src/conversations/reconciler.js')>(
+  'conversations/reconciler.js',
+);
 
 let provider: RawProvider;
 let env: Record<string, string>;

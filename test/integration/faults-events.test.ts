@@ -6,17 +6,20 @@ import { runInNewContext } from 'node:vm';
 import { readdirSync } from 'node:fs';
 import { afterAll, afterEach, beforeAll, describe, expect, it, jest } from '@jest/globals';
 import { Redis } from 'ioredis';
-import { signLocalOwnerToken } from '../../src/auth/owner-tokens.js';
 import { replyDelta, replyStarted } from '../../src/events/entries.js';
-import { EventStream } from '../../src/events/event-stream.js';
+import type { EventStream } from '../../src/events/event-stream.js';
 import type { Timings } from '../../src/runtime/timings.js';
 import { type Backend, BACKENDS, converse, newQuestion } from '../support/conversations.js';
+import { signLocalOwnerToken } from '../support/product.js';
 import { answerTo, type RawProvider, startRawProvider } from '../support/raw-provider.js';
 import { type Recorded, SseRecorder, textOf } from '../support/sse-recorder.js';
 import { Stack } from '../support/stack.js';
 import { waitFor } from '../support/wait.js';
 
 /** Faults of the event stream, seen by those who watch: section C of the fault plan. */
+
+const { EventStream } =
+  await importProduct<typeof import('../../src/events/event-stream.js')>('events/event-stream.js');
 
 let provider: RawProvider;
 beforeAll(async () => {
@@ -250,7 +253,7 @@ describe.each(BACKENDS)('watchers of events on %s', (backend: Backend) => {
     const deaf = await Promise.all(Array.from({ length: 10 }, () => openUnread(guest.token!, session.id)));
     await sleep(500); // they are listening by then
     const before = await heldBytes();
-    const stream = stack.workers[0]!.get<EventStream>(EventStream, { strict: false });
+    const stream = stack.workers[0]!.get<EventStream>(product.EventStream, { strict: false });
     const replyId = '00000000-0000-7000-8000-000000000001';
     await stream.append(session.id, [replyStarted({ replyId, attempt: 1 })]);
     const piece = 'x'.repeat(10_000);
@@ -287,7 +290,7 @@ describe.each(BACKENDS)('watchers of events on %s', (backend: Backend) => {
     const path = `/v1/sessions/${session.id}/events`;
     const headers = { authorization: `Bearer ${guest.token}` };
     const subscriptions = stack.apis.map(({ app }) =>
-      countSubscriptions(app.get<EventStream>(EventStream, { strict: false })),
+      countSubscriptions(app.get<EventStream>(product.EventStream, { strict: false })),
     );
     const visit = async (
       index: number,

@@ -11,12 +11,8 @@ import type { INestApplicationContext } from '@nestjs/common';
 import { BULLMQ_MAJOR_VERSION, withBackend } from 'bullmq';
 import { Redis } from 'ioredis';
 import { type GenerateJob, jobIdOf, REPLY_QUEUE } from '../../src/conversations/reply-jobs.js';
-import { ReplyQueue } from '../../src/conversations/reply-queue.js';
-import { ReplyEventPublisher } from '../../src/conversations/reply-event-publisher.js';
-import { ReplyClaims } from '../../src/conversations/reply-store/claims.js';
-import { Reconciler } from '../../src/conversations/reconciler.js';
 import type { JobQueue } from '../../src/queue/gated-queue.js';
-import { QUEUE_BACKEND, type QueueBackend } from '../../src/queue/queue-backend.js';
+import type { QueueBackend } from '../../src/queue/queue-backend.js';
 import type { Timings } from '../../src/runtime/timings.js';
 import {
   type Backend,
@@ -36,6 +32,21 @@ import { startTcpProxy } from '../support/tcp-proxy.js';
 import { waitFor } from '../support/wait.js';
 
 /** Faults of the queue and of dispatch: section A of the fault plan. */
+
+const { ReplyQueue } = await importProduct<typeof import('../../src/conversations/reply-queue.js')>(
+  'conversations/reply-queue.js',
+);
+const { ReplyEventPublisher } = await importProduct<
+  typeof import('../../src/conversations/reply-event-publisher.js')
+>('conversations/reply-event-publisher.js');
+const { ReplyClaims } = await importProduct<typeof import('../../src/conversations/reply-store/claims.js')>(
+  'conversations/reply-store/claims.js',
+);
+const { Reconciler } = await importProduct<typeof import('../../src/conversations/reconciler.js')>(
+  'conversations/reconciler.js',
+);
+const { QUEUE_BACKEND } =
+  await importProduct<typeof import('../../src/queue/queue-backend.js')>('queue/queue-backend.js');
 
 const DIST_MAIN = fileURLToPath(new URL('../../dist/src/main.js', import.meta.url));
 

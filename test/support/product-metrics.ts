@@ -1,9 +1,10 @@
 import { mkdtempSync, rmSync } from 'node:fs';
 import { tmpdir } from 'node:os';
 import { join } from 'node:path';
-import { createApp } from '../../src/create-app.js';
-import { loadConfig, type Role } from '../../src/config/env.js';
-import { Metrics } from '../../src/metrics/metrics.js';
+import type { Role } from '../../src/config/env.js';
+import { createApp, loadConfig } from './product.js';
+
+const { Metrics } = await importProduct<typeof import('../../src/metrics/metrics.js')>('metrics/metrics.js');
 
 export interface ProductMetric {
   name: string;

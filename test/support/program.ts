@@ -5,8 +5,8 @@ import { readFileSync } from 'node:fs';
 import { tmpdir } from 'node:os';
 import { join } from 'node:path';
 import { fileURLToPath } from 'node:url';
-import { signLocalOwnerToken } from '../../src/auth/owner-tokens.js';
 import { ApiClient } from './api-client.js';
+import { signLocalOwnerToken } from './product.js';
 import { freePort } from './services.mjs';
 import { waitFor } from './wait.js';
 

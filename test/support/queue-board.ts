@@ -64,7 +64,11 @@ export async function stateOf(stack: Stack, jobId: string): Promise<string> {
 }
 
 export const untilJobIs = (stack: Stack, jobId: string, state: string): Promise<unknown> =>
-  waitFor(`job ${jobId} to be ${state}`, async () => (await stateOf(stack, jobId)) === state);
+  waitFor(`job ${jobId} to be ${state}`, async () => {
+    const found = await stateOf(stack, jobId);
+    if (found !== state) throw new Error(`it is ${found}`);
+    return true;
+  });
 
 /** Sends a request as it is written here, past everything that would tidy it up. */
 export async function sendRaw(

@@ -3,12 +3,10 @@ import { mkdtempSync, rmSync } from 'node:fs';
 import { tmpdir } from 'node:os';
 import { join } from 'node:path';
 import type { NestExpressApplication } from '@nestjs/platform-express';
-import { createApp } from '../../src/create-app.js';
-import { signLocalOwnerToken } from '../../src/auth/owner-tokens.js';
-import { loadConfig, Role } from '../../src/config/env.js';
 import type { Timings } from '../../src/runtime/timings.js';
 import { ApiClient } from './api-client.js';
 import { createTestDatabase, type TestDatabase } from './database.js';
+import { createApp, loadConfig, Role, signLocalOwnerToken } from './product.js';
 
 export interface StackOptions {
   apis?: number;

@@ -3,13 +3,11 @@ import { tmpdir } from 'node:os';
 import { join } from 'node:path';
 import { afterAll, beforeAll, describe, expect, it } from '@jest/globals';
 import type { NestExpressApplication } from '@nestjs/platform-express';
-import { createApp } from '../../src/create-app.js';
 import { PROBLEM_CODES } from '../../src/runtime/app-error.js';
-import { loadConfig, Role } from '../../src/config/env.js';
 import { EventType } from '../../src/events/event-stream.js';
-import { createOpenApiDocument } from '../../src/openapi/document.js';
 import { EXAMPLES } from '../../src/openapi/examples.js';
 import { contract, errorsAgainst, errorsOf, operations } from '../support/contract.js';
+import { createApp, createOpenApiDocument, loadConfig, Role } from '../support/product.js';
 
 type Json = any;
 
