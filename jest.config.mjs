@@ -40,8 +40,12 @@ function announceSkipped(what) {
   console.warn(`${line}\nSKIPPED: ${what}\n${line}`);
 }
 
-/** Tests that inject faults and wait for the recovery, or that read everything that real processes say. */
-const APART = '/test/integration/(faults-[^/]*|alerts|canary|traces)\\.test\\.ts$';
+/**
+ * Tests that inject faults and wait for the recovery, that start and stop real processes, or look at the queue board in a
+ * browser: minutes, which `npm run test:faults` takes.
+ */
+const APART =
+  '/test/integration/(faults-[^/]*|alerts|canary|traces|processes|embedded-postgres|queue-board-in-browser)\\.test\\.ts$';
 
 const withRedis = hasRedis();
 if (!withRedis) {

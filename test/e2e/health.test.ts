@@ -1,7 +1,6 @@
 import { afterAll, afterEach, beforeAll, beforeEach, describe, expect, it, jest } from '@jest/globals';
 import { randomBytes } from 'node:crypto';
 import type { Json } from '../support/api-client.js';
-import type { SseRecorder } from '../support/sse-recorder.js';
 import { checkedFetch } from '../support/contract.js';
 import { cpuMsOf } from '../support/cpu-time.js';
 import { createApp, loadConfig, Role } from '../support/product.js';
@@ -262,48 +261,6 @@ describe('a process that is busy', () => {
   // from it says nothing about it: what it computes until it answers is counted.
   beforeAll(() => start(60_000));
   afterAll(stop);
-
-  it('with many streams still answers for its health', async () => {
-    const { id } = await stack.owner().createChatbot({
-      name: 'Bakery',
-      characteristics: ['We are open from 7 to 18. '.repeat(70)],
-    });
-    const streams: SseRecorder[] = [];
-    const conversations = await Promise.all(
-      Array.from({ length: 50 }, async () => {
-        const { session, guest, cursor } = await stack.client().openSession(id);
-        for (let watcher = 0; watcher < 4; watcher++) {
-          streams.push(guest.follow(session.id, { after: cursor }));
-        }
-        return { session, guest };
-      }),
-    );
-    await Promise.all(streams.map((stream) => stream.opened()));
-    let isBusy = true;
-    const talk = Promise.all(
-      conversations.map(async ({ session, guest }) => {
-        const { reply } = await guest.postMessage(session.id, 'When are you open?');
-        return guest.finalReply(reply.id, 90_000);
-      }),
-    ).finally(() => {
-      isBusy = false;
-    });
-
-    const answers: Answer[] = [];
-    do {
-      for (const url of Object.values(urls)) {
-        for (const path of ['/health/live', '/health/ready']) answers.push(await ask(url, path));
-      }
-    } while (isBusy);
-    await Promise.all(streams.map((stream) => stream.close()));
-
-    for (const { status } of await talk) expect(status).toBe('completed');
-    expect(answers.length).toBeGreaterThan(4);
-    for (const { status, computedMs } of answers) {
-      expect(status).toBe(200);
-      expect(computedMs).toBeLessThan(DEADLINE_MS);
-    }
-  });
 
   it('answers as soon as its event loop is free again', async () => {
     const answers = ['/health/live', '/health/ready'].map((path) => ask(urls.api, path));

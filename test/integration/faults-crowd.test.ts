@@ -1,10 +1,16 @@
 import { afterAll, beforeAll, describe, expect, it } from '@jest/globals';
 import { randomUUID } from 'node:crypto';
 import type { ApiClient, Json } from '../support/api-client.js';
+import { checkedFetch } from '../support/contract.js';
 import { type Backend, BACKENDS, expectAnswered } from '../support/conversations.js';
+import { cpuMsOf } from '../support/cpu-time.js';
 import { type RawProvider, startRawProvider } from '../support/raw-provider.js';
+import type { SseRecorder } from '../support/sse-recorder.js';
 import { Stack } from '../support/stack.js';
 import { waitFor } from '../support/wait.js';
+
+/** A load balancer does not wait longer for an answer, whatever the process is busy with. */
+const HEALTH_DEADLINE_MS = 5_000;
 
 /** Posts as a client should that can be turned away by a busy api: with a key, again, and never twice. */
 async function postUntilTaken(guest: ApiClient, sessionId: string, content: string): Promise<Json> {
@@ -80,6 +86,69 @@ describe.each(BACKENDS)('many sessions at once, on %s,', (backend: Backend) => {
       const messages = await guest.messages(session.id);
       expect(messages.filter(({ sender }) => sender === 'user')).toHaveLength(3);
       expectAnswered(messages);
+    }
+  }, 120_000);
+});
+
+describe.each(BACKENDS)('processes that are busy, on %s,', (backend: Backend) => {
+  let stack: Stack;
+  beforeAll(async () => {
+    stack = await Stack.start({ backend });
+  });
+  afterAll(() => stack.stop());
+
+  it('with many streams still answer for their health', async () => {
+    const worker = stack.workers[0]!;
+    await worker.listen(0, '127.0.0.1');
+    const urls = [stack.apis[0]!.url, (await worker.getUrl()).replace('[::1]', '127.0.0.1')];
+    const chatbot = await stack.owner('user_of_the_watched').createChatbot({
+      name: 'Bakery',
+      characteristics: ['We are open from 7 to 18. '.repeat(70)],
+    });
+    const streams: SseRecorder[] = [];
+    const conversations = await Promise.all(
+      Array.from({ length: 50 }, async () => {
+        const { session, guest, cursor } = await stack.client().openSession(chatbot.id);
+        for (let watcher = 0; watcher < 4; watcher++) {
+          streams.push(guest.follow(session.id, { after: cursor }));
+        }
+        return { session, guest };
+      }),
+    );
+    await Promise.all(streams.map((stream) => stream.opened()));
+    let isBusy = true;
+    const talk = Promise.all(
+      conversations.map(async ({ session, guest }) => {
+        const { reply } = await guest.postMessage(session.id, 'When are you open?');
+        return guest.finalReply(reply.id, 90_000);
+      }),
+    ).finally(() => {
+      isBusy = false;
+    });
+
+    const answers: { status: number; computedMs: number }[] = [];
+    do {
+      for (const url of urls) {
+        for (const path of ['/health/live', '/health/ready']) {
+          let status = 0;
+          // The thread that all of them share is what is slow, and how long other processes keep the machine from it
+          // says nothing about it: what it computes until it answers is counted.
+          const computedMs = await cpuMsOf(async () => {
+            const response = await checkedFetch(url + path);
+            status = response.status;
+            await response.text();
+          });
+          answers.push({ status, computedMs });
+        }
+      }
+    } while (isBusy);
+    await Promise.all(streams.map((stream) => stream.close()));
+
+    for (const { status } of await talk) expect(status).toBe('completed');
+    expect(answers.length).toBeGreaterThan(4);
+    for (const { status, computedMs } of answers) {
+      expect(status).toBe(200);
+      expect(computedMs).toBeLessThan(HEALTH_DEADLINE_MS);
     }
   }, 120_000);
 });

@@ -18,7 +18,7 @@ import { waitFor } from '../support/wait.js';
 
 /** Faults of the event stream, seen by those who watch: section C of the fault plan. */
 
-const { EventStream } =
+const product =
   await importProduct<typeof import('../../src/events/event-stream.js')>('events/event-stream.js');
 
 let provider: RawProvider;
