@@ -109,7 +109,7 @@ const providerMetrics = (metrics: Metrics) => ({
 /** One call of a model. */
 export class ProviderCall {
   private readonly beganAt = performance.now();
-  private hasSpoken = false;
+  private hasText = false;
 
   constructor(
     private readonly metrics: ProviderMetrics,
@@ -117,9 +117,9 @@ export class ProviderCall {
   ) {}
 
   /** May be called for each piece of text: the first one counts. */
-  spoke(): void {
-    if (this.hasSpoken) return;
-    this.hasSpoken = true;
+  textCame(): void {
+    if (this.hasText) return;
+    this.hasText = true;
     this.metrics.firstToken.observe({ model: this.model }, (performance.now() - this.beganAt) / 1000);
   }
 

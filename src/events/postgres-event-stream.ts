@@ -28,9 +28,9 @@ const PRUNE_BATCH = 5_000;
 
 /** The listeners of a session in this process, and up to where they have the news. */
 interface Channel {
-  listeners: Set<{ tell: StreamListener }>;
+  listeners: Set<{ notify: StreamListener }>;
   /** Null: not known. The first notification then makes them read the log. */
-  told: Cursor | null;
+  sent: Cursor | null;
 }
 
 interface NewsRow {
@@ -151,11 +151,11 @@ export class PostgresEventStream extends EventStream {
   override async subscribe(sessionId: string, listener: StreamListener): Promise<() => void> {
     let channel = this.channels.get(sessionId);
     if (!channel) {
-      channel = { listeners: new Set(), told: null };
+      channel = { listeners: new Set(), sent: null };
       this.channels.set(sessionId, channel);
     }
     const { listeners } = channel;
-    const entry = { tell: listener };
+    const entry = { notify: listener };
     listeners.add(entry);
     const unsubscribe = (): void => {
       if (listeners.delete(entry) && listeners.size === 0) this.channels.delete(sessionId);
@@ -294,30 +294,30 @@ export class PostgresEventStream extends EventStream {
           'event_stream.read_failed',
           'the new events of notified sessions could not be read: each subscriber reads the log by itself',
         );
-        for (const sessionId of sessionIds) this.tell(sessionId, null);
+        for (const sessionId of sessionIds) this.notify(sessionId, null);
       }
     }
     this.isReading = false;
   }
 
   private news(sessionIds: string[]): Promise<NewsRow[]> {
-    const told = sessionIds.map((sessionId) => this.channels.get(sessionId)?.told);
+    const sent = sessionIds.map((sessionId) => this.channels.get(sessionId)?.sent);
     return this.rows<NewsRow>(
       `select stream.session_id::text as "sessionId", stream.generation, stream.head,
          entry.seq, entry.type, entry.data,
          extract(epoch from clock_timestamp() - entry.created_at)::float8 * 1000 as "ageMs"
-       from unnest($1::uuid[], $2::text[], $3::int[]) as told (session_id, generation, seq)
+       from unnest($1::uuid[], $2::text[], $3::int[]) as sent (session_id, generation, seq)
        join event_streams stream using (session_id)
        left join lateral (
          select seq, type, data, created_at from event_stream_entries
-         where session_id = told.session_id and stream.generation = told.generation and seq > told.seq
+         where session_id = sent.session_id and stream.generation = sent.generation and seq > sent.seq
          order by seq limit $4::int
        ) entry on true
        order by stream.session_id, entry.seq`,
       [
         sessionIds,
-        told.map((cursor) => cursor?.generation ?? ''),
-        told.map((cursor) => cursor?.seq ?? 0),
+        sent.map((cursor) => cursor?.generation ?? ''),
+        sent.map((cursor) => cursor?.seq ?? 0),
         MAX_NEWS,
       ],
     );
@@ -326,28 +326,28 @@ export class PostgresEventStream extends EventStream {
   private tellNews(sessionId: string, rows: readonly NewsRow[]): void {
     const channel = this.channels.get(sessionId);
     if (!channel) return;
-    const told = channel.told;
+    const sent = channel.sent;
     const [stream] = rows;
-    channel.told = stream ? { generation: stream.generation, seq: stream.head } : null;
+    channel.sent = stream ? { generation: stream.generation, seq: stream.head } : null;
     const now = performance.now();
     const events = rows.flatMap(({ seq, type, data, ageMs }) =>
       seq === null ? [] : [{ seq, type, data, appendedAt: now - ageMs }],
     );
     // As many as numbers were given out since: none expired, none was cut off by the limit.
     const isAll =
-      told !== null && stream?.generation === told.generation && told.seq + events.length === stream.head;
-    if (!isAll) this.tell(sessionId, null);
-    else if (events.length > 0) this.tell(sessionId, { generation: stream.generation, events });
+      sent !== null && stream?.generation === sent.generation && sent.seq + events.length === stream.head;
+    if (!isAll) this.notify(sessionId, null);
+    else if (events.length > 0) this.notify(sessionId, { generation: stream.generation, events });
   }
 
   private tellAllToLook(): void {
-    for (const sessionId of this.channels.keys()) this.tell(sessionId, null);
+    for (const sessionId of this.channels.keys()) this.notify(sessionId, null);
   }
 
-  private tell(sessionId: string, news: StreamNews): void {
-    for (const { tell } of this.channels.get(sessionId)?.listeners ?? []) {
+  private notify(sessionId: string, news: StreamNews): void {
+    for (const { notify } of this.channels.get(sessionId)?.listeners ?? []) {
       try {
-        tell(news);
+        notify(news);
       } catch (error) {
         this.onError(
           error as Error,

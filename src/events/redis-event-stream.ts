@@ -54,7 +54,7 @@ interface Scripts {
 
 /** The listeners of a session in this process. */
 interface Channel {
-  listeners: Set<{ tell: StreamListener }>;
+  listeners: Set<{ notify: StreamListener }>;
   /** Settles when Redis has confirmed the subscription; null while it is to be asked for (again). */
   inForce: Promise<unknown> | null;
 }
@@ -115,7 +115,7 @@ export class RedisEventStream extends EventStream {
         'the event stream lost the connection that listens and connects again: subscribers then read the log',
       ),
     );
-    this.subscriber.on('message', (name, payload) => this.tell(name, parseNews(payload, this.clock)));
+    this.subscriber.on('message', (name, payload) => this.notify(name, parseNews(payload, this.clock)));
     this.subscriber.on('close', () => {
       for (const channel of this.channels.values()) channel.inForce = null;
     });
@@ -211,7 +211,7 @@ export class RedisEventStream extends EventStream {
       this.channels.set(name, channel);
     }
     const { listeners } = channel;
-    const entry = { tell: listener };
+    const entry = { notify: listener };
     listeners.add(entry);
     const unsubscribe = (): void => {
       if (!listeners.delete(entry) || listeners.size > 0) return;
@@ -330,14 +330,14 @@ export class RedisEventStream extends EventStream {
         if (this.subscriber.status === 'ready') this.subscriber.disconnect(true);
         return;
       }
-      for (const name of batch) this.tell(name, null);
+      for (const name of batch) this.notify(name, null);
     }
   }
 
-  private tell(name: string, news: StreamNews): void {
-    for (const { tell } of this.channels.get(name)?.listeners ?? []) {
+  private notify(name: string, news: StreamNews): void {
+    for (const { notify } of this.channels.get(name)?.listeners ?? []) {
       try {
-        tell(news);
+        notify(news);
       } catch (error) {
         this.onError(
           error as Error,

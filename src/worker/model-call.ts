@@ -94,7 +94,7 @@ export class ModelCall {
   private append(text: string, call: ProviderCall): void {
     if (text === '') return;
     this.text += text;
-    call.spoke();
+    call.textCame();
     this.request.deltas.append(text);
     this.checkpoint();
   }

@@ -70,7 +70,7 @@ class Contract extends Migration {
 
 describe('a migration', () => {
   // case 80
-  it('that adds, and one that takes away, run while the version before serves twenty writers, none of which waits two seconds', async () => {
+  it('that adds, and one that takes away, run while the version before serves twenty writers, none of which waits long', async () => {
     const database = await createTestDatabase();
     const cwd = mkdtempSync(join(tmpdir(), 'assistly-migration-'));
     const token = signLocalOwnerToken(join(cwd, '.assistly'), 'user_owner');

@@ -166,7 +166,7 @@ describe.each(BACKENDS)('the queue on %s', (backend: Backend) => {
       return Number(now['dispatch_count']) === 2 ? now : null;
     });
     await stack.database.query(
-      `update replies set available_at = clock_timestamp(), dispatched_at = clock_timestamp() - interval '70 s' where id = $1`,
+      `update replies set available_at = clock_timestamp() - interval '1 s', dispatched_at = clock_timestamp() - interval '70 s' where id = $1`,
       [reply.id],
     );
     const job = (number: number): GenerateJob => ({
@@ -299,7 +299,7 @@ describe.each(BACKENDS)('the queue on %s', (backend: Backend) => {
   });
 
   // case 20
-  it('that is closing takes a job or refuses it within a second, and the reply is answered elsewhere', async () => {
+  it('that is closing takes a job or refuses it soon, and the reply is answered elsewhere', async () => {
     const { session, guest } = await converse(stack, 'ok');
     const { app, url } = await stack.addApi();
     await waitFor('the queue to be open', async () => (await fetch(`${url}/health/ready`)).ok);
@@ -491,7 +491,7 @@ describe.each(BACKENDS)('a queue on %s that loses everything', (backend: Backend
   }
 
   // case 3
-  it('that is frozen holds up no post for a second, and the replies are answered when it is back', async () => {
+  it('that is frozen holds up no post, and the replies are answered when it is back', async () => {
     await postInTrouble(
       () => void redis.process.kill('SIGSTOP'),
       () => void redis.process.kill('SIGCONT'),
@@ -499,7 +499,7 @@ describe.each(BACKENDS)('a queue on %s that loses everything', (backend: Backend
   });
 
   // case 3
-  it('that is down holds up no post for a second, and the replies are answered when it is back, empty', async () => {
+  it('that is down holds up no post, and the replies are answered when it is back, empty', async () => {
     const port = Number(new URL(redis.url).port);
     await postInTrouble(
       async () => {
