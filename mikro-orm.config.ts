@@ -4,6 +4,7 @@ import type { Pool } from 'pg';
 import { databaseUrlForTools } from './src/config/env.js';
 import { entities } from './src/entities.js';
 import { ImpatientClient } from './src/database/impatient-client.js';
+import { connectionOptions } from './src/database/postgres-connection.js';
 import { migrations } from './src/database/migrations/index.js';
 
 /** Longest that one statement may run, or wait for a lock, in milliseconds: nothing waits for ever. */
@@ -20,12 +21,19 @@ const SILENCE_TIMEOUT_MS = STATEMENT_TIMEOUT_MS + 2_000;
  * @param onPoolCreated gets the pool, which the event stream shares: a process has one budget of connections
  */
 export function ormOptions(
-  clientUrl: string | undefined,
+  databaseUrl: string | undefined,
   poolMax = 4,
   onPoolCreated: (pool: Pool) => void = () => undefined,
 ): Options {
+  const connection =
+    databaseUrl === undefined
+      ? undefined
+      : connectionOptions(databaseUrl, {
+          applicationName: 'assistly',
+          connectTimeoutMs: CONNECTION_TIMEOUT_MS,
+        });
   return defineConfig({
-    clientUrl,
+    dbName: connection?.database ?? connection?.user ?? 'none',
     entities,
     extensions: [Migrator],
     migrations: {
@@ -40,14 +48,12 @@ export function ormOptions(
     schemaGenerator: { skipTables: [/^event_stream/], ignoreSchema: ['bullmq'] },
     pool: { min: 0, max: poolMax, idleTimeoutMillis: 30_000 },
     driverOptions: {
-      connectionTimeoutMillis: CONNECTION_TIMEOUT_MS,
+      ...connection,
       statement_timeout: STATEMENT_TIMEOUT_MS,
       lock_timeout: LOCK_TIMEOUT_MS,
       idle_in_transaction_session_timeout: STATEMENT_TIMEOUT_MS,
-      keepAlive: true,
       query_timeout: SILENCE_TIMEOUT_MS,
       Client: ImpatientClient,
-      application_name: 'assistly',
       onPoolCreated,
     },
     // Services fork an EntityManager for each unit of work; one that is shared would be a bug.

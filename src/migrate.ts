@@ -4,6 +4,7 @@ import { runMigrations } from 'bullmq';
 import pg from 'pg';
 import { ormOptions } from '../mikro-orm.config.js';
 import { isLockTimeout } from './database/database-errors.js';
+import { connectionOptions } from './database/postgres-connection.js';
 
 /** `pg_advisory_lock` key of the migrations: the ASCII codes of "migr". */
 const MIGRATION_LOCK_KEY = 0x6d696772;
@@ -21,6 +22,7 @@ const LAST_PAUSE_MS = 8_000;
 /** How long a migration that meets a table in use is tried again. */
 const PATIENCE_MS = 60_000;
 const APPLICATION_NAME = 'assistly-migrate';
+const CONNECT_TIMEOUT_MS = 5_000;
 
 /** What stands in the way of a migration; the message is for a person, no stack needed. */
 export class MigrationError extends Error {
@@ -48,11 +50,12 @@ export async function migrate(
   databaseUrl: string,
   { log = () => undefined, patienceMs = PATIENCE_MS, migrations }: MigrateOptions = {},
 ): Promise<string[]> {
+  const connection = connectionOptions(databaseUrl, {
+    applicationName: APPLICATION_NAME,
+    connectTimeoutMs: CONNECT_TIMEOUT_MS,
+  });
   const client = new pg.Client({
-    connectionString: databaseUrl,
-    connectionTimeoutMillis: 5_000,
-    keepAlive: true, // it holds the lock, and is silent while an index is built
-    application_name: APPLICATION_NAME,
+    ...connection, // kept alive: it holds the lock, and is silent while an index is built
     lock_timeout: LOCK_TIMEOUT_MS,
   });
   client.on('error', () => undefined); // what is asked of it next fails
@@ -61,11 +64,7 @@ export async function migrate(
   const orm = new MikroORM({
     ...options,
     migrations: { ...options.migrations, ...(migrations && { migrationsList: migrations }) },
-    driverOptions: {
-      connectionTimeoutMillis: 5_000,
-      application_name: APPLICATION_NAME,
-      lock_timeout: LOCK_TIMEOUT_MS,
-    },
+    driverOptions: { ...connection, lock_timeout: LOCK_TIMEOUT_MS },
   });
   const pastLocks = async (name: string, work: () => Promise<unknown>): Promise<void> => {
     const startedAt = performance.now();
@@ -131,10 +130,10 @@ async function openTransactions(client: pg.Client): Promise<string> {
     `select format('%s (%s, %s, open for %s s)', pid, coalesce(nullif(application_name, ''), 'unnamed'), coalesce(state, backend_type),
        extract(epoch from clock_timestamp() - xact_start)::int) as transaction
      from pg_stat_activity
-     where datname = current_database() and application_name <> $1
-       and xact_start < clock_timestamp() - make_interval(secs => $2)
+     where datname = current_database() and application_name <> current_setting('application_name')
+       and xact_start < clock_timestamp() - make_interval(secs => $1)
      order by xact_start limit 5`,
-    [APPLICATION_NAME, LOCK_TIMEOUT_MS / 1000],
+    [LOCK_TIMEOUT_MS / 1000],
   );
   return rows.length > 0
     ? rows.map(({ transaction }) => transaction).join(', ')

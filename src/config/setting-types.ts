@@ -1,5 +1,6 @@
 import { createPublicKey } from 'node:crypto';
 import { z } from 'zod';
+import { DatabaseUrlError, parseDatabaseUrl } from './database-url.js';
 
 /** The types that settings have: how the text of a variable is read, and what is said of one that is wrong. */
 
@@ -31,6 +32,21 @@ export const url = (...protocols: string[]) =>
       .trim()
       .refine((value) => URL.canParse(value) && protocols.includes(new URL(value).protocol), {
         error: `must be a URL that starts with ${protocols.map((protocol) => `${protocol}//`).join(' or ')}, special characters in it percent-encoded`,
+      }),
+  );
+/** The URL of a PostgreSQL, which is read once more by whoever connects. */
+export const databaseUrl = () =>
+  optional(
+    z
+      .string()
+      .trim()
+      .superRefine((value, context) => {
+        try {
+          parseDatabaseUrl(value);
+        } catch (error) {
+          if (!(error instanceof DatabaseUrlError)) throw error;
+          for (const message of error.problems) context.addIssue({ code: 'custom', message });
+        }
       }),
   );
 /** Where a model is. Its key is a setting of its own: credentials in the URL would be sent as Basic authentication. */

@@ -1,6 +1,7 @@
 import { z } from 'zod';
 import {
   blankToUndefined,
+  databaseUrl,
   headers,
   hosts,
   integer,
@@ -88,7 +89,7 @@ const sections = {
       ),
   },
   'Database and queue': {
-    DATABASE_URL: url('postgres:', 'postgresql:').meta({
+    DATABASE_URL: databaseUrl().meta({
       description:
         'PostgreSQL 15 or newer, not through a transaction pooler; without it an embedded one, for `npm start` only',
       example: 'postgres://user:password@localhost:5432/assistly',

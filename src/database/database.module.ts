@@ -22,7 +22,7 @@ const ORM_OPTIONS = Symbol('ORM_OPTIONS');
  * @param onPoolCreated gets the pool, which the event stream shares
  */
 type OrmOptions = (
-  clientUrl: string | undefined,
+  databaseUrl: string | undefined,
   poolMax: number,
   onPoolCreated: (pool: Pool) => void,
 ) => Options;

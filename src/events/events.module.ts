@@ -23,7 +23,7 @@ function createEventStream(
   const onError: OnError = (error, event, message) => pacedLogger.warn({ event, err: error }, message);
   return config.REDIS_URL !== undefined
     ? new RedisEventStream({ settings: config, prefix: config.REDIS_PREFIX, deadlineMs, onError })
-    : new PostgresEventStream({ pool, connectionString: config.DATABASE_URL ?? '', deadlineMs, onError });
+    : new PostgresEventStream({ pool, databaseUrl: config.DATABASE_URL ?? '', deadlineMs, onError });
 }
 
 @Module({

@@ -64,17 +64,17 @@ export class PostgresEventStream extends EventStream {
    * @param options.pool for short queries only; stays open at {@link close}. It should have a
    *   `connectionTimeoutMillis` of about the deadline: otherwise a silent server lets calls that were given up
    *   pile up in it
-   * @param options.connectionString for the one connection that listens, made at the first subscription
+   * @param options.databaseUrl for the one connection that listens, made at the first subscription
    * @param options.deadlineMs in which every call settles
    * @param options.onError called with failures that no call reports; a reread makes up for each of them
    */
-  constructor(options: { pool: pg.Pool; connectionString: string; deadlineMs: number; onError: OnError }) {
+  constructor(options: { pool: pg.Pool; databaseUrl: string; deadlineMs: number; onError: OnError }) {
     super();
     this.pool = options.pool;
     this.deadlineMs = options.deadlineMs;
     this.onError = options.onError;
     this.notifier = new PostgresNotifier(options.pool, options.deadlineMs, options.onError);
-    this.listener = new NotificationListener(options.connectionString, options.deadlineMs, {
+    this.listener = new NotificationListener(options.databaseUrl, options.deadlineMs, {
       notified: (sessionIds) => this.noteNotified(sessionIds),
       resumed: () => this.tellAllToLook(),
       error: options.onError,

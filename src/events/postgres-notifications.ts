@@ -1,5 +1,6 @@
 import { setTimeout as sleep } from 'node:timers/promises';
 import pg from 'pg';
+import { connectionOptions } from '../database/postgres-connection.js';
 import { withinDeadline } from './deadline.js';
 import type { OnError } from './event-stream.js';
 import { query } from './postgres-query.js';
@@ -91,7 +92,7 @@ export class NotificationListener {
   private isClosed = false;
 
   constructor(
-    private readonly connectionString: string,
+    private readonly databaseUrl: string,
     private readonly deadlineMs: number,
     private readonly on: {
       notified: (sessionIds: string[]) => void;
@@ -136,11 +137,11 @@ export class NotificationListener {
 
   private async open(): Promise<void> {
     const client = new pg.Client({
-      connectionString: this.connectionString,
-      application_name: 'assistly-event-stream',
-      keepAlive: true,
-      keepAliveInitialDelayMillis: KEEPALIVE_MS,
-      connectionTimeoutMillis: this.deadlineMs,
+      ...connectionOptions(this.databaseUrl, {
+        applicationName: 'assistly-event-stream',
+        connectTimeoutMs: this.deadlineMs,
+        keepAliveIdleMs: KEEPALIVE_MS,
+      }),
       query_timeout: this.deadlineMs,
     });
     client.on('notification', ({ payload }) => this.on.notified(payload?.split(',') ?? []));

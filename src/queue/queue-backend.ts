@@ -7,6 +7,7 @@ import {
   type Telemetry,
 } from 'bullmq';
 import type { Config } from '../config/env.js';
+import { connectionOptions } from '../database/postgres-connection.js';
 import { redisOptions } from '../redis/redis-connection.js';
 import { createQueueTelemetry } from '../tracing/queue-telemetry.js';
 import { isTracing } from '../tracing/tracing.js';
@@ -19,6 +20,8 @@ const COMMAND_TIMEOUT_MS = 2_000;
 /** A worker's connection that has not answered for so long, in milliseconds, is dead: the longest wait and some. */
 const SILENCE_MS = MAX_BLOCK_SECONDS * 1_000 + COMMAND_TIMEOUT_MS;
 /** BullMQ's connections on PostgreSQL, a pool each for adding and for working, beside one that listens. */
+/** Longest wait for a connection, and for a free one of a pool, in milliseconds. */
+const CONNECT_TIMEOUT_MS = 3_000;
 const PRODUCER_POOL_MAX = 2;
 const WORKER_POOL_MAX = 3;
 
@@ -85,14 +88,14 @@ export function createQueueBackend(config: Config): QueueBackend {
       telemetry,
     };
   }
-  const connectionString = config.DATABASE_URL;
+  const connection = connectionOptions(config.DATABASE_URL ?? '', {
+    applicationName: 'assistly-queue',
+    connectTimeoutMs: CONNECT_TIMEOUT_MS,
+  });
   const pool = (max: number) => ({
-    connectionString,
+    ...connection,
     max,
-    connectionTimeoutMillis: 3_000,
     statement_timeout: 10_000,
-    keepAlive: true,
-    application_name: 'assistly-queue',
   });
   return {
     kind: 'postgres',

@@ -72,7 +72,7 @@ async function postgresStore(): Promise<Store> {
     pool.on('error', () => undefined);
     const stream = new PostgresEventStream({
       pool,
-      connectionString,
+      databaseUrl: connectionString,
       deadlineMs,
       onError: () => undefined,
     });
