@@ -1,11 +1,6 @@
 import { EventEmitter } from 'node:events';
 import { connect as connectTcp, isIP, type Socket } from 'node:net';
-import {
-  connect as connectTls,
-  type ConnectionOptions,
-  type PeerCertificate,
-  type TLSSocket,
-} from 'node:tls';
+import { connect as connectTls, type ConnectionOptions, type PeerCertificate, TLSSocket } from 'node:tls';
 import {
   ChannelBinding,
   type DatabaseHost,
@@ -148,6 +143,10 @@ export class PostgresSocket extends EventEmitter {
   /** Of the driver's channel binding, which asks for it where there is TLS. */
   getPeerCertificate(isDetailed: true): PeerCertificate {
     return (this.inner as TLSSocket).getPeerCertificate(isDetailed);
+  }
+
+  private get isEncrypted(): boolean {
+    return this.inner instanceof TLSSocket;
   }
 
   get remotePort(): number | undefined {
@@ -334,20 +333,25 @@ export class PostgresSocket extends EventEmitter {
     return null;
   }
 
-  /** Whether a refusal is one that libpq takes for a reason to go on with the next route. */
+  /**
+   * Whether a refusal is one that libpq takes for a reason to go on: who is refused in plain text may be let in by TLS, and
+   * the other way round; and where a server starts or stops, another host may let him in.
+   */
   private hasAnotherWay(body: Buffer): boolean {
-    const [next] = this.routes;
-    if (next === undefined) return false;
-    if (next.host !== this.route?.host) return fieldOf(body, 'C') === CANNOT_CONNECT_NOW;
-    // The other mode of this host: who is refused in plain text may be let in by TLS, and the other way round.
-    return next.isTls !== this.route.isTls && fieldOf(body, 'C') !== CANNOT_CONNECT_NOW;
+    const isSameHost = (): boolean =>
+      this.routes[0] !== undefined && this.routes[0].host === this.route?.host;
+    if (fieldOf(body, 'C') === CANNOT_CONNECT_NOW) {
+      while (isSameHost()) this.routes.shift();
+      return this.routes.length > 0;
+    }
+    return isSameHost() && this.routes[0]!.isTls !== this.isEncrypted;
   }
 
   private bindingProblem(type: string, body: Buffer): Error | null {
     if (this.target.channelBinding !== ChannelBinding.Require || type !== 'R') return null;
     const isOffered =
       body.readUInt32BE(0) === AUTH_SASL && body.toString('latin1', 4).split('\0').includes(SCRAM_PLUS);
-    return isOffered && 'encrypted' in this.inner!
+    return isOffered && this.isEncrypted
       ? null
       : new UnreachableError('the server offers no channel binding, which the URL of the database asks for');
   }
