@@ -219,7 +219,7 @@ describe('several hosts', () => {
     ['read-write', { in_hot_standby: 'off', default_transaction_read_only: 'on' }],
     ['primary', { in_hot_standby: 'on' }],
   ])('are asked for one that is %s, which one with %j is not', async (attributes, said) => {
-    const standby = await actor(said as Record<string, string>);
+    const standby = await actor(said);
     const query = `target_session_attrs=${attributes}`;
     expect(await ask(at(`${standby},${good()}`, query))).toBe(1);
     expect(await ask(at(`${good()},${standby}`, query))).toBe(1);
