@@ -6,7 +6,7 @@ import {
   type QueueBaseOptions,
   type Telemetry,
 } from 'bullmq';
-import type { Config } from '../config/env.js';
+import { type Config, Role } from '../config/env.js';
 import { connectionOptions } from '../database/postgres-connection.js';
 import { redisOptions } from '../redis/redis-connection.js';
 import { createQueueTelemetry } from '../tracing/queue-telemetry.js';
@@ -23,7 +23,16 @@ const SILENCE_MS = MAX_BLOCK_SECONDS * 1_000 + COMMAND_TIMEOUT_MS;
 /** Longest wait for a connection, and for a free one of a pool, in milliseconds. */
 const CONNECT_TIMEOUT_MS = 3_000;
 const PRODUCER_POOL_MAX = 2;
-const WORKER_POOL_MAX = 3;
+/** One for so many jobs at once, which it renews, ends and replaces; and not more than a server has to spare. */
+const JOBS_OF_A_CONNECTION = 25;
+const WORKER_POOL_MIN = 3;
+const WORKER_POOL_MAX = 20;
+/** How long a worker waits for a free connection, in milliseconds: a job is not stalled for longer than that. */
+const WORKER_PATIENCE_MS = 10_000;
+
+/** Connections of a worker to its queue on PostgreSQL, beside the one that listens. */
+const workerPoolMax = (concurrency: number): number =>
+  Math.min(Math.max(Math.ceil(concurrency / JOBS_OF_A_CONNECTION), WORKER_POOL_MIN), WORKER_POOL_MAX);
 
 /**
  * BullMQ on PostgreSQL, with two traps removed. A worker whose LISTEN is not delivered would sleep up to an hour when a
@@ -48,6 +57,10 @@ const createSteadyRedisBackend: BackendFactory = (name, opts, options) => {
   Object.defineProperty(backend, 'maximumBlockTimeout', { get: () => MAX_BLOCK_SECONDS });
   return pausingOnFailure(backend);
 };
+
+/** Most connections of a process to a queue on PostgreSQL: for adding, and in a worker for working and listening. */
+export const queueConnections = ({ role, REPLY_CONCURRENCY }: Config): number =>
+  PRODUCER_POOL_MAX + (role === Role.Api ? 0 : workerPoolMax(REPLY_CONCURRENCY) + 1);
 
 /** Injection token of the {@link QueueBackend}. */
 export const QUEUE_BACKEND = Symbol('QUEUE_BACKEND');
@@ -101,7 +114,10 @@ export function createQueueBackend(config: Config): QueueBackend {
     kind: 'postgres',
     factory: createCappedPostgresBackend,
     producerConnection: pool(PRODUCER_POOL_MAX),
-    workerConnection: pool(WORKER_POOL_MAX),
+    workerConnection: {
+      ...pool(workerPoolMax(config.REPLY_CONCURRENCY)),
+      connectionTimeoutMillis: WORKER_PATIENCE_MS,
+    },
     prefix: config.REDIS_PREFIX,
     telemetry,
   };

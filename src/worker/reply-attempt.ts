@@ -53,12 +53,17 @@ export class ReplyAttempt {
   private readonly claim: Claim;
   private readonly reply: ReplyRow;
   private readonly detail: AttemptDetail = {};
+  private hasAsked = false;
 
-  /** @param stop aborted with a {@link StopReason}, by the attempt itself or from outside */
+  /**
+   * @param stop aborted with a {@link StopReason}, by the attempt itself or from outside
+   * @param onAsking called when the start is over: from here on the attempt waits for the model
+   */
   constructor(
     private readonly services: AttemptServices,
     { claim, reply }: { claim: Claim; reply: ReplyRow },
     private readonly stop: AbortController,
+    private readonly onAsking: () => void,
   ) {
     this.claim = claim;
     this.reply = reply;
@@ -104,7 +109,9 @@ export class ReplyAttempt {
   private async answer(): Promise<Answer> {
     this.stop.signal.throwIfAborted();
     const { config, conversations, models, publisher } = this.services;
-    const conversation = await conversations.read(this.claim.sessionId, this.claim.replyId);
+    const conversation = await this.patiently(() =>
+      conversations.read(this.claim.sessionId, this.claim.replyId),
+    );
     if (!conversation) throw this.lost();
     if (!(await publisher.publishStarted(this.reply, conversation.question))) {
       // Somebody else is about to end the reply; if not, the next attempt finds out.
@@ -124,7 +131,12 @@ export class ReplyAttempt {
     const { services, claim, stop } = this;
     const opening = openingOf(this.reply, conversation.question);
     const prompt = buildPrompt({ ...conversation, maxTokens });
-    if (!(await services.claims.beginCall(claim, model.name, prompt.inputTokens))) throw this.lost();
+    const isHeld = await this.patiently(() =>
+      services.claims.beginCall(claim, model.name, prompt.inputTokens),
+    );
+    if (!isHeld) throw this.lost();
+    this.hasAsked = true;
+    this.onAsking();
     const deltas = new DeltaPublisher(services.stream, claim, opening, () => stop.abort(StopReason.Lost));
     const askedAt = performance.now();
     this.detail.model = model.name;
@@ -143,12 +155,19 @@ export class ReplyAttempt {
     }
   }
 
-  /** Tries for as long as the claim holds: a database that restarts must not cost the answer. */
   private async complete(answer: Answer): Promise<Finished | null> {
+    return this.patiently(() => this.services.claims.complete(this.claim, answer));
+  }
+
+  /**
+   * Tries for as long as the claim holds, or until the process stops: a database that restarts, or whose connections are
+   * all in use, must cost neither the answer nor an attempt.
+   */
+  private async patiently<T>(work: () => Promise<T>): Promise<T> {
     const { signal } = this.stop;
     for (;;) {
       try {
-        return await this.services.claims.complete(this.claim, answer);
+        return await work();
       } catch (error) {
         if (!isDatabaseUnavailable(error)) throw error;
         await sleep(this.services.timings.finishRetryIntervalMs, undefined, { signal }).catch(
@@ -163,7 +182,7 @@ export class ReplyAttempt {
     const { aborted, reason } = this.stop.signal;
     if (aborted && reason === StopReason.Lost) return 'lost';
     try {
-      return aborted && reason === StopReason.HandBack ? await this.handBack() : await this.fail(error);
+      return aborted && reason === StopReason.HandBack ? await this.handBack(0) : await this.fail(error);
     } catch (cause) {
       this.logger.error(
         { event: 'reply.attempt_not_ended', ...this.ids(), err: cause },
@@ -174,14 +193,20 @@ export class ReplyAttempt {
     }
   }
 
-  private async handBack(): Promise<Outcome> {
-    const dispatch = await this.services.claims.handBack(this.claim);
+  /** @param delayMs pause before the next attempt */
+  private async handBack(delayMs: number): Promise<Outcome> {
+    const dispatch = await this.services.claims.handBack(this.claim, delayMs);
     if (dispatch) await this.services.queue.enqueue(dispatch);
     return dispatch ? 'handed_back' : 'lost';
   }
 
   /** Ends an attempt that failed: for good, or with another attempt to follow. */
   private async fail(error: unknown): Promise<Outcome> {
+    if (!this.hasAsked && !(error instanceof LlmError)) {
+      // Nothing was asked, so nothing is charged; the reply's deadline ends what would go on for ever.
+      this.detail.err = error;
+      return this.handBack(this.backoffMs(this.claim.attempt - 1));
+    }
     const code = error instanceof LlmError ? error.code : ReplyErrorCode.Internal;
     const isPassing = !(error instanceof LlmError) || error.options.isRetryable;
     const outcome = isPassing ? await this.retryLater(code, error) : await this.failForGood(code);
@@ -197,7 +222,7 @@ export class ReplyAttempt {
 
   private async retryLater(code: ReplyErrorCode, error: unknown): Promise<Outcome> {
     const retryAfterMs = error instanceof LlmError ? (error.options.retryAfterMs ?? 0) : 0;
-    const delayMs = Math.max(this.backoffMs(), retryAfterMs);
+    const delayMs = Math.max(this.backoffMs(this.reply.failures), retryAfterMs);
     const result = await this.services.claims.retryLater(this.claim, code, delayMs);
     if (!result) return 'lost';
     if ('finished' in result) {
@@ -210,9 +235,9 @@ export class ReplyAttempt {
   }
 
   /** Exponential, with jitter over its upper half, so that what failed together does not come back together. */
-  private backoffMs(): number {
+  private backoffMs(before: number): number {
     const { attemptBackoffMs, maxAttemptBackoffMs } = this.services.timings;
-    const ceiling = Math.min(attemptBackoffMs * 2 ** this.reply.failures, maxAttemptBackoffMs);
+    const ceiling = Math.min(attemptBackoffMs * 2 ** before, maxAttemptBackoffMs);
     return Math.round(ceiling * (0.5 + Math.random() / 2));
   }
 

@@ -8,6 +8,7 @@ import { type Timings, TIMINGS } from '../runtime/timings.js';
 import { inSpan, SpanAttribute } from '../tracing/spans.js';
 import { AttemptServices } from './attempt-services.js';
 import { ReplyAttempt, type Result } from './reply-attempt.js';
+import { StartGate } from './start-gate.js';
 import { StopReason } from './stop-reason.js';
 
 interface Run {
@@ -26,6 +27,7 @@ export class ReplyGenerator {
     private readonly claims: ReplyClaims,
     private readonly dispatching: ReplyDispatching,
     private readonly queue: ReplyQueue,
+    private readonly startGate: StartGate,
     private readonly services: AttemptServices,
   ) {}
 
@@ -44,6 +46,7 @@ export class ReplyGenerator {
 
   /** Waits for the running attempts, at most `DRAIN_TIMEOUT_MS`, and hands the rest back. */
   async drain(): Promise<void> {
+    this.startGate.close();
     const all = (): Promise<unknown> => Promise.allSettled([...this.runs].map(({ done }) => done));
     await Promise.race([
       all(),
@@ -57,6 +60,25 @@ export class ReplyGenerator {
   }
 
   private async claimAndRun(replyId: string, dispatchNumber: number, stop: AbortController): Promise<Result> {
+    const leave = await this.startGate.enter();
+    if (!leave) {
+      // The process stops: marked, so that the reconciler enqueues the reply for another worker.
+      await this.dispatching.markUndispatched({ replyId, number: dispatchNumber }).catch(() => undefined);
+      return { outcome: 'nothing_to_do' };
+    }
+    try {
+      return await this.claimAndAttempt(replyId, dispatchNumber, stop, leave);
+    } finally {
+      leave();
+    }
+  }
+
+  private async claimAndAttempt(
+    replyId: string,
+    dispatchNumber: number,
+    stop: AbortController,
+    onAsking: () => void,
+  ): Promise<Result> {
     const claimed = await this.claims.claim(replyId);
     if (claimed) {
       const { claim, reply } = claimed;
@@ -67,7 +89,7 @@ export class ReplyGenerator {
         ...(reply.request_id !== null && { [SpanAttribute.RequestId]: reply.request_id }),
       };
       return inSpan('reply attempt', { attributes }, () =>
-        new ReplyAttempt(this.services, claimed, stop).run(),
+        new ReplyAttempt(this.services, claimed, stop, onAsking).run(),
       );
     }
     const later = await this.dispatching.postpone(replyId, dispatchNumber);

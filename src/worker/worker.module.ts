@@ -9,6 +9,7 @@ import { AttemptServices } from './attempt-services.js';
 import { ConversationReader } from './conversation-reader.js';
 import { ReplyProcessor } from './reply.processor.js';
 import { ReplyWorker } from './reply-worker.js';
+import { StartGate } from './start-gate.js';
 import { ReplyGenerator } from './reply-generator.js';
 
 /** The worker's role: takes jobs and generates replies. */
@@ -22,6 +23,6 @@ import { ReplyGenerator } from './reply-generator.js';
     LlmModule,
     ConversationsModule,
   ],
-  providers: [AttemptServices, ConversationReader, ReplyGenerator, ReplyProcessor, ReplyWorker],
+  providers: [AttemptServices, ConversationReader, ReplyGenerator, ReplyProcessor, ReplyWorker, StartGate],
 })
 export class WorkerModule {}

@@ -3,7 +3,7 @@ import { sql, type RawBuilder } from 'kysely';
 import { CONFIG } from '../../config/config.module.js';
 import { attemptBudget, type Config } from '../../config/env.js';
 import { isUniqueViolation } from '../../database/database-errors.js';
-import { Database, now, runOn } from '../../database/database.js';
+import { Database, runOn } from '../../database/database.js';
 import { type Timings, TIMINGS } from '../../runtime/timings.js';
 import type { ReplyErrorCode, ReplyFinishReason } from '../reply-status.js';
 import { replyRow, type ReplyRow } from '../reply.dto.js';
@@ -180,8 +180,13 @@ export class ReplyClaims {
     return finished && { finished };
   }
 
-  /** Gives a claim back unspent: the worker stops. @returns null where the claim was lost already */
-  async handBack(claim: Claim): Promise<Dispatch | null> {
+  /**
+   * Gives a claim back unspent: the worker stops, or the attempt did not come to ask the model.
+   *
+   * @param delayMs pause before the next attempt
+   * @returns null where the claim was lost already
+   */
+  async handBack(claim: Claim, delayMs = 0): Promise<Dispatch | null> {
     const reply = await this.database.write(
       (db) =>
         db
@@ -189,15 +194,15 @@ export class ReplyClaims {
           .set((eb) => ({
             lease_token: null,
             lease_until: null,
-            available_at: now,
+            available_at: timeIn(delayMs),
             dispatch_count: eb('dispatch_count', '+', 1),
-            dispatched_at: now,
+            dispatched_at: timeIn(delayMs),
           }))
           .where(holds(claim))
           .returningAll()
           .executeTakeFirst(),
       { isRepeatable: true },
     );
-    return reply ? toDispatch(reply, 0) : null;
+    return reply ? toDispatch(reply, delayMs) : null;
   }
 }
