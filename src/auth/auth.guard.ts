@@ -2,14 +2,19 @@ import { type CanActivate, type ExecutionContext, Injectable } from '@nestjs/com
 import { Reflector } from '@nestjs/core';
 import type { Request } from 'express';
 import { ACCESS, type CallerKind } from './access.js';
-import { AppError } from '../runtime/app-error.js';
+import { AppError, type Challenge } from '../runtime/app-error.js';
 import { Database } from '../database/database.js';
 import { OwnerTokens } from './owner-tokens.js';
 import type { Principal } from './principal.js';
+import { describeRefusal, TokenRefusal } from './token-refusal.js';
 import { hashToken, isEventTokenOf, isSessionToken, readEventToken } from './session-tokens.js';
 
-const unauthorized = (): AppError =>
-  new AppError('unauthorized', 'Send a valid credential of the right kind in the Authorization header.');
+/** Longest of what a token says of itself that a log line shows. */
+const MAX_SAID_LENGTH = 200;
+
+/** Who calls; or why the credential is none, `none` where there was none. */
+type Identified =
+  { principal: Principal } | { refusal: TokenRefusal | 'none' | 'not_bearer'; said?: Record<string, string> };
 
 /** Identifies the caller and refuses the kinds that the route is not for. The services check what belongs to whom. */
 @Injectable()
@@ -28,26 +33,32 @@ export class AuthGuard implements CanActivate {
     if (!kinds) throw new Error(`${context.getClass().name}.${context.getHandler().name} has no @Access`);
     if (kinds.includes('public')) return true;
     const request = context.switchToHttp().getRequest<Request>();
-    const principal = await this.identify(request, kinds.includes('watcher'));
-    if (!principal || !kinds.includes(principal.kind)) throw unauthorized();
+    const identified = await this.identify(request, kinds.includes('watcher'));
+    if (!('principal' in identified)) throw refused(identified);
+    const { principal } = identified;
+    if (!kinds.includes(principal.kind)) {
+      throw refused({ refusal: TokenRefusal.NotForThis, said: { kind: principal.kind } });
+    }
     request.principal = principal;
     return true;
   }
 
-  private async identify(request: Request, allowsEventToken: boolean): Promise<Principal | null> {
-    const bearer = /^Bearer +([^\s]+)$/i.exec(request.headers.authorization ?? '')?.[1];
-    if (bearer === undefined) {
-      const { token } = request.query;
-      return allowsEventToken && request.headers.authorization === undefined && typeof token === 'string'
-        ? this.watcherOf(token)
-        : null;
+  private async identify({ headers, query }: Request, allowsEventToken: boolean): Promise<Identified> {
+    const { authorization } = headers;
+    if (authorization === undefined) {
+      const { token } = query;
+      return allowsEventToken && typeof token === 'string' ? this.watcherOf(token) : { refusal: 'none' };
     }
+    const bearer = /^Bearer +([^\s]+)$/i.exec(authorization)?.[1];
+    if (bearer === undefined) return { refusal: /^Bearer\b/i.test(authorization) ? 'not_bearer' : 'none' };
     if (isSessionToken(bearer)) return this.guestOf(bearer);
-    const clerkUserId = await this.ownerTokens.verify(bearer);
-    return clerkUserId === null ? null : { kind: 'owner', clerkUserId };
+    const verified = await this.ownerTokens.verify(bearer);
+    return 'refusal' in verified
+      ? verified
+      : { principal: { kind: 'owner', clerkUserId: verified.clerkUserId } };
   }
 
-  private async guestOf(token: string): Promise<Principal | null> {
+  private async guestOf(token: string): Promise<Identified> {
     const session = await this.database.read((db) =>
       db
         .selectFrom('chat_sessions')
@@ -55,12 +66,14 @@ export class AuthGuard implements CanActivate {
         .where('token_hash', '=', hashToken(token))
         .executeTakeFirst(),
     );
-    return session ? { kind: 'guest', sessionId: session.id } : null;
+    return session
+      ? { principal: { kind: 'guest', sessionId: session.id } }
+      : { refusal: TokenRefusal.NotForThis, said: { kind: 'guest' } };
   }
 
-  private async watcherOf(token: string): Promise<Principal | null> {
+  private async watcherOf(token: string): Promise<Identified> {
     const claimed = readEventToken(token);
-    if (!claimed) return null;
+    if (!claimed) return { refusal: TokenRefusal.Malformed, said: { kind: 'watcher' } };
     const session = await this.database.read((db) =>
       db
         .selectFrom('chat_sessions')
@@ -69,7 +82,37 @@ export class AuthGuard implements CanActivate {
         .executeTakeFirst(),
     );
     return session && isEventTokenOf(token, session.event_token_key)
-      ? { kind: 'watcher', sessionId: claimed.sessionId }
-      : null;
+      ? { principal: { kind: 'watcher', sessionId: claimed.sessionId } }
+      : { refusal: TokenRefusal.NotForThis, said: { kind: 'watcher' } };
   }
 }
+
+/** Says to the caller what it may know, and the rest to operators. */
+function refused({ refusal, said }: Exclude<Identified, { principal: Principal }>): AppError {
+  const challenge = challengeOf(refusal);
+  const shown = Object.entries(said ?? {}).map(([name, value]) => [name, readable(value)]);
+  const refusedToken = challenge && { ...Object.fromEntries(shown), reason: refusal };
+  return refusal === TokenRefusal.NoKeys
+    ? new AppError('service_unavailable', 'The token cannot be verified for the moment. Try again.', {
+        refusedToken,
+        retryAfterSeconds: 1,
+      })
+    : new AppError('unauthorized', 'Send a valid credential of the right kind in the Authorization header.', {
+        refusedToken,
+        challenge,
+      });
+}
+
+function challengeOf(refusal: TokenRefusal | 'none' | 'not_bearer'): Challenge | undefined {
+  if (refusal === 'none') return undefined; // RFC 6750: who sent nothing is told nothing but the scheme
+  if (refusal === 'not_bearer') {
+    return {
+      error: 'invalid_request',
+      description: 'The header is not of the form: Bearer, a blank, the token',
+    };
+  }
+  return { error: 'invalid_token', description: describeRefusal(refusal) };
+}
+
+/** A stranger's text, for a line of the log. */
+const readable = (text: string): string => text.replaceAll(/[^\x20-\x7e]/g, '?').slice(0, MAX_SAID_LENGTH);

@@ -2,9 +2,14 @@ import { createPrivateKey, createPublicKey, generateKeyPairSync, sign } from 'no
 import { join } from 'node:path';
 import { Injectable } from '@nestjs/common';
 import { verifyToken } from '@clerk/backend';
+import { TokenVerificationError, TokenVerificationErrorReason as Reason } from '@clerk/backend/errors';
+import { TokenType, verifyMachineAuthToken } from '@clerk/backend/internal';
+import { decodeJwt } from '@clerk/backend/jwt';
 import { ownFile } from '../runtime/own-file.js';
 import type { Config } from '../config/env.js';
-import { within } from '../runtime/within.js';
+import { AcceptedToken } from '../config/setting-types.js';
+import { NoAnswerError, within } from '../runtime/within.js';
+import { TokenRefusal } from './token-refusal.js';
 
 /** How far the clocks of Clerk and of this machine may differ. */
 const CLOCK_SKEW_MS = 5_000;
@@ -16,6 +21,41 @@ const LOCAL_TOKEN_LIFETIME_SECONDS = 30 * 86_400;
 
 type Keys = { jwtKey: string } | { secretKey: string };
 
+/** An owner, or why the token names none. */
+export type Verified =
+  | { clerkUserId: string }
+  | {
+      refusal: TokenRefusal;
+      /** What the token says where that is why, for the log; a stranger's text. */
+      said?: Record<string, string>;
+    };
+
+/** What an API key, a machine's or an application's token begins with where it is no JWT. */
+const OPAQUE = /^(?:ak|mt|oat)_/;
+/** RFC 9068. */
+const OAUTH_TYPES = ['at+jwt', 'application/at+jwt'];
+/** Of machines, in the subject, and in the header of newer tokens. */
+const MACHINE_SUBJECT = 'mch_';
+const MACHINE_CATEGORY = 'cl_B7d4PD333AAA';
+
+const REFUSALS: Record<string, TokenRefusal> = {
+  [Reason.TokenExpired]: TokenRefusal.Expired,
+  [Reason.TokenNotActiveYet]: TokenRefusal.NotYetValid,
+  [Reason.TokenIatInTheFuture]: TokenRefusal.NotYetValid,
+  [Reason.TokenInvalidSignature]: TokenRefusal.Signature,
+  [Reason.TokenVerificationFailed]: TokenRefusal.Signature,
+  [Reason.TokenInvalidAlgorithm]: TokenRefusal.Algorithm,
+  [Reason.TokenInvalidIssuer]: TokenRefusal.Issuer,
+  [Reason.TokenInvalidAuthorizedParties]: TokenRefusal.AuthorizedParty,
+  [Reason.JWKKidMismatch]: TokenRefusal.UnknownKey,
+  [Reason.RemoteJWKMissing]: TokenRefusal.NoKeys,
+  [Reason.RemoteJWKFailedToLoad]: TokenRefusal.NoKeys,
+  [Reason.RemoteJWKInvalid]: TokenRefusal.NoKeys,
+  [Reason.InvalidSecretKey]: TokenRefusal.NoKeys,
+  [Reason.JWKFailedToResolve]: TokenRefusal.NoKeys,
+  [Reason.LocalJWKMissing]: TokenRefusal.NoKeys,
+};
+
 /**
  * Verifies Clerk session JWTs. With Clerk configured its key is used; otherwise, never in production, a key pair
  * of this clone's own, for which `npm run token` signs. One verification path, two keys.
@@ -24,11 +64,17 @@ type Keys = { jwtKey: string } | { secretKey: string };
 export class OwnerTokens {
   private readonly keys: Keys;
   private readonly authorizedParties: string[];
+  private readonly acceptedTokens: readonly AcceptedToken[];
 
   constructor(
     config: Pick<
       Config,
-      'CLERK_JWT_KEY' | 'CLERK_SECRET_KEY' | 'CLERK_AUTHORIZED_PARTIES' | 'isProduction' | 'stateDir'
+      | 'CLERK_JWT_KEY'
+      | 'CLERK_SECRET_KEY'
+      | 'CLERK_AUTHORIZED_PARTIES'
+      | 'CLERK_ACCEPTED_TOKENS'
+      | 'isProduction'
+      | 'stateDir'
     >,
   ) {
     if (config.CLERK_JWT_KEY !== undefined) {
@@ -41,26 +87,77 @@ export class OwnerTokens {
       this.keys = { jwtKey: localPublicKey(config.stateDir) };
     }
     this.authorizedParties = config.CLERK_AUTHORIZED_PARTIES;
+    this.acceptedTokens = config.CLERK_ACCEPTED_TOKENS;
   }
 
-  /** @returns the Clerk user id, or null where the token is not good */
-  async verify(token: string): Promise<string | null> {
-    if (token.length > MAX_TOKEN_LENGTH) return null;
+  async verify(token: string): Promise<Verified> {
+    if (token.length > MAX_TOKEN_LENGTH) return { refusal: TokenRefusal.Malformed };
+    if (OPAQUE.test(token)) return { refusal: TokenRefusal.Kind, said: { kind: 'opaque' } };
+    const jwt = read(token);
+    if (!jwt) return { refusal: TokenRefusal.Malformed };
+    const kind = kindOf(jwt);
+    if (!this.acceptedTokens.includes(kind)) return { refusal: TokenRefusal.Kind, said: { kind } };
     try {
-      const claims = await within(
-        KEYS_TIMEOUT_MS,
-        verifyToken(token, {
-          ...this.keys,
-          clockSkewInMs: CLOCK_SKEW_MS,
-          ...(this.authorizedParties.length > 0 && { authorizedParties: this.authorizedParties }),
-        }),
-      );
-      const { sub } = claims;
-      return typeof sub === 'string' && sub !== '' && sub.length <= 255 && !sub.includes('\0') ? sub : null;
-    } catch {
-      return null; // without the reason, which would only help a forger
+      const { sub, sts } = await within(KEYS_TIMEOUT_MS, this.claimsOf(token, kind));
+      // Newer tokens say what the session is; others are made for active ones alone.
+      if (sts !== undefined && sts !== 'active') {
+        return { refusal: TokenRefusal.SessionPending, said: { sts: String(sts) } };
+      }
+      return isUserId(sub) ? { clerkUserId: sub } : { refusal: TokenRefusal.Subject };
+    } catch (error) {
+      const refusal = refusalOf(error);
+      const said = (name: 'azp' | 'iss'): Record<string, string> => ({ [name]: String(jwt.payload[name]) });
+      if (refusal === TokenRefusal.AuthorizedParty) return { refusal, said: said('azp') };
+      if (refusal === TokenRefusal.Issuer) return { refusal, said: said('iss') };
+      return { refusal };
     }
   }
+
+  private async claimsOf(token: string, kind: AcceptedToken): Promise<{ sub?: unknown; sts?: unknown }> {
+    const options = { ...this.keys, clockSkewInMs: CLOCK_SKEW_MS };
+    if (kind === AcceptedToken.Session) {
+      const { authorizedParties } = this;
+      return verifyToken(token, { ...options, ...(authorizedParties.length > 0 && { authorizedParties }) });
+    }
+    const { data, errors, tokenType } = await verifyMachineAuthToken(token, options);
+    if (errors) throw errors[0];
+    const isAsked = tokenType === (kind === AcceptedToken.OAuth ? TokenType.OAuthToken : TokenType.M2MToken);
+    return { sub: isAsked ? data.subject : undefined };
+  }
+}
+
+/** A JWT as it came, of which nothing is sure: not even that its parts are objects. */
+interface UnverifiedJwt {
+  header: Record<string, unknown>;
+  payload: Record<string, unknown>;
+}
+
+function read(token: string): UnverifiedJwt | null {
+  try {
+    const { header, payload } = decodeJwt(token) as unknown as UnverifiedJwt;
+    return { header: { ...header }, payload: { ...payload } };
+  } catch {
+    return null;
+  }
+}
+
+/** By what it says of itself: the signature holds for all kinds. */
+function kindOf({ header, payload: { sub } }: UnverifiedJwt): AcceptedToken {
+  if (header['cat'] === MACHINE_CATEGORY || (typeof sub === 'string' && sub.startsWith(MACHINE_SUBJECT))) {
+    return AcceptedToken.Machine;
+  }
+  return OAUTH_TYPES.includes(String(header['typ']).toLowerCase())
+    ? AcceptedToken.OAuth
+    : AcceptedToken.Session;
+}
+
+const isUserId = (sub: unknown): sub is string =>
+  typeof sub === 'string' && sub !== '' && sub.length <= 255 && !sub.includes('\0');
+
+function refusalOf(error: unknown): TokenRefusal {
+  if (error instanceof NoAnswerError) return TokenRefusal.NoKeys;
+  const reason = error instanceof TokenVerificationError ? error.reason : undefined;
+  return REFUSALS[reason ?? ''] ?? TokenRefusal.Malformed;
 }
 
 /** The clone's own key pair, made at first use. */

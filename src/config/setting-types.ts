@@ -83,6 +83,29 @@ export const list = () =>
       ),
   );
 
+/** Kinds of Clerk's tokens that can be verified by a key alone, and may be an owner's. */
+export const AcceptedToken = { Session: 'session', OAuth: 'oauth', Machine: 'machine' } as const;
+export type AcceptedToken = (typeof AcceptedToken)[keyof typeof AcceptedToken];
+/** Clerk's own words for them. */
+const TOKEN_WORDS: Record<string, AcceptedToken> = {
+  session_token: AcceptedToken.Session,
+  oauth_token: AcceptedToken.OAuth,
+  m2m_token: AcceptedToken.Machine,
+};
+/** Kinds of tokens, separated by commas; a person's session where it is not set. */
+export const acceptedTokens = () =>
+  list().transform((items, context) => {
+    const kinds = items.map((item) => {
+      const kind = Object.values(AcceptedToken).find((each) => each === item) ?? TOKEN_WORDS[item];
+      if (kind === undefined) {
+        const known = Object.values(AcceptedToken).join(', ');
+        context.addIssue({ code: 'custom', message: `must be of ${known}, separated by commas` });
+      }
+      return kind ?? AcceptedToken.Session;
+    });
+    return kinds.length > 0 ? [...new Set(kinds)] : [AcceptedToken.Session];
+  });
+
 /** Servers, each `host:port`, separated by commas; none where it is not set. */
 export const hosts = () =>
   list().transform((items, context) =>

@@ -1,5 +1,6 @@
 import { z } from 'zod';
 import {
+  acceptedTokens,
   blankToUndefined,
   databaseUrl,
   headers,
@@ -204,6 +205,11 @@ const sections = {
       description:
         "Origins that owners' tokens must have been made for (`azp`), separated by commas; without it any",
       example: 'https://app.example.com',
+    }),
+    CLERK_ACCEPTED_TOKENS: acceptedTokens().meta({
+      description:
+        "Kinds of Clerk's tokens that an owner may be known by, separated by commas: `session`, `oauth` (an application's, for a user), `machine`; only JWTs can be verified. Without it only sessions",
+      example: 'session,oauth',
     }),
     BULL_BOARD_USER: text().meta({
       description:

@@ -18,7 +18,8 @@ const DESCRIPTIONS: Record<number, string> = {
 const HEADERS = {
   401: {
     'WWW-Authenticate': {
-      description: 'The scheme of the credential that is missing.',
+      description:
+        'The scheme of the credential that is missing; with `error` and `error_description` of RFC 6750 where one was sent that is not good.',
       required: true,
       schema: { type: 'string' as const },
       example: 'Bearer realm="assistly"',

@@ -3,6 +3,7 @@ import { ApiProperty } from '@nestjs/swagger';
 import type { Request, Response } from 'express';
 import { AppError, type FieldError, PROBLEM_CODES, type ProblemCode } from '../runtime/app-error.js';
 import { isDatabaseUnavailable } from '../database/database-errors.js';
+import { markRefusedToken } from '../logging/request-ids.js';
 import type { PartHealth } from '../runtime/readiness.js';
 
 class FieldErrorDto {
@@ -67,11 +68,17 @@ export class ProblemFilter implements ExceptionFilter {
     if (error.status >= 500 && !isAnswer) {
       response.err = (error.options.cause ?? error) as Error; // for the one line of the request in the log
     }
+    if (error.options.refusedToken) markRefusedToken(response, error.options.refusedToken);
     if (response.headersSent) {
       response.end(); // a stream that has begun cannot become a problem document
       return;
     }
-    if (error.code === 'unauthorized') response.setHeader('WWW-Authenticate', 'Bearer realm="assistly"');
+    if (error.code === 'unauthorized') {
+      const { challenge } = error.options;
+      const reason =
+        challenge && `, error="${challenge.error}", error_description="${challenge.description}"`;
+      response.setHeader('WWW-Authenticate', `Bearer realm="assistly"${reason ?? ''}`);
+    }
     if (error.options.retryAfterSeconds !== undefined) {
       response.setHeader('Retry-After', String(error.options.retryAfterSeconds));
     }

@@ -3,7 +3,7 @@ import type { IncomingMessage, ServerResponse } from 'node:http';
 import { type DynamicModule, Module } from '@nestjs/common';
 import { LoggerModule } from 'nestjs-pino';
 import { type Config, secretsOf } from '../config/env.js';
-import { idsOf } from './request-ids.js';
+import { idsOf, refusedTokenOf } from './request-ids.js';
 import { activeTraceId } from '../tracing/spans.js';
 import { createErrorSerializer } from './error-serializer.js';
 
@@ -70,11 +70,13 @@ export class LoggingModule {
               event: 'request.completed',
               ...line,
               ...idsOf(response),
+              refusedToken: refusedTokenOf(response),
             }),
             customErrorObject: (_request, response, _error, line: object) => ({
               event: 'request.failed',
               ...line,
               ...idsOf(response),
+              refusedToken: refusedTokenOf(response),
             }),
             serializers: {
               req: (request: { method: string; url: string }) => ({

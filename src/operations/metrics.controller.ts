@@ -54,9 +54,13 @@ export class MetricsController {
       if (isProduction) throw new AppError('not_found', 'There is nothing here.');
       return;
     }
-    const bearer = /^Bearer +(\S+)$/i.exec(authorization ?? '')?.[1] ?? '';
-    if (!isSameSecret(bearer, token)) {
-      throw new AppError('unauthorized', 'Send the METRICS_TOKEN as a bearer token.');
+    const bearer = /^Bearer +(\S+)$/i.exec(authorization ?? '')?.[1];
+    if (!isSameSecret(bearer ?? '', token)) {
+      throw new AppError('unauthorized', 'Send the METRICS_TOKEN as a bearer token.', {
+        ...(bearer !== undefined && {
+          challenge: { error: 'invalid_token', description: 'The token is not valid here' },
+        }),
+      });
     }
   }
 }

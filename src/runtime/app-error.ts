@@ -27,6 +27,16 @@ export interface FieldError {
   message: string;
 }
 
+/** Why a token was refused, and what it said of itself that was why: strangers' text, and never the token. */
+export type RefusedToken = { reason: string } & Record<string, string>;
+
+/** What `WWW-Authenticate` says of a bearer token, RFC 6750. */
+export interface Challenge {
+  error: 'invalid_request' | 'invalid_token';
+  /** Without quotes and backslashes. */
+  description: string;
+}
+
 /**
  * An error that a client is meant to see. Services throw it and know nothing of HTTP; the problem filter turns
  * it into an RFC 9457 document.
@@ -41,6 +51,10 @@ export class AppError extends Error {
       parts?: readonly PartHealth[];
       cause?: unknown;
       retryAfterSeconds?: number;
+      /** Of a credential that was sent and is no good: what the challenge says of it. */
+      challenge?: Challenge | undefined;
+      /** Why the credential is no good, for the request's line in the log alone. */
+      refusedToken?: RefusedToken | undefined;
     } = {},
   ) {
     super(detail, { cause: options.cause });

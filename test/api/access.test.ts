@@ -231,9 +231,13 @@ const HOLDERS: Record<string, { kind: Caller; credential: (own: World) => Creden
   },
 };
 
+/** RFC 6750: an error where there was a credential, and only there; no quote or backslash in its description. */
+const CHALLENGE =
+  /^Bearer realm="assistly"(?:, error="invalid_(?:token|request)", error_description="[ !#-[\]-~]+")?$/;
+
 function expectUnauthorized(answer: Sent, route: Route): void {
   expect(answer.status).toBe(401);
-  expect(answer.headers.get('www-authenticate')).toBe('Bearer realm="assistly"');
+  expect(answer.headers.get('www-authenticate')).toMatch(CHALLENGE);
   if (route.method === 'HEAD') return;
   expect(answer.headers.get('content-type')).toMatch(/^application\/problem\+json/);
   expect(answer.body).toMatchObject({ status: 401, code: 'unauthorized' });
@@ -341,6 +345,95 @@ describe('what a caller sees', () => {
 
 const routeOf = (name: string): Route => TESTED.find((route) => nameOf(route) === name)!;
 const EVENTS = routeOf('GET /v1/sessions/{id}/events');
+
+describe('the challenge of a refusal', () => {
+  const now = (): number => Math.floor(Date.now() / 1000);
+  const signed = (changed: object, header: object = RS256): string =>
+    jwt(header, claims(changed), rs256(localPrivateKey()));
+  const challengeFor = async (authorization?: string, url = stack.apis[0]!.url): Promise<string> => {
+    const { status, headers } = await checkedFetch(`${url}/v1/chatbots`, {
+      headers: authorization === undefined ? {} : { authorization },
+    });
+    expect(status).toBe(401);
+    return headers.get('www-authenticate')!.replace('Bearer realm="assistly"', '').replace(/^, /, '');
+  };
+  const invalid = (description: string): string =>
+    `error="invalid_token", error_description="${description}"`;
+
+  it.each([
+    ['nothing', undefined, ''],
+    ['another scheme', 'Basic dXNlcjpwYXNz', ''],
+    [
+      'no token',
+      'Bearer',
+      'error="invalid_request", error_description="The header is not of the form: Bearer, a blank, the token"',
+    ],
+    [
+      'two tokens',
+      'Bearer a b',
+      'error="invalid_request", error_description="The header is not of the form: Bearer, a blank, the token"',
+    ],
+    ['what is no token', 'Bearer garbage', invalid('The token is not one that this API knows')],
+    ['a guest’s token of no session', `Bearer ast_${'a'.repeat(43)}`, invalid('The token is not valid here')],
+    ['an API key', 'Bearer ak_secret', invalid('The token is not valid here')],
+  ])('says of %s no more than a stranger may know', async (_, authorization, expected) => {
+    expect(await challengeFor(authorization)).toBe(expected);
+  });
+
+  it.each<[string, () => string, string]>([
+    ['has expired', () => signed({ exp: now() - 60 }), 'The token has expired'],
+    ['is of the future', () => signed({ nbf: now() + 600 }), 'The token is not valid yet'],
+    ['is of a pending session', () => signed({ sts: 'pending' }), 'The session of the token is pending'],
+    [
+      'is of a session in another state',
+      () => signed({ sts: 'revoked' }),
+      'The session of the token is pending',
+    ],
+    [
+      'is another key’s',
+      () => jwt(RS256, claims({}), rs256(generateKeyPairSync('rsa', { modulusLength: 2048 }).privateKey)),
+      'The token is not valid here',
+    ],
+    ['is a machine’s', () => signed({ sub: 'mch_1' }), 'The token is not valid here'],
+    [
+      'is a machine’s by its category',
+      () => signed({}, { ...RS256, cat: 'cl_B7d4PD333AAA' }),
+      'The token is not valid here',
+    ],
+    ['is an application’s', () => signed({}, { ...RS256, typ: 'at+jwt' }), 'The token is not valid here'],
+    ['names a number', () => signed({ sub: 7 }), 'The token is not valid here'],
+    ['names nobody', () => signed({ sub: '' }), 'The token is not valid here'],
+  ])('says of a token that %s what it can know', async (_, token, description) => {
+    expect(await challengeFor(`Bearer ${token()}`)).toBe(invalid(description));
+  });
+
+  it('says of a token that was made for elsewhere nothing of where it would be good', async () => {
+    const api = await stack.addApi({ CLERK_AUTHORIZED_PARTIES: 'https://ours.example' });
+    expect(await challengeFor(`Bearer ${signed({ azp: 'https://theirs.example' })}`, api.url)).toBe(
+      invalid('The token is not valid here'),
+    );
+    const good = await stack
+      .client()
+      .at(api.url)
+      .as(signed({ azp: 'https://ours.example' }))
+      .get('/v1/chatbots');
+    expect(good.status).toBe(200);
+  });
+
+  it('is none where the session of the token is active, or where the setting takes its kind', async () => {
+    const api = await stack.addApi({ CLERK_ACCEPTED_TOKENS: 'session, oauth_token, machine' });
+    for (const token of [
+      signed({ sts: 'active' }),
+      signed({ sub: 'mch_1' }),
+      signed({ client_id: 'app' }, { ...RS256, typ: 'at+jwt' }),
+    ]) {
+      expect((await stack.client().at(api.url).as(token).get('/v1/chatbots')).status).toBe(200);
+    }
+    expect(await challengeFor(`Bearer ${signed({ sub: 'mch_1' })}`)).toBe(
+      invalid('The token is not valid here'),
+    );
+  });
+});
 
 describe('a credential', () => {
   it('is taken whatever the case of its scheme', async () => {
