@@ -3,7 +3,7 @@ import { defineConfig, type Options } from '@mikro-orm/postgresql';
 import type { Pool } from 'pg';
 import { databaseUrlForTools } from './src/config/env.js';
 import { entities } from './src/entities.js';
-import { ImpatientClient } from './src/database/impatient-client.js';
+import { IndependentClient } from './src/database/independent-client.js';
 import { migrations } from './src/database/migrations/index.js';
 
 /** Longest that one statement may run, or wait for a lock, in milliseconds: nothing waits for ever. */
@@ -41,12 +41,14 @@ export function ormOptions(
     pool: { min: 0, max: poolMax, idleTimeoutMillis: 30_000 },
     driverOptions: {
       connectionTimeoutMillis: CONNECTION_TIMEOUT_MS,
-      statement_timeout: STATEMENT_TIMEOUT_MS,
-      lock_timeout: LOCK_TIMEOUT_MS,
-      idle_in_transaction_session_timeout: STATEMENT_TIMEOUT_MS,
+      limits: {
+        statement_timeout: STATEMENT_TIMEOUT_MS,
+        lock_timeout: LOCK_TIMEOUT_MS,
+        idle_in_transaction_session_timeout: STATEMENT_TIMEOUT_MS,
+      },
       keepAlive: true,
       query_timeout: SILENCE_TIMEOUT_MS,
-      Client: ImpatientClient,
+      Client: IndependentClient,
       application_name: 'assistly',
       onPoolCreated,
     },
