@@ -211,7 +211,8 @@ export class IndependentClient extends pg.Client {
     const { limits } = this;
     const { version, schema, found } = this.surroundings!;
     // As it is, while the tables are still to be made: in the schema that the search path says, if it says one.
-    const home = schemaOfTables(this.surroundings!) ?? (schema === null && found.length === 0 ? 'public' : null);
+    const home =
+      schemaOfTables(this.surroundings!) ?? (schema === null && found.length === 0 ? 'public' : null);
     return {
       ...SETTINGS,
       statement_timeout: String(limits.statement_timeout),

@@ -23,6 +23,28 @@ const PRODUCER_POOL_MAX = 2;
 const WORKER_POOL_MAX = 3;
 
 /**
+ * What BullMQ's statements are written for, whatever a database or a role has as its defaults. It is asked for in the
+ * start of a connection, as BullMQ itself does with its search path: no transaction pooler stands here, since one
+ * delivers no notifications.
+ */
+const SESSION_OPTIONS = [
+  'default_transaction_isolation=read\\ committed',
+  'default_transaction_read_only=off',
+  'default_transaction_deferrable=off',
+  'lock_timeout=0',
+  'idle_in_transaction_session_timeout=10000',
+  'idle_session_timeout=0',
+  'TimeZone=UTC',
+  'DateStyle=ISO',
+  'extra_float_digits=1',
+  'standard_conforming_strings=on',
+  'array_nulls=on',
+  'transform_null_equals=off',
+]
+  .map((setting) => `-c ${setting}`)
+  .join(' ');
+
+/**
  * BullMQ on PostgreSQL, with two traps removed. A worker whose LISTEN is not delivered would sleep up to an hour when a
  * delayed job is pending. And the outcome of the first connection is kept for ever, also when it timed out on a busy
  * machine: every later call would fail with that error, and a worker would ask on in vain as fast as it can, so that
@@ -91,6 +113,7 @@ export function createQueueBackend(config: Config): QueueBackend {
     max,
     connectionTimeoutMillis: 3_000,
     statement_timeout: 10_000,
+    options: SESSION_OPTIONS,
     keepAlive: true,
     application_name: 'assistly-queue',
   });

@@ -1,0 +1,50 @@
+/**
+ * Defaults that somebody has given to a database (`ALTER DATABASE … SET`), each known to change how statements run or how
+ * their values are written.
+ */
+export const FOREIGN_SETTINGS: readonly (readonly [name: string, value: string])[] = [
+  ['DateStyle', 'German, DMY'],
+  ['DateStyle', 'Postgres, DMY'],
+  ['DateStyle', 'SQL, DMY'],
+  ['TimeZone', 'Asia/Kathmandu'],
+  ['timezone_abbreviations', 'India'],
+  ['IntervalStyle', 'sql_standard'],
+  ['bytea_output', 'escape'],
+  ['xmlbinary', 'hex'],
+  ['extra_float_digits', '-15'],
+  ['client_encoding', 'LATIN1'],
+  ['default_transaction_isolation', 'read uncommitted'],
+  ['default_transaction_isolation', 'repeatable read'],
+  ['default_transaction_isolation', 'serializable'],
+  ['default_transaction_read_only', 'on'],
+  ['default_transaction_deferrable', 'on'],
+  ['statement_timeout', '5ms'],
+  ['lock_timeout', '1ms'],
+  ['idle_in_transaction_session_timeout', '2ms'],
+  ['idle_session_timeout', '200ms'],
+  ['transaction_timeout', '10ms'],
+  ['search_path', ''],
+  ['search_path', 'nowhere'],
+  ['search_path', 'elsewhere'],
+  ['search_path', 'elsewhere, public'],
+  ['standard_conforming_strings', 'off'],
+  ['escape_string_warning', 'on'],
+  ['backslash_quote', 'off'],
+  ['quote_all_identifiers', 'on'],
+  ['array_nulls', 'off'],
+  ['transform_null_equals', 'on'],
+  ['exit_on_error', 'on'],
+  ['row_security', 'off'],
+  ['check_function_bodies', 'off'],
+  ['plan_cache_mode', 'force_generic_plan'],
+  ['synchronous_commit', 'off'],
+  ['client_min_messages', 'debug1'],
+  ['lc_messages', 'C'],
+  ['default_toast_compression', 'pglz'],
+  ['enable_indexscan', 'off'],
+  ['plpgsql.extra_errors', 'all'],
+  ['plpgsql.variable_conflict', 'use_column'],
+];
+
+/** Of several values for one setting the last one holds. */
+export const ALL_TOGETHER = Object.entries(Object.fromEntries(FOREIGN_SETTINGS));
