@@ -8,7 +8,7 @@ const LOCK_NOT_AVAILABLE = '55P03';
  * that has become a standby refuses, and Node's own.
  */
 const UNAVAILABLE =
-  /^(08...|57P0[1-5]|25P03|25006|53...|ECONNREFUSED|ECONNRESET|ENOTFOUND|EAI_AGAIN|ETIMEDOUT|EPIPE)$/;
+  /^(08...|57P0[1-5]|25P0[34]|25006|53...|ECONNREFUSED|ECONNRESET|ENOTFOUND|EAI_AGAIN|ETIMEDOUT|EPIPE)$/;
 /** Serialization failure, deadlock, lock timeout, statement timeout: the same again may well succeed. */
 const PASSING = /^(40001|40P01|55P03|57014)$/;
 /** Of those, serialization failure and deadlock: whatever was in the transaction is undone. */

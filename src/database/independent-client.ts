@@ -22,6 +22,7 @@ const SETTINGS = {
   standard_conforming_strings: 'on',
   array_nulls: 'on',
   transform_null_equals: 'off',
+  exit_on_error: 'off',
 };
 
 /** Of a connection that is nobody else's, beside {@link SETTINGS}; of others, each `begin` says it. */
@@ -33,7 +34,7 @@ const TRANSACTION_DEFAULTS = {
 };
 
 /** From this version on a transaction can be limited as a whole, which a role's default must not do. */
-const VERSION_WITH_TRANSACTION_TIMEOUT = 170_000;
+const VERSION_WITH_TRANSACTION_TIMEOUT = 17;
 
 /**
  * The tables may stand in any schema: the first of the search path when they were made. A search path that has changed
@@ -65,14 +66,12 @@ const FIND_TABLES = `
   order by array_position(current_schemas(false), sessions.schema)`;
 
 const LOOK_AROUND = `
-  select pg_backend_pid() as pid, pg_is_in_recovery() as is_standby,
-    current_setting('server_version_num')::int as version, current_schema() as schema,
+  select pg_backend_pid() as pid, pg_is_in_recovery() as is_standby, current_schema() as schema,
     coalesce((select jsonb_agg(to_jsonb(found)) from (${FIND_TABLES}) found), '[]') as found`;
 
 interface Surroundings {
   pid: number;
   is_standby: boolean;
-  version: number;
   /** The schema in which a table would be made; null where the search path names none that exists. */
   schema: string | null;
   /** Schemas with the product's tables, those on the search path first and in its order. */
@@ -84,6 +83,11 @@ function schemaOfTables({ found }: Surroundings): string | null {
   const [first] = found;
   if (first && (first.is_visible || found.length === 1)) return first.schema;
   return found.some(({ schema }) => schema === 'public') ? 'public' : null;
+}
+
+interface ParameterStatus {
+  parameterName: string;
+  parameterValue: string;
 }
 
 type Send = (query: unknown, values?: unknown, callback?: unknown) => Promise<pg.QueryResult>;
@@ -111,6 +115,8 @@ export class IndependentClient extends pg.Client {
   private readonly limits: StatementLimits;
   /** Null until it has looked. */
   private surroundings: Surroundings | null = null;
+  /** The server's major version, which it tells at the start. */
+  private version = 0;
 
   constructor(config: IndependentClientConfig = {}) {
     super(config); // as it is, since a copy would lack the password
@@ -121,6 +127,9 @@ export class IndependentClient extends pg.Client {
       idle_in_transaction_session_timeout: 0,
       ...config.limits,
     };
+    this.connection.on('parameterStatus', ({ parameterName, parameterValue }: ParameterStatus) => {
+      if (parameterName === 'server_version') this.version = Number.parseInt(parameterValue, 10);
+    });
     this.on('error', () => undefined); // until somebody listens; what is asked of it next fails
     this.send = this.query.bind(this) as Send;
     this.query = (...call: [query: unknown, values?: unknown, callback?: unknown]) => {
@@ -175,7 +184,7 @@ export class IndependentClient extends pg.Client {
       const settings = { ...this.settings(), ...TRANSACTION_DEFAULTS };
       // Apart, since what is sent in one go has the time that the default allows for all of it.
       await all([
-        this.send(`set statement_timeout = ${this.limits.statement_timeout}`),
+        this.send(this.longEnough('set', this.limits.statement_timeout)),
         this.send(setting(settings, 'session')),
       ]);
     } catch (error) {
@@ -197,7 +206,7 @@ export class IndependentClient extends pg.Client {
     const timeoutMs = surroundings ? limits.statement_timeout : LOOK_AROUND_TIMEOUT_MS;
     stream.cork();
     const beginning = this.send(
-      `begin isolation level read committed${access}, not deferrable; set local statement_timeout = ${timeoutMs}`,
+      `begin isolation level read committed${access}, not deferrable; ${this.longEnough('set local', timeoutMs)}`,
     );
     const sent = [beginning];
     if (surroundings) sent.push(this.send(setting(this.settings(), 'transaction')));
@@ -207,9 +216,15 @@ export class IndependentClient extends pg.Client {
     return work ? answers.at(-2)! : answers[0]!;
   }
 
+  /** Time for the statements that follow, the first thing to be said. */
+  private longEnough(set: 'set' | 'set local', timeoutMs: number): string {
+    const whole = this.version >= VERSION_WITH_TRANSACTION_TIMEOUT ? `; ${set} transaction_timeout = 0` : '';
+    return `${set} statement_timeout = ${timeoutMs}${whole}`;
+  }
+
   private settings(): Record<string, string> {
     const { limits } = this;
-    const { version, schema, found } = this.surroundings!;
+    const { schema, found } = this.surroundings!;
     // As it is, while the tables are still to be made: in the schema that the search path says, if it says one.
     const home =
       schemaOfTables(this.surroundings!) ?? (schema === null && found.length === 0 ? 'public' : null);
@@ -218,7 +233,6 @@ export class IndependentClient extends pg.Client {
       statement_timeout: String(limits.statement_timeout),
       lock_timeout: String(limits.lock_timeout),
       idle_in_transaction_session_timeout: String(limits.idle_in_transaction_session_timeout),
-      ...(version >= VERSION_WITH_TRANSACTION_TIMEOUT && { transaction_timeout: '0' }),
       // The ledger of migrations may be in `public`, and the tables elsewhere.
       ...(home !== null && {
         search_path: [...new Set([home, 'public'])].map((name) => pg.escapeIdentifier(name)).join(', '),

@@ -6,6 +6,7 @@ import {
   type QueueBaseOptions,
   type Telemetry,
 } from 'bullmq';
+import type { ClientBase } from 'pg';
 import type { Config } from '../config/env.js';
 import { redisOptions } from '../redis/redis-connection.js';
 import { createQueueTelemetry } from '../tracing/queue-telemetry.js';
@@ -40,9 +41,17 @@ const SESSION_OPTIONS = [
   'standard_conforming_strings=on',
   'array_nulls=on',
   'transform_null_equals=off',
+  'exit_on_error=off',
 ]
   .map((setting) => `-c ${setting}`)
   .join(' ');
+
+/** As above, for a setting that servers know from PostgreSQL 17 on, and others refuse a connection for. */
+const allowLongTransactions = async (client: ClientBase): Promise<void> => {
+  await client.query(
+    "select set_config(name, '0', false) from pg_settings where name = 'transaction_timeout'",
+  );
+};
 
 /**
  * BullMQ on PostgreSQL, with two traps removed. A worker whose LISTEN is not delivered would sleep up to an hour when a
@@ -114,6 +123,7 @@ export function createQueueBackend(config: Config): QueueBackend {
     connectionTimeoutMillis: 3_000,
     statement_timeout: 10_000,
     options: SESSION_OPTIONS,
+    onConnect: allowLongTransactions,
     keepAlive: true,
     application_name: 'assistly-queue',
   });

@@ -90,7 +90,8 @@ export async function visit(stack: Speakable): Promise<Visit> {
   const [{ session, token }] = sessions;
   const guest = anybody.as(token);
   const stream = await guest.follow(session.id).opened();
-  const post = { content: 'When do you open?' };
+  // The provider knows a question that was asked before.
+  const post = { content: `When do you open, ${randomUUID()}?` };
   const posted = await see('post', guest.post(`/v1/sessions/${session.id}/messages`, post, key));
   await waitFor('text', () => stream.textOf(posted.reply.id).length > 10);
   await waitFor(
@@ -106,7 +107,7 @@ export async function visit(stack: Speakable): Promise<Visit> {
   const repeated = await guest.post(`/v1/sessions/${session.id}/messages`, post, key);
   transcript.note('post again', { status: repeated.status, message: repeated.body.message });
 
-  const asked = await guest.postMessage(session.id, 'Do you have bread?');
+  const asked = await guest.postMessage(session.id, `Do you have bread, ${randomUUID()}?`);
   transcript.note('held', { ...asked, cursor: null });
   await waitFor('text', () => stream.textOf(asked.reply.id).length > 10);
   await see(
