@@ -178,7 +178,7 @@ export class IndependentClient extends pg.Client {
   /** Looks where it is, and makes the connection independent of that, if it is nobody else's. */
   private async settle(): Promise<void> {
     try {
-      const { rows } = await this.inTransaction(() => this.send(LOOK_AROUND));
+      const { rows } = await this.inTransaction(() => this.send({ text: LOOK_AROUND, types: pg.types }));
       this.surroundings = rows[0] as Surroundings;
       if (this.isPooled) return;
       const settings = { ...this.settings(), ...TRANSACTION_DEFAULTS };

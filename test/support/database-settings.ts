@@ -1,3 +1,6 @@
+import pg from 'pg';
+import type { TestDatabase } from './database.js';
+
 /**
  * Defaults that somebody has given to a database (`ALTER DATABASE … SET`), each known to change how statements run or how
  * their values are written.
@@ -23,7 +26,7 @@ export const FOREIGN_SETTINGS: readonly (readonly [name: string, value: string])
   ['idle_in_transaction_session_timeout', '2ms'],
   ['idle_session_timeout', '200ms'],
   ['transaction_timeout', '10ms'],
-  ['search_path', ''],
+  ['search_path', "''"],
   ['search_path', 'nowhere'],
   ['search_path', 'elsewhere'],
   ['search_path', 'elsewhere, public'],
@@ -48,3 +51,27 @@ export const FOREIGN_SETTINGS: readonly (readonly [name: string, value: string])
 
 /** Of several values for one setting the last one holds. */
 export const ALL_TOGETHER = Object.entries(Object.fromEntries(FOREIGN_SETTINGS));
+
+/** Other tables and functions of the same names, where a search path may lead. */
+const ELSEWHERE = `
+  create schema elsewhere;
+  create table elsewhere.messages (nothing int);
+  create table elsewhere.replies (nothing int);
+  create table elsewhere.chat_sessions (nothing int);
+  create table elsewhere.mikro_orm_migrations (id int, name text);
+  create function elsewhere.event_stream_append(uuid, jsonb) returns jsonb language sql as 'select null::jsonb';`;
+
+/** Gives a database defaults for all who connect from now on. */
+export async function giveSettings(
+  { query }: Pick<TestDatabase, 'query'>,
+  settings: readonly (readonly [name: string, value: string])[],
+  elsewhere = ELSEWHERE,
+): Promise<void> {
+  await query(`do $do$ begin if to_regnamespace('elsewhere') is null then ${elsewhere} end if; end $do$`);
+  const [{ name } = { name: '' }] = await query<{ name: string }>('select current_database() as name');
+  await query(`alter database ${name} reset all`);
+  for (const [setting, value] of settings) {
+    const words = setting === 'search_path' ? value : pg.escapeLiteral(value); // of that one, a list of names
+    await query(`alter database ${name} set ${setting} to ${words}`);
+  }
+}

@@ -19,21 +19,11 @@ async function withAdmin<T>(work: (client: pg.Client) => Promise<T>): Promise<T>
   }
 }
 
-/**
- * @param settings the defaults of everybody who connects to it, this test included
- * @param more words of `create database`; default: a copy of the migrated template
- */
-export async function createTestDatabase(
-  settings: readonly (readonly [name: string, value: string])[] = [],
-  more = `template ${process.env['ASSISTLY_TEST_TEMPLATE']}`,
-): Promise<TestDatabase> {
+export async function createTestDatabase(): Promise<TestDatabase> {
   const name = `assistly_test_${randomBytes(6).toString('hex')}`;
-  await withAdmin(async (client) => {
-    await client.query(`create database ${name} ${more}`);
-    for (const [setting, value] of settings) {
-      await client.query(`alter database ${name} set ${setting} to ${pg.escapeLiteral(value)}`);
-    }
-  });
+  await withAdmin((client) =>
+    client.query(`create database ${name} template ${process.env['ASSISTLY_TEST_TEMPLATE']}`),
+  );
   const url = new URL(process.env['ASSISTLY_TEST_ADMIN_URL'] ?? '');
   url.pathname = `/${name}`;
   const pool = new pg.Pool({ connectionString: url.href, max: 4 });
