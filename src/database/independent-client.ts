@@ -115,6 +115,8 @@ export class IndependentClient extends pg.Client {
   private readonly limits: StatementLimits;
   /** Null until it has looked. */
   private surroundings: Surroundings | null = null;
+  /** What begins a transaction that depends on nothing. */
+  private opening: string[] = [];
   /** The server's major version, which it tells at the start. */
   private version = 0;
 
@@ -178,14 +180,22 @@ export class IndependentClient extends pg.Client {
   /** Looks where it is, and makes the connection independent of that, if it is nobody else's. */
   private async settle(): Promise<void> {
     try {
+      this.opening = [this.begin(LOOK_AROUND_TIMEOUT_MS)];
       const { rows } = await this.inTransaction(() => this.send({ text: LOOK_AROUND, types: pg.types }));
-      this.surroundings = rows[0] as Surroundings;
-      if (this.isPooled) return;
-      const settings = { ...this.settings(), ...TRANSACTION_DEFAULTS };
+      const surroundings = rows[0] as Surroundings;
+      this.surroundings = surroundings;
+      const { statement_timeout: timeoutMs, lock_timeout } = this.limits;
+      const settings = { ...SETTINGS, lock_timeout: String(lock_timeout), ...searchPath(surroundings) };
+      if (this.isPooled) {
+        // Where it may only read, there is no sense in asking for more.
+        const access = surroundings.is_standby ? '' : ', read write';
+        this.opening = [this.begin(timeoutMs, access), setting(settings, 'transaction')];
+        return;
+      }
       // Apart, since what is sent in one go has the time that the default allows for all of it.
       await all([
-        this.send(this.longEnough('set', this.limits.statement_timeout)),
-        this.send(setting(settings, 'session')),
+        this.send(this.time('set', timeoutMs)),
+        this.send(setting({ ...settings, ...TRANSACTION_DEFAULTS }, 'session')),
       ]);
     } catch (error) {
       this.connection.stream.destroy(); // whoever wanted it does not get it
@@ -200,45 +210,38 @@ export class IndependentClient extends pg.Client {
    */
   private async inTransaction(work: (() => Promise<pg.QueryResult>) | null): Promise<pg.QueryResult> {
     const { stream } = this.connection;
-    const { surroundings, limits } = this;
-    // Where it may only read, there is no sense in asking for more.
-    const access = surroundings && !surroundings.is_standby ? ', read write' : '';
-    const timeoutMs = surroundings ? limits.statement_timeout : LOOK_AROUND_TIMEOUT_MS;
     stream.cork();
-    const beginning = this.send(
-      `begin isolation level read committed${access}, not deferrable; ${this.longEnough('set local', timeoutMs)}`,
-    );
-    const sent = [beginning];
-    if (surroundings) sent.push(this.send(setting(this.settings(), 'transaction')));
+    const sent = this.opening.map((text) => this.send(text));
     if (work) sent.push(work(), this.send('commit'));
     stream.uncork();
     const answers = await all(sent);
-    return work ? answers.at(-2)! : answers[0]!;
+    // Of several statements in one text there are several results.
+    return work ? answers.at(-2)! : [answers[0]!].flat()[0]!;
   }
 
-  /** Time for the statements that follow, the first thing to be said. */
-  private longEnough(set: 'set' | 'set local', timeoutMs: number): string {
-    const whole = this.version >= VERSION_WITH_TRANSACTION_TIMEOUT ? `; ${set} transaction_timeout = 0` : '';
-    return `${set} statement_timeout = ${timeoutMs}${whole}`;
+  private begin(statementTimeoutMs: number, access = ''): string {
+    return `begin isolation level read committed${access}, not deferrable; ${this.time('set local', statementTimeoutMs)}`;
   }
 
-  private settings(): Record<string, string> {
-    const { limits } = this;
-    const { schema, found } = this.surroundings!;
-    // As it is, while the tables are still to be made: in the schema that the search path says, if it says one.
-    const home =
-      schemaOfTables(this.surroundings!) ?? (schema === null && found.length === 0 ? 'public' : null);
-    return {
-      ...SETTINGS,
-      statement_timeout: String(limits.statement_timeout),
-      lock_timeout: String(limits.lock_timeout),
-      idle_in_transaction_session_timeout: String(limits.idle_in_transaction_session_timeout),
-      // The ledger of migrations may be in `public`, and the tables elsewhere.
-      ...(home !== null && {
-        search_path: [...new Set([home, 'public'])].map((name) => pg.escapeIdentifier(name)).join(', '),
-      }),
-    };
+  /** Time for what follows, and the first thing to be said: until then the server's defaults hold. */
+  private time(set: 'set' | 'set local', statementTimeoutMs: number): string {
+    const times = [
+      `statement_timeout = ${statementTimeoutMs}`,
+      `idle_in_transaction_session_timeout = ${this.limits.idle_in_transaction_session_timeout}`,
+    ];
+    if (this.version >= VERSION_WITH_TRANSACTION_TIMEOUT) times.push('transaction_timeout = 0');
+    return times.map((time) => `${set} ${time}`).join('; ');
   }
+}
+
+/** As it is, while the tables are still to be made: in the schema that the search path says, if it says one. */
+function searchPath(surroundings: Surroundings): { search_path?: string } {
+  const { schema, found } = surroundings;
+  const home = schemaOfTables(surroundings) ?? (schema === null && found.length === 0 ? 'public' : null);
+  if (home === null) return {};
+  // The ledger of migrations may be in `public`, and the tables elsewhere.
+  const path = [...new Set([home, 'public'])].map((name) => pg.escapeIdentifier(name));
+  return { search_path: path.join(', ') };
 }
 
 /** One statement for all of them, sent without parameters: as text, whatever stands between. */

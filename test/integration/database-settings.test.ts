@@ -47,9 +47,11 @@ describe('a connection of the product', () => {
   };
   let database: TestDatabase;
   let door: Awaited<ReturnType<typeof openPoolerDoor>>;
+  let usual: unknown[];
   beforeAll(async () => {
     database = await createTestDatabase();
     door = await openPoolerDoor(database.url);
+    usual = await probe(database.url);
   });
   afterAll(async () => {
     await door.close();
@@ -83,19 +85,14 @@ describe('a connection of the product', () => {
     }
   }
 
-  const known = FOREIGN_SETTINGS;
-  it.each(known)('is the same where the database has %s = %s', async (name, value) => {
-    await giveSettings(database, []);
-    const usual = await probe(database.url);
+  it.each(FOREIGN_SETTINGS)('is the same where the database has %s = %s', async (name, value) => {
     await giveSettings(database, [[name, value]]);
 
-    expect(await probe(database.url)).toEqual(usual);
-    expect(await probe(door.url)).toEqual(usual);
+    expect(await Promise.all([probe(database.url), probe(door.url)])).toEqual([usual, usual]);
   });
 
   it('is the same where the role has them all', async () => {
     await giveSettings(database, []);
-    const usual = await probe(database.url);
     const url = new URL(database.url);
     [url.username, url.password] = [`role_${process.pid}`, 'secret'];
     await database.query(`create role ${url.username} login superuser password 'secret'`);
@@ -271,7 +268,7 @@ describe('the schema of the tables', () => {
     for (const [options, expected] of [
       ['-c search_path=elsewhere', null],
       ['-c search_path=public', 'messages'],
-    ]) {
+    ] as const) {
       const client = new IndependentClient({ connectionString: database.url, options });
       await client.connect();
       const { rows } = await client.query(`select to_regclass('messages')::text as found`);
