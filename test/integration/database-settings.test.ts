@@ -3,7 +3,7 @@ import pg from 'pg';
 import { IndependentClient } from '../../src/database/independent-client.js';
 import { migrate, MigrationError } from '../../src/migrate.js';
 import { connected, createTestDatabase, type TestDatabase } from '../support/database.js';
-import { ALL_TOGETHER, FOREIGN_SETTINGS, giveSettings } from '../support/database-settings.js';
+import { ALL_TOGETHER, giveSettings, probe } from '../support/database-settings.js';
 import { openPoolerDoor } from '../support/pooler-door.js';
 import { type RawProvider, startRawProvider } from '../support/raw-provider.js';
 import { Stack } from '../support/stack.js';
@@ -40,11 +40,6 @@ const schemaOf = async ({ query }: TestDatabase, table: string): Promise<string[
   ).map(({ schemaname }) => schemaname);
 
 describe('a connection of the product', () => {
-  const LIMITS = {
-    statement_timeout: 10_000,
-    lock_timeout: 5_000,
-    idle_in_transaction_session_timeout: 9_000,
-  };
   let database: TestDatabase;
   let door: Awaited<ReturnType<typeof openPoolerDoor>>;
   let usual: unknown[];
@@ -58,35 +53,8 @@ describe('a connection of the product', () => {
     await database.drop();
   });
 
-  /** How values are written, what a statement sees and may do: longer than the hostile limits allow. */
-  const PROBE = `
-    select timestamptz '2026-03-04 05:06:07.089+00' as time, timestamp '2026-03-04 05:06' as local, interval '-1 day 2 hours' as span,
-      '\\xff'::bytea as bytes, 0.1::float8 + 0.2 as number, '{NULL}'::text[] as list, $1::text as given,
-      current_setting('transaction_isolation') as isolation, current_setting('transaction_read_only') as read_only,
-      current_setting('transaction_deferrable') as is_deferrable, current_setting('exit_on_error') as is_fragile,
-      current_setting('statement_timeout') as statement_timeout, current_setting('lock_timeout') as lock_timeout,
-      current_setting('idle_in_transaction_session_timeout') as idle_timeout, to_regclass('messages')::oid::int as messages,
-      pg_sleep(0.02)::text as slept`;
-  const TEXT = { getTypeParser: () => String } as unknown as pg.CustomTypesConfig;
-
-  async function probe(url: string): Promise<unknown[]> {
-    const client = new IndependentClient({ connectionString: url, types: TEXT, limits: LIMITS });
-    await client.connect();
-    try {
-      const alone = await client.query(PROBE, ['it\\n']);
-      await client.query('begin');
-      const inTransaction = await client.query(PROBE, ['it\\n']);
-      await client.query('commit');
-      await expect(client.query('select 1 / $1', [0])).rejects.toMatchObject({ code: '22012' });
-      const again = await client.query('select $1::int as still_there', [1]);
-      return [alone.rows, inTransaction.rows, again.rows];
-    } finally {
-      await client.end();
-    }
-  }
-
-  it.each(FOREIGN_SETTINGS)('is the same where the database has %s = %s', async (name, value) => {
-    await giveSettings(database, [[name, value]]);
+  it('is the same where the database has them all', async () => {
+    await giveSettings(database, ALL_TOGETHER);
 
     expect(await Promise.all([probe(database.url), probe(door.url)])).toEqual([usual, usual]);
   });
@@ -109,8 +77,12 @@ describe('a connection of the product', () => {
   });
 
   it('leaves nothing behind for others on a pooler’s connection', async () => {
-    await giveSettings(database, ALL_TOGETHER);
-    const client = new IndependentClient({ connectionString: door.url, limits: LIMITS });
+    // Without those that the test itself could not live with.
+    await giveSettings(
+      database,
+      ALL_TOGETHER.filter(([name]) => !name.endsWith('_timeout')),
+    );
+    const client = new IndependentClient({ connectionString: door.url, limits: { lock_timeout: 5_000 } });
     await client.connect();
     open.push(() => client.end());
     const settings = `select coalesce(jsonb_object_agg(name, setting), '{}') as own from pg_settings where source = 'session'`;

@@ -10,7 +10,7 @@ import {
 } from '../../src/dev/embedded-postgres/embedded-postgres.js';
 import { migrate } from '../../src/migrate.js';
 import { createTestDatabase } from '../support/database.js';
-import { ALL_TOGETHER, FOREIGN_SETTINGS, giveSettings } from '../support/database-settings.js';
+import { ALL_TOGETHER, FOREIGN_SETTINGS, giveSettings, probe } from '../support/database-settings.js';
 import { openPoolerDoor } from '../support/pooler-door.js';
 import { type RawProvider, startRawProvider } from '../support/raw-provider.js';
 import { Stack } from '../support/stack.js';
@@ -44,6 +44,20 @@ async function visitWith(
 }
 
 describe('a setting of the database alone', () => {
+  it.each(FOREIGN_SETTINGS)('%s = %s changes nothing that a statement sees', async (name, value) => {
+    const database = await createTestDatabase();
+    const door = await openPoolerDoor(database.url);
+    try {
+      const seen = await probe(database.url);
+      await giveSettings(database, [[name, value]]);
+
+      expect(await Promise.all([probe(database.url), probe(door.url)])).toEqual([seen, seen]);
+    } finally {
+      await door.close();
+      await database.drop();
+    }
+  });
+
   it.each(FOREIGN_SETTINGS)('%s = %s changes nothing that a client sees', async (name, value) => {
     expect(await visitWith([[name, value]])).toEqual(usual);
   });

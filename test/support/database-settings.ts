@@ -1,4 +1,6 @@
+import { expect } from '@jest/globals';
 import pg from 'pg';
+import { IndependentClient } from '../../src/database/independent-client.js';
 import type { TestDatabase } from './database.js';
 
 /**
@@ -73,5 +75,39 @@ export async function giveSettings(
   for (const [setting, value] of settings) {
     const words = setting === 'search_path' ? value : pg.escapeLiteral(value); // of that one, a list of names
     await query(`alter database ${name} set ${setting} to ${words}`);
+  }
+}
+
+const LIMITS = {
+  statement_timeout: 10_000,
+  lock_timeout: 5_000,
+  idle_in_transaction_session_timeout: 9_000,
+};
+
+/** How values are written, what a statement sees and may do: longer than the hostile limits allow. */
+const PROBE = `
+  select timestamptz '2026-03-04 05:06:07.089+00' as time, timestamp '2026-03-04 05:06' as local, interval '-1 day 2 hours' as span,
+    '\\xff'::bytea as bytes, 0.1::float8 + 0.2 as number, '{NULL}'::text[] as list, $1::text as given,
+    current_setting('transaction_isolation') as isolation, current_setting('transaction_read_only') as read_only,
+    current_setting('transaction_deferrable') as is_deferrable, current_setting('exit_on_error') as is_fragile,
+    current_setting('statement_timeout') as statement_timeout, current_setting('lock_timeout') as lock_timeout,
+    current_setting('idle_in_transaction_session_timeout') as idle_timeout, to_regclass('messages')::oid::int as messages,
+    pg_sleep(0.02)::text as slept`;
+const TEXT = { getTypeParser: () => String } as unknown as pg.CustomTypesConfig;
+
+/** What statements on a connection of the product see, alone and in a transaction, and after a failure. */
+export async function probe(url: string): Promise<unknown[]> {
+  const client = new IndependentClient({ connectionString: url, types: TEXT, limits: LIMITS });
+  await client.connect();
+  try {
+    const alone = await client.query(PROBE, ['it\\n']);
+    await client.query('begin');
+    const inTransaction = await client.query(PROBE, ['it\\n']);
+    await client.query('commit');
+    await expect(client.query('select 1 / $1', [0])).rejects.toMatchObject({ code: '22012' });
+    const again = await client.query('select $1::int as still_there', [1]);
+    return [alone.rows, inTransaction.rows, again.rows];
+  } finally {
+    await client.end();
   }
 }
