@@ -1,5 +1,14 @@
 import pg from 'pg';
 
+/**
+ * No statement depends on a default that somebody has given the database or the role (`ALTER DATABASE … SET`): neither what
+ * it means, nor how its values are written, nor where its tables are, nor for how long it may run or wait.
+ *
+ * On a connection to PostgreSQL itself all of that is set once, at the start. Where a pooler stands between, the next
+ * statement may run on another connection, which others use too: there it is set for each transaction alone, sent together
+ * with its beginning; a statement outside of one gets a transaction of its own, all of it in one packet.
+ */
+
 /** Longest times of what a connection does, in milliseconds; 0: no limit. */
 export interface StatementLimits {
   statement_timeout: number;
@@ -100,13 +109,6 @@ const BEGIN = /^\s*(begin|start transaction)\b/i;
 const LOOK_AROUND_TIMEOUT_MS = 2_000;
 
 /**
- * A connection on which no statement depends on a default of the database or of the role: neither what it means, nor how
- * its values are written, nor for how long it may run or wait.
- *
- * On a connection to PostgreSQL itself that is set once, at the start. Where a pooler stands between, the next statement
- * may run on another connection, which others use too: there it is set for each transaction alone, sent together with its
- * beginning; a statement outside of one gets a transaction of its own, all of it in one packet.
- *
  * A statement without an answer within `query_timeout` ends the connection, since the next one to borrow it would wait
  * behind it for the same silent server: one that has vanished without closing holds a connection for a quarter of an hour.
  */
@@ -148,7 +150,7 @@ export class IndependentClient extends pg.Client {
       );
       return undefined as never;
     };
-    const connect = this.connect.bind(this) as () => Promise<pg.Client>;
+    const connect = this.connect.bind(this);
     this.connect = (callback?: (error: never, client: never) => void) => {
       const connected = connect().then(() => this.settle());
       if (!callback) return connected.then(() => this) as never;

@@ -174,9 +174,10 @@ export async function visit(stack: Speakable): Promise<Visit> {
     'events',
     stream.events
       .filter(({ event }) => event !== 'reply.delta')
-      .map(({ event, data: { text: _, message, reply, ...rest } }) => ({
+      .map(({ event, data: { message, reply, ...rest } }) => ({
         event,
         ...rest,
+        text: undefined,
         sender: message?.sender,
         reply: reply && { ...reply, usage: null },
       })),
