@@ -3,7 +3,7 @@ import { defineConfig, type Options } from '@mikro-orm/postgresql';
 import type { Pool } from 'pg';
 import { databaseUrlForTools } from './src/config/env.js';
 import { entities } from './src/entities.js';
-import { ImpatientClient } from './src/database/impatient-client.js';
+import { IndependentClient } from './src/database/independent-client.js';
 import { connectionOptions } from './src/database/postgres-connection.js';
 import { migrations } from './src/database/migrations/index.js';
 
@@ -49,11 +49,13 @@ export function ormOptions(
     pool: { min: 0, max: poolMax, idleTimeoutMillis: 30_000 },
     driverOptions: {
       ...connection,
-      statement_timeout: STATEMENT_TIMEOUT_MS,
-      lock_timeout: LOCK_TIMEOUT_MS,
-      idle_in_transaction_session_timeout: STATEMENT_TIMEOUT_MS,
+      limits: {
+        statement_timeout: STATEMENT_TIMEOUT_MS,
+        lock_timeout: LOCK_TIMEOUT_MS,
+        idle_in_transaction_session_timeout: STATEMENT_TIMEOUT_MS,
+      },
       query_timeout: SILENCE_TIMEOUT_MS,
-      Client: ImpatientClient,
+      Client: IndependentClient,
       onPoolCreated,
     },
     // Services fork an EntityManager for each unit of work; one that is shared would be a bug.

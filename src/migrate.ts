@@ -1,10 +1,12 @@
 import { setTimeout as sleep } from 'node:timers/promises';
 import { MikroORM, type Options } from '@mikro-orm/postgresql';
 import { runMigrations } from 'bullmq';
-import pg from 'pg';
+import type pg from 'pg';
 import { ormOptions } from '../mikro-orm.config.js';
 import { isLockTimeout } from './database/database-errors.js';
+import { IndependentClient, type StatementLimits } from './database/independent-client.js';
 import { connectionOptions } from './database/postgres-connection.js';
+import { unfitness } from './database/server-check.js';
 
 /** `pg_advisory_lock` key of the migrations: the ASCII codes of "migr". */
 const MIGRATION_LOCK_KEY = 0x6d696772;
@@ -54,18 +56,22 @@ export async function migrate(
     applicationName: APPLICATION_NAME,
     connectTimeoutMs: CONNECT_TIMEOUT_MS,
   });
-  const client = new pg.Client({
+  // No limit to how long a statement runs: an index takes its time.
+  const limits: Partial<StatementLimits> = { lock_timeout: LOCK_TIMEOUT_MS };
+  const client = new IndependentClient({
     ...connection, // kept alive: it holds the lock, and is silent while an index is built
-    lock_timeout: LOCK_TIMEOUT_MS,
+    limits,
   });
-  client.on('error', () => undefined); // what is asked of it next fails
   await client.connect();
-  const options = ormOptions(databaseUrl, 1);
-  const orm = new MikroORM({
-    ...options,
-    migrations: { ...options.migrations, ...(migrations && { migrationsList: migrations }) },
-    driverOptions: { ...connection, lock_timeout: LOCK_TIMEOUT_MS },
-  });
+  const connectOrm = async (): Promise<MikroORM> => {
+    const options = ormOptions(databaseUrl, 1);
+    return new MikroORM({
+      ...options,
+      schema: await ledgerSchema(client),
+      migrations: { ...options.migrations, ...(migrations && { migrationsList: migrations }) },
+      driverOptions: { ...connection, Client: IndependentClient, limits },
+    });
+  };
   const pastLocks = async (name: string, work: () => Promise<unknown>): Promise<void> => {
     const startedAt = performance.now();
     for (let tries = 1, pauseMs = FIRST_PAUSE_MS; ; tries++, pauseMs = Math.min(2 * pauseMs, LAST_PAUSE_MS)) {
@@ -89,18 +95,52 @@ export async function migrate(
       }
     }
   };
+  let orm: MikroORM | null = null;
   try {
+    await refuseEncoding(client);
     await waitForOthers(client, log);
-    const pending = (await orm.migrator.getPending()).map(({ name }) => name);
+    const { migrator } = (orm = await connectOrm());
+    const pending = (await migrator.getPending()).map(({ name }) => name);
     for (const name of pending) {
-      await pastLocks(name, () => orm.migrator.up({ migrations: [name] }));
+      await pastLocks(name, () => migrator.up({ migrations: [name] }));
     }
     await pastLocks('The migration of BullMQ', () => runMigrations(client));
     return pending;
   } finally {
-    await orm.close(true);
+    await orm?.close(true);
     await client.end(); // and with it the lock
   }
+}
+
+/** @throws {@link MigrationError} where the database cannot hold what people write */
+async function refuseEncoding(client: pg.Client): Promise<void> {
+  const reason = await unfitness(async (query) => (await client.query(query)).rows);
+  if (reason !== null) throw new MigrationError(`Nothing was migrated: ${reason}.`);
+}
+
+/**
+ * The schema of the ledger of our migrations: that of the tables; or `public`, where every ledger was made that an earlier
+ * version began, whatever the search path said.
+ *
+ * @throws {@link MigrationError} where there is no schema to make tables in
+ */
+async function ledgerSchema(client: pg.Client): Promise<string> {
+  const { rows } = await client.query<{ schema: string | null }>(
+    `select coalesce(
+       (
+         select namespace.nspname from pg_class ledger join pg_namespace namespace on namespace.oid = ledger.relnamespace
+         where ledger.oid = to_regclass('mikro_orm_migrations') and to_regclass('chat_sessions') is not null
+       ),
+       current_schema()
+     ) as schema`,
+  );
+  const schema = rows[0]?.schema;
+  if (schema == null) {
+    throw new MigrationError(
+      'Nothing was migrated: the search path of this role names no schema that exists, and there is no schema "public".',
+    );
+  }
+  return schema;
 }
 
 /**

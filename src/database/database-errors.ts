@@ -3,10 +3,16 @@
 const UNIQUE_VIOLATION = '23505';
 const LOCK_NOT_AVAILABLE = '55P03';
 
-/** Classes 08 (connection), 57P0x (shutting down, starting up), 53 (out of connections), and Node's own. */
-const UNAVAILABLE = /^(08...|57P0[1-4]|53...|ECONNREFUSED|ECONNRESET|ENOTFOUND|EAI_AGAIN|ETIMEDOUT|EPIPE)$/;
+/**
+ * Classes 08 (connection), 57P0x (shutting down, starting up, idle for too long), 53 (out of connections), what a server
+ * that has become a standby refuses, and Node's own.
+ */
+const UNAVAILABLE =
+  /^(08...|57P0[1-5]|25P0[34]|25006|53...|ECONNREFUSED|ECONNRESET|ENOTFOUND|EAI_AGAIN|ETIMEDOUT|EPIPE)$/;
 /** Serialization failure, deadlock, lock timeout, statement timeout: the same again may well succeed. */
 const PASSING = /^(40001|40P01|55P03|57014)$/;
+/** Of those, serialization failure and deadlock: whatever was in the transaction is undone. */
+const UNDONE = /^(40001|40P01)$/;
 /** Messages of `pg` that carry no code. */
 const UNAVAILABLE_MESSAGE =
   /Connection terminated|Query read timeout|timeout exceeded when trying to connect|Client has encountered a connection error|Cannot use a pool after calling end|connection timeout/i;
@@ -33,6 +39,11 @@ export function isLockTimeout(error: unknown): boolean {
 
 export function isUniqueViolation(error: unknown): boolean {
   return [...chain(error)].some((link) => link.code === UNIQUE_VIOLATION);
+}
+
+/** The server has undone the transaction for another's sake, so that it may be done again whatever it does. */
+export function isUndone(error: unknown): boolean {
+  return hasCode(error, UNDONE);
 }
 
 /** The database cannot be reached, is starting or stopping, or has no connection to spare. */

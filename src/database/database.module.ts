@@ -1,6 +1,5 @@
 import { type DynamicModule, Module, type OnModuleInit } from '@nestjs/common';
 import { MikroORM, type Options } from '@mikro-orm/postgresql';
-import { sql } from 'kysely';
 import type { Pool } from 'pg';
 import { MissingPartError, Readiness } from '../runtime/readiness.js';
 import { Shutdown, ShutdownPhase } from '../runtime/shutdown.js';
@@ -8,10 +7,11 @@ import { CONFIG } from '../config/config.module.js';
 import type { Config } from '../config/env.js';
 import { MetricsModule } from '../metrics/metrics.module.js';
 import { RuntimeModule } from '../runtime/runtime.module.js';
-import { Database, runOn } from './database.js';
+import { Database } from './database.js';
 import { PoolMetrics } from './pool-metrics.js';
 import { POSTGRES_POOL } from './postgres-pool.js';
 import { SchemaCheck } from './schema-check.js';
+import { checkServer } from './server-check.js';
 
 const CONNECTIONS = Symbol('CONNECTIONS');
 const ORM_OPTIONS = Symbol('ORM_OPTIONS');
@@ -81,9 +81,7 @@ export class DatabaseModule implements OnModuleInit {
 
   onModuleInit(): void {
     this.shutdown.register(ShutdownPhase.Disconnect, () => this.database.close());
-    this.readiness.register('database', async () => {
-      await this.database.readOnce((db) => runOn(db, sql`select 1`));
-    });
+    this.readiness.register('database', () => checkServer(this.database));
     this.readiness.register('migrations', async () => {
       const { pending } = await this.schema.look();
       if (pending.length > 0) throw new MissingPartError(`not run yet: ${pending.join(', ')}`);

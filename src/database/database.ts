@@ -2,7 +2,7 @@ import { setTimeout as sleep } from 'node:timers/promises';
 import { Injectable } from '@nestjs/common';
 import { MikroORM } from '@mikro-orm/postgresql';
 import { type RawBuilder, sql } from 'kysely';
-import { isDatabaseUnavailable } from './database-errors.js';
+import { isDatabaseUnavailable, isUndone } from './database-errors.js';
 import type { Db, Tables, Tx } from './tables.js';
 import { within } from '../runtime/within.js';
 
@@ -35,7 +35,7 @@ export class Database {
 
   /** Reads; once more where the connection was lost or the server passed. */
   async read<T>(query: (db: Db) => Promise<T>): Promise<T> {
-    return this.retrying(() => this.readOnce(query));
+    return this.retrying(() => this.readOnce(query), true);
   }
 
   /** Reads without a second try: for a probe, and for what looks again by itself. */
@@ -45,14 +45,13 @@ export class Database {
 
   /** Runs one statement that changes rows, on a connection of its own. */
   async write<T>(statement: (db: Db) => Promise<T>, { isRepeatable = false }: Repetition = {}): Promise<T> {
-    const once = () => this.track(() => statement(this.db));
-    return isRepeatable ? this.retrying(once) : once();
+    return this.retrying(() => this.track(() => statement(this.db)), isRepeatable);
   }
 
+  /** @param work begins anew where the server has undone it for another's sake, so it changes nothing but rows */
   async transaction<T>(work: (tx: Tx) => Promise<T>, { isRepeatable = false }: Repetition = {}): Promise<T> {
-    const once = () =>
-      this.track(() => this.orm.em.fork().transactional((em) => work(em.getTransactionContext<Tx>()!)));
-    return isRepeatable ? this.retrying(once) : once();
+    const once = () => this.orm.em.fork().transactional((em) => work(em.getTransactionContext<Tx>()!));
+    return this.retrying(() => this.track(once), isRepeatable);
   }
 
   /**
@@ -76,14 +75,15 @@ export class Database {
     }
   }
 
-  private async retrying<T>(work: () => Promise<T>): Promise<T> {
+  private async retrying<T>(work: () => Promise<T>, isRepeatable: boolean): Promise<T> {
     const startedAt = performance.now();
     for (let attempt = 1; ; attempt++) {
       try {
         return await work();
       } catch (error) {
         const isLate = performance.now() - startedAt > RETRY_WITHIN_MS;
-        if (attempt >= TRIES || isLate || !isDatabaseUnavailable(error)) throw error;
+        const mayRepeat = isUndone(error) || (isRepeatable && isDatabaseUnavailable(error));
+        if (attempt >= TRIES || isLate || !mayRepeat) throw error;
         await sleep(50 * attempt * (1 + Math.random()));
       }
     }

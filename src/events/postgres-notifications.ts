@@ -160,7 +160,8 @@ export class NotificationListener {
     });
     try {
       await client.connect();
-      await client.query(`listen ${CHANNEL}`);
+      // It is idle by nature, whatever a role allows.
+      await client.query(`set idle_session_timeout = 0; listen ${CHANNEL}`);
     } catch (error) {
       // Not awaited: a server that did not answer does not answer this either.
       void client.end().catch(() => undefined);

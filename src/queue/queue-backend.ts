@@ -6,6 +6,7 @@ import {
   type QueueBaseOptions,
   type Telemetry,
 } from 'bullmq';
+import type { ClientBase } from 'pg';
 import { type Config, Role } from '../config/env.js';
 import { connectionOptions } from '../database/postgres-connection.js';
 import { redisOptions } from '../redis/redis-connection.js';
@@ -19,9 +20,9 @@ const MAX_BLOCK_SECONDS = 5;
 const COMMAND_TIMEOUT_MS = 2_000;
 /** A worker's connection that has not answered for so long, in milliseconds, is dead: the longest wait and some. */
 const SILENCE_MS = MAX_BLOCK_SECONDS * 1_000 + COMMAND_TIMEOUT_MS;
-/** BullMQ's connections on PostgreSQL, a pool each for adding and for working, beside one that listens. */
 /** Longest wait for a connection, and for a free one of a pool, in milliseconds. */
 const CONNECT_TIMEOUT_MS = 3_000;
+/** BullMQ's connections on PostgreSQL, a pool each for adding and for working, beside one that listens. */
 const PRODUCER_POOL_MAX = 2;
 /** One for so many jobs at once, which it renews, ends and replaces; and not more than a server has to spare. */
 const JOBS_OF_A_CONNECTION = 25;
@@ -33,6 +34,36 @@ const WORKER_PATIENCE_MS = 10_000;
 /** Connections of a worker to its queue on PostgreSQL, beside the one that listens. */
 const workerPoolMax = (concurrency: number): number =>
   Math.min(Math.max(Math.ceil(concurrency / JOBS_OF_A_CONNECTION), WORKER_POOL_MIN), WORKER_POOL_MAX);
+
+/**
+ * What BullMQ's statements are written for, whatever a database or a role has as its defaults. It is asked for in the
+ * start of a connection, as BullMQ itself does with its search path: no transaction pooler stands here, since one
+ * delivers no notifications.
+ */
+const SESSION_OPTIONS = [
+  'default_transaction_isolation=read\\ committed',
+  'default_transaction_read_only=off',
+  'default_transaction_deferrable=off',
+  'lock_timeout=0',
+  'idle_in_transaction_session_timeout=10000',
+  'idle_session_timeout=0',
+  'TimeZone=UTC',
+  'DateStyle=ISO',
+  'extra_float_digits=1',
+  'standard_conforming_strings=on',
+  'array_nulls=on',
+  'transform_null_equals=off',
+  'exit_on_error=off',
+]
+  .map((setting) => `-c ${setting}`)
+  .join(' ');
+
+/** As above, for a setting that servers know from PostgreSQL 17 on, and others refuse a connection for. */
+const allowLongTransactions = async (client: ClientBase): Promise<void> => {
+  await client.query(
+    "select set_config(name, '0', false) from pg_settings where name = 'transaction_timeout'",
+  );
+};
 
 /**
  * BullMQ on PostgreSQL, with two traps removed. A worker whose LISTEN is not delivered would sleep up to an hour when a
@@ -109,6 +140,8 @@ export function createQueueBackend(config: Config): QueueBackend {
     ...connection,
     max,
     statement_timeout: 10_000,
+    options: [connection.options, SESSION_OPTIONS].filter(Boolean).join(' '),
+    onConnect: allowLongTransactions,
   });
   return {
     kind: 'postgres',

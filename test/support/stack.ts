@@ -14,6 +14,8 @@ export interface StackOptions {
   /** Settings, over quiet logs and nothing else. */
   env?: Record<string, string>;
   backend?: 'postgres' | 'redis';
+  /** Its database; default: one that is made for it. */
+  database?: TestDatabase;
   /** Of every process, where they differ from the defaults. */
   timings?: Partial<Timings>;
 }
@@ -38,9 +40,10 @@ export class Stack {
     workers = 1,
     env = {},
     backend = globalThis.BACKEND ?? 'postgres',
+    database: given,
     timings = {},
   }: StackOptions = {}): Promise<Stack> {
-    const database = await createTestDatabase();
+    const database = given ?? (await createTestDatabase());
     const stateDir = mkdtempSync(join(tmpdir(), 'assistly-state-'));
     const stack = new Stack(
       database,
