@@ -7,6 +7,7 @@ import { isLockTimeout } from './database/database-errors.js';
 import { IndependentClient, type StatementLimits } from './database/independent-client.js';
 import { connectionOptions } from './database/postgres-connection.js';
 import { unfitness } from './database/server-check.js';
+import { isTransactionPooler } from './database/transaction-pooler.js';
 
 /** `pg_advisory_lock` key of the migrations: the ASCII codes of "migr". */
 const MIGRATION_LOCK_KEY = 0x6d696772;
@@ -56,6 +57,11 @@ export async function migrate(
     applicationName: APPLICATION_NAME,
     connectTimeoutMs: CONNECT_TIMEOUT_MS,
   });
+  if (await isTransactionPooler(databaseUrl)) {
+    throw new MigrationError(
+      'The database is reached through a transaction pooler, which keeps no lock from one statement to the next: set DATABASE_MIGRATION_URL to the URL of PostgreSQL itself, or of a pooler in session mode.',
+    );
+  }
   // No limit to how long a statement runs: an index takes its time.
   const limits: Partial<StatementLimits> = { lock_timeout: LOCK_TIMEOUT_MS };
   const client = new IndependentClient({

@@ -177,7 +177,7 @@ export function secretsOf(config: Config): string[] {
 
 /** The database that the ORM's command line works on, unvalidated: this is read when its configuration is loaded. */
 export function databaseUrlForTools(): string | undefined {
-  return process.env['DATABASE_URL'];
+  return process.env['DATABASE_MIGRATION_URL'] || process.env['DATABASE_URL'];
 }
 
 /**
@@ -186,12 +186,12 @@ export function databaseUrlForTools(): string | undefined {
  * @throws {@link ConfigError} where none is named, or where it is no URL of a PostgreSQL
  */
 export function databaseUrlToMigrate(env: NodeJS.ProcessEnv = process.env): string {
-  const { data, error } = schema.shape.DATABASE_URL.safeParse(env['DATABASE_URL']);
-  if (error) throw new ConfigError(error.issues.map((issue) => `DATABASE_URL ${issue.message}`));
-  if (data === undefined) {
-    throw new ConfigError(['DATABASE_URL is missing: the URL of the PostgreSQL database to migrate']);
+  for (const name of ['DATABASE_MIGRATION_URL', 'DATABASE_URL'] as const) {
+    const { data, error } = schema.shape[name].safeParse(env[name]);
+    if (error) throw new ConfigError(error.issues.map((issue) => `${name} ${issue.message}`));
+    if (data !== undefined) return data;
   }
-  return data;
+  throw new ConfigError(['DATABASE_URL is missing: the URL of the PostgreSQL database to migrate']);
 }
 
 /** Where a process of this machine with these settings answers health checks: as an api, else as a worker. */

@@ -92,7 +92,12 @@ const sections = {
   'Database and queue': {
     DATABASE_URL: databaseUrl().meta({
       description:
-        'PostgreSQL 15 or newer, not through a transaction pooler, TLS and all else as libpq reads the URL; without it an embedded one, for `npm start` only',
+        'PostgreSQL 15 or newer, through a transaction pooler only with `REDIS_URL`, TLS and all else as libpq reads the URL; without it an embedded one, for `npm start` only',
+      example: 'postgres://user:password@localhost:5432/assistly',
+    }),
+    DATABASE_MIGRATION_URL: databaseUrl().meta({
+      description:
+        'The same database for `npm run db:migrate`, where `DATABASE_URL` leads through a transaction pooler; read by nothing else',
       example: 'postgres://user:password@localhost:5432/assistly',
     }),
     DATABASE_POOL_MAX: integer(10, 2, 1000).describe(

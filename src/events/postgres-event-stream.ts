@@ -66,9 +66,16 @@ export class PostgresEventStream extends EventStream {
    *   pile up in it
    * @param options.databaseUrl for the one connection that listens, made at the first subscription
    * @param options.deadlineMs in which every call settles
+   * @param options.onPooled called where a pooler stands between: {@link provesNotifications} finds out of what kind
    * @param options.onError called with failures that no call reports; a reread makes up for each of them
    */
-  constructor(options: { pool: pg.Pool; databaseUrl: string; deadlineMs: number; onError: OnError }) {
+  constructor(options: {
+    pool: pg.Pool;
+    databaseUrl: string;
+    deadlineMs: number;
+    onError: OnError;
+    onPooled?: () => void;
+  }) {
     super();
     this.pool = options.pool;
     this.deadlineMs = options.deadlineMs;
@@ -77,6 +84,7 @@ export class PostgresEventStream extends EventStream {
     this.listener = new NotificationListener(options.databaseUrl, options.deadlineMs, {
       notified: (sessionIds) => this.noteNotified(sessionIds),
       resumed: () => this.tellAllToLook(),
+      pooled: options.onPooled ?? (() => undefined),
       error: options.onError,
     });
   }
@@ -171,6 +179,16 @@ export class PostgresEventStream extends EventStream {
 
   override async ping(): Promise<void> {
     await this.within(this.rows('select 1', []));
+  }
+
+  /** Listens from now on, not only from the first subscription on. */
+  listen(): void {
+    this.listener.listen().catch(() => undefined); // only where it closes meanwhile
+  }
+
+  /** @returns whether a notification of another connection arrives */
+  provesNotifications(): Promise<boolean> {
+    return this.within(this.listener.prove(this.pool));
   }
 
   /** In batches, for half the deadline at most: what is left is for the next time. */

@@ -1,9 +1,11 @@
+import { randomUUID } from 'node:crypto';
 import { setTimeout as sleep } from 'node:timers/promises';
 import pg from 'pg';
 import { connectionOptions } from '../database/postgres-connection.js';
 import { withinDeadline } from './deadline.js';
 import type { OnError } from './event-stream.js';
 import { query } from './postgres-query.js';
+import { NoAnswerError, within } from '../runtime/within.js';
 
 /**
  * Notifications between processes through PostgreSQL's NOTIFY. Each names sessions whose streams have new entries,
@@ -11,6 +13,10 @@ import { query } from './postgres-query.js';
  */
 
 const CHANNEL = 'assistly_events';
+/** On which a process proves to itself that notifications arrive. */
+const PROOF_CHANNEL = 'assistly_proof';
+/** A notification takes milliseconds; this is for a busy machine, and less than a readiness check may take. */
+const PROOF_TIMEOUT_MS = 1_000;
 
 /** A flush costs a commit under a lock of the whole database, so notifications are gathered this long, in milliseconds. */
 const FLUSH_INTERVAL_MS = 20;
@@ -90,6 +96,7 @@ export class NotificationListener {
   /** Settles when LISTEN is in force. Null before the first use. */
   private listening: Promise<void> | null = null;
   private isClosed = false;
+  private readonly proofs = new Map<string, () => void>();
 
   constructor(
     private readonly databaseUrl: string,
@@ -98,6 +105,8 @@ export class NotificationListener {
       notified: (sessionIds: string[]) => void;
       /** LISTEN is in force again: notifications in between are lost. */
       resumed: () => void;
+      /** A pooler stands between, which may be one that delivers no notifications: see {@link prove}. */
+      pooled: () => void;
       error: OnError;
     },
   ) {}
@@ -105,6 +114,23 @@ export class NotificationListener {
   /** Resolves when LISTEN is in force, however long it takes: the caller has the deadline. */
   listen(): Promise<void> {
     return (this.listening ??= this.connect());
+  }
+
+  /** @returns whether a notification from another connection arrives, as none does through a transaction pooler */
+  async prove(pool: pg.Pool): Promise<boolean> {
+    await this.listen();
+    const proof = randomUUID();
+    const arrived = new Promise<void>((resolve) => this.proofs.set(proof, resolve));
+    try {
+      await query(pool, this.deadlineMs, 'select pg_notify($1::text, $2::text)', [PROOF_CHANNEL, proof]);
+      await within(PROOF_TIMEOUT_MS, arrived);
+      return true;
+    } catch (error) {
+      if (error instanceof NoAnswerError) return false;
+      throw error;
+    } finally {
+      this.proofs.delete(proof);
+    }
   }
 
   async close(): Promise<void> {
@@ -144,7 +170,10 @@ export class NotificationListener {
       }),
       query_timeout: this.deadlineMs,
     });
-    client.on('notification', ({ payload }) => this.on.notified(payload?.split(',') ?? []));
+    client.on('notification', ({ channel, payload = '' }) => {
+      if (channel === PROOF_CHANNEL) this.proofs.get(payload)?.();
+      else this.on.notified(payload.split(','));
+    });
     client.on('error', (error) =>
       this.on.error(
         error,
@@ -161,7 +190,10 @@ export class NotificationListener {
     try {
       await client.connect();
       // It is idle by nature, whatever a role allows.
-      await client.query(`set idle_session_timeout = 0; listen ${CHANNEL}`);
+      await client.query(`set idle_session_timeout = 0; listen ${CHANNEL}; listen ${PROOF_CHANNEL}`);
+      const { rows } = await client.query<{ pid: number }>('select pg_backend_pid() as pid');
+      // A pooler gives its clients numbers of its own.
+      if (rows[0]?.pid !== (client as unknown as { processID: number | null }).processID) this.on.pooled();
     } catch (error) {
       // Not awaited: a server that did not answer does not answer this either.
       void client.end().catch(() => undefined);

@@ -1,7 +1,7 @@
 import pg from 'pg';
 import { migrate } from '../../dist/src/migrate.js';
 import { beginSeen } from './seen.mjs';
-import { startRedis, startTemporaryPostgres } from './services.mjs';
+import { startPgBouncer, startRedis, startTemporaryPostgres } from './services.mjs';
 
 /** What a developer's shell has set must not reach the processes under test. */
 const FOREIGN = [
@@ -39,6 +39,13 @@ export default async function globalSetup(_globalConfig, projectConfig) {
   await migrate(templateUrl.href);
   process.env.ASSISTLY_TEST_ADMIN_URL = adminUrl;
   process.env.ASSISTLY_TEST_TEMPLATE = template;
+
+  // With POOLER=1 the products of the tests reach their database through a transaction pooler.
+  if (process.env.POOLER === '1') {
+    const pooler = await startPgBouncer(adminUrl);
+    stop.unshift(pooler.stop);
+    process.env.ASSISTLY_TEST_POOLER_PORT = String(pooler.port);
+  }
 
   if (process.env.REDIS_URL) process.env.ASSISTLY_TEST_REDIS_URL = process.env.REDIS_URL;
   else if (projectConfig.globals.HAS_REDIS) {

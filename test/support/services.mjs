@@ -2,7 +2,7 @@
 // built product, which `pretest` brings up to date.
 import { spawn } from 'node:child_process';
 import { once } from 'node:events';
-import { lstat, mkdtemp, readdir, rm } from 'node:fs/promises';
+import { chmod, lstat, mkdtemp, readdir, rm, writeFile } from 'node:fs/promises';
 import { createServer } from 'node:net';
 import { tmpdir } from 'node:os';
 import { join } from 'node:path';
@@ -13,6 +13,8 @@ import {
 import { isAlive } from '../../dist/src/dev/embedded-postgres/processes.js';
 
 const PREFIX = 'assistly-test-';
+/** Debian's user and group of this name. */
+const NOBODY = 65_534;
 
 /** Durability is what a throwaway server can do without; the rest is as in `npm start`. */
 const SETTINGS = { fsync: 'off', synchronous_commit: 'off', full_page_writes: 'off', max_connections: '300' };
@@ -87,6 +89,66 @@ export async function startRedis(port, options = []) {
       if (child.exitCode !== null || child.signalCode !== null) return;
       child.kill('SIGTERM');
       await once(child, 'exit');
+    },
+  };
+}
+
+/**
+ * A PgBouncer in front of all databases of a server.
+ *
+ * @param {string} target URL of the server
+ * @param {'transaction' | 'session'} [mode]
+ * @returns {Promise<{ port: number, through: (url: string) => string, stop: () => Promise<void> }>}
+ */
+export async function startPgBouncer(target, mode = 'transaction') {
+  const { hostname, port, username, password } = new URL(target);
+  const own = await freePort();
+  const directory = await mkdtemp(join(tmpdir(), 'assistly-pgbouncer-'));
+  const settings = {
+    listen_addr: '127.0.0.1',
+    listen_port: own,
+    pool_mode: mode,
+    auth_type: 'any',
+    max_client_conn: 1000,
+    default_pool_size: 20,
+    unix_socket_dir: '',
+  };
+  const server = `host=${hostname} port=${port} user=${username} password=${decodeURIComponent(password)}`;
+  const ini = `[databases]\n* = ${server}\n[pgbouncer]\n${Object.entries(settings)
+    .map(([name, value]) => `${name} = ${value}`)
+    .join('\n')}\n`;
+  const file = join(directory, 'pgbouncer.ini');
+  await writeFile(file, ini);
+  await chmod(directory, 0o755); // it refuses to run as root, so another user reads it
+  const isRoot = process.getuid?.() === 0;
+  const child = spawn('pgbouncer', [file], {
+    stdio: ['ignore', 'ignore', 'pipe'],
+    ...(isRoot && { uid: NOBODY, gid: NOBODY }),
+  });
+  let log = '';
+  await new Promise((resolve, reject) => {
+    child.once('error', reject);
+    child.once('exit', (code) => reject(new Error(`pgbouncer ended with ${code}: ${log}`)));
+    child.stderr.on('data', (data) => {
+      log += String(data);
+      if (log.includes('process up')) resolve(undefined);
+    });
+  });
+  child.removeAllListeners('exit');
+  return {
+    port: own,
+    through: (url) => {
+      const pooled = new URL(url);
+      pooled.hostname = '127.0.0.1';
+      pooled.port = String(own);
+      return pooled.href;
+    },
+    stop: async () => {
+      if (child.exitCode === null && child.signalCode === null) {
+        child.kill('SIGTERM');
+        await once(child, 'exit');
+      }
+      await rm(directory, { recursive: true, force: true });
     },
   };
 }

@@ -20,6 +20,15 @@ export interface StackOptions {
   timings?: Partial<Timings>;
 }
 
+/** By way of the transaction pooler that the tests may have been told to use, which only serves where Redis listens. */
+function pooled(url: string, backend: 'postgres' | 'redis'): string {
+  const port = process.env['ASSISTLY_TEST_POOLER_PORT'];
+  if (port === undefined || backend === 'postgres') return url;
+  const way = new URL(url);
+  way.port = port;
+  return way.href;
+}
+
 /**
  * A product that runs: apis and workers, each wired like a process of its own, on a database and a Redis
  * namespace of a test file's own. Spoken to over HTTP only.
@@ -51,7 +60,7 @@ export class Stack {
       {
         NODE_ENV: 'test',
         LOG_LEVEL: process.env['TEST_LOG_LEVEL'] ?? 'silent',
-        DATABASE_URL: database.url,
+        DATABASE_URL: pooled(database.url, backend),
         DRAIN_TIMEOUT_MS: '500', // what a test leaves running is of no use to it
         ...(backend === 'redis' && {
           REDIS_URL: process.env['ASSISTLY_TEST_REDIS_URL'] ?? '',

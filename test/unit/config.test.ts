@@ -224,6 +224,12 @@ describe('the proxies in front', () => {
 describe('the database to migrate', () => {
   it('has to be named, and to be a PostgreSQL', () => {
     expect(databaseUrlToMigrate({ DATABASE_URL })).toBe(DATABASE_URL);
+    const DATABASE_MIGRATION_URL = 'postgres://direct.example.com/assistly';
+    expect(databaseUrlToMigrate({ DATABASE_URL, DATABASE_MIGRATION_URL })).toBe(DATABASE_MIGRATION_URL);
+    expect(databaseUrlToMigrate({ DATABASE_URL, DATABASE_MIGRATION_URL: '' })).toBe(DATABASE_URL);
+    expect(() => databaseUrlToMigrate({ DATABASE_URL, DATABASE_MIGRATION_URL: 'x' })).toThrow(
+      'DATABASE_MIGRATION_URL must be a URL',
+    );
     expect(() => databaseUrlToMigrate({})).toThrow('DATABASE_URL is missing');
     expect(() => databaseUrlToMigrate({ DATABASE_URL: 'mysql://x' })).toThrow('DATABASE_URL must be a URL');
   });
