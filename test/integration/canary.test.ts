@@ -287,6 +287,10 @@ describe.each(BACKENDS)('what people say and what is secret, on %s', (backend) =
       msg: 'request errored',
       err: { code: 'P0001' },
     });
+    // Why a token was refused, and nothing of the token.
+    expect(
+      requests.filter(({ res }) => (res as Json).status === 401).map((line) => line['refusedToken']),
+    ).toEqual(expect.arrayContaining([{ reason: 'malformed' }, { reason: 'signature' }]));
     const attempts = worker.program.log.filter(({ attempt }) => attempt !== undefined);
     const attemptIds = attempts.map(({ replyId, attempt }) => `${String(replyId)} ${String(attempt)}`);
     expect(new Set(attemptIds).size).toBe(attemptIds.length);
