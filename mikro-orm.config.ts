@@ -2,6 +2,7 @@ import { Migrator } from '@mikro-orm/migrations';
 import { defineConfig, type Options } from '@mikro-orm/postgresql';
 import type { Pool } from 'pg';
 import { databaseUrlForTools } from './src/config/env.js';
+import { PreparedStatements } from './src/config/setting-types.js';
 import { entities } from './src/entities.js';
 import { IndependentClient } from './src/database/independent-client.js';
 import { connectionOptions } from './src/database/postgres-connection.js';
@@ -24,6 +25,7 @@ export function ormOptions(
   databaseUrl: string | undefined,
   poolMax = 4,
   onPoolCreated: (pool: Pool) => void = () => undefined,
+  preparedStatements: PreparedStatements = PreparedStatements.Auto,
 ): Options {
   const connection =
     databaseUrl === undefined
@@ -54,6 +56,7 @@ export function ormOptions(
         lock_timeout: LOCK_TIMEOUT_MS,
         idle_in_transaction_session_timeout: STATEMENT_TIMEOUT_MS,
       },
+      preparedStatements,
       query_timeout: SILENCE_TIMEOUT_MS,
       Client: IndependentClient,
       onPoolCreated,

@@ -83,6 +83,10 @@ export const list = () =>
       ),
   );
 
+/** Whether each connection has a statement parsed once: `auto`, unless a pooler stands between. */
+export const PreparedStatements = { Auto: 'auto', On: 'on', Off: 'off' } as const;
+export type PreparedStatements = (typeof PreparedStatements)[keyof typeof PreparedStatements];
+
 /** Kinds of Clerk's tokens that can be verified by a key alone, and may be an owner's. */
 export const AcceptedToken = { Session: 'session', OAuth: 'oauth', Machine: 'machine' } as const;
 export type AcceptedToken = (typeof AcceptedToken)[keyof typeof AcceptedToken];

@@ -11,6 +11,7 @@ import {
   modelName,
   modelServerUrl,
   optional,
+  PreparedStatements,
   publicKey,
   text,
   url,
@@ -103,6 +104,18 @@ const sections = {
     DATABASE_POOL_MAX: integer(10, 2, 1000).describe(
       'Most connections of one process to PostgreSQL, not counting those of queue and event stream',
     ),
+    DATABASE_PREPARED_STATEMENTS: z
+      .preprocess(
+        blankToUndefined,
+        z
+          .enum(PreparedStatements, {
+            error: `must be one of ${Object.values(PreparedStatements).join(', ')}`,
+          })
+          .default(PreparedStatements.Auto),
+      )
+      .describe(
+        'Whether PostgreSQL parses each statement only once a connection: `auto`, `on`, `off`; `auto` is `off` where a pooler stands between, of which not all can',
+      ),
     REDIS_URL: url('redis:', 'rediss:').meta({
       description: 'Redis for queue and event stream; without it PostgreSQL does both',
       example: 'redis://localhost:6379',

@@ -1,3 +1,5 @@
+import { isStaleStatement } from './prepared-statements.js';
+
 /** What PostgreSQL's and the driver's errors mean for the one who asked. */
 
 const UNIQUE_VIOLATION = '23505';
@@ -41,9 +43,12 @@ export function isUniqueViolation(error: unknown): boolean {
   return [...chain(error)].some((link) => link.code === UNIQUE_VIOLATION);
 }
 
-/** The server has undone the transaction for another's sake, so that it may be done again whatever it does. */
+/**
+ * The server has undone the transaction, for another's sake or since its statements have to be parsed anew: it may be done
+ * again whatever it does.
+ */
 export function isUndone(error: unknown): boolean {
-  return hasCode(error, UNDONE);
+  return hasCode(error, UNDONE) || [...chain(error)].some(isStaleStatement);
 }
 
 /** The database cannot be reached, is starting or stopping, or has no connection to spare. */

@@ -5,6 +5,7 @@ import { MissingPartError, Readiness } from '../runtime/readiness.js';
 import { Shutdown, ShutdownPhase } from '../runtime/shutdown.js';
 import { CONFIG } from '../config/config.module.js';
 import type { Config } from '../config/env.js';
+import type { PreparedStatements } from '../config/setting-types.js';
 import { MetricsModule } from '../metrics/metrics.module.js';
 import { RuntimeModule } from '../runtime/runtime.module.js';
 import { Database } from './database.js';
@@ -25,6 +26,7 @@ type OrmOptions = (
   databaseUrl: string | undefined,
   poolMax: number,
   onPoolCreated: (pool: Pool) => void,
+  preparedStatements: PreparedStatements,
 ) => Options;
 
 interface Connections {
@@ -36,9 +38,14 @@ interface Connections {
 function createConnections(config: Config, ormOptions: OrmOptions): Connections {
   let pool: Pool | undefined;
   const orm = new MikroORM(
-    ormOptions(config.DATABASE_URL, config.DATABASE_POOL_MAX, (created) => {
-      pool = created;
-    }),
+    ormOptions(
+      config.DATABASE_URL,
+      config.DATABASE_POOL_MAX,
+      (created) => {
+        pool = created;
+      },
+      config.DATABASE_PREPARED_STATEMENTS,
+    ),
   );
   orm.em.getConnection().getClient();
   if (!pool) throw new Error('the ORM has made no pool');

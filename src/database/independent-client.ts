@@ -1,4 +1,6 @@
 import pg from 'pg';
+import { PreparedStatements } from '../config/setting-types.js';
+import { forgetStatements, isStaleStatement, statementName } from './prepared-statements.js';
 
 /**
  * No statement depends on a default that somebody has given the database or the role (`ALTER DATABASE … SET`): neither what
@@ -19,6 +21,8 @@ export interface StatementLimits {
 export interface IndependentClientConfig extends pg.ClientConfig {
   /** Default: none. */
   limits?: Partial<StatementLimits>;
+  /** Default: off. */
+  preparedStatements?: PreparedStatements;
 }
 
 /** What the statements are written for. A database or a role may have other defaults (`ALTER ROLE … SET`). */
@@ -115,6 +119,7 @@ const LOOK_AROUND_TIMEOUT_MS = 2_000;
 export class IndependentClient extends pg.Client {
   private readonly send: Send;
   private readonly limits: StatementLimits;
+  private readonly preparedStatements: PreparedStatements;
   /** Null until it has looked. */
   private surroundings: Surroundings | null = null;
   /** What begins a transaction that depends on nothing. */
@@ -135,7 +140,10 @@ export class IndependentClient extends pg.Client {
       if (parameterName === 'server_version') this.version = Number.parseInt(parameterValue, 10);
     });
     this.on('error', () => undefined); // until somebody listens; what is asked of it next fails
-    this.send = this.query.bind(this) as Send;
+    this.preparedStatements = config.preparedStatements ?? PreparedStatements.Off;
+    const ask = this.query.bind(this) as (...call: unknown[]) => unknown;
+    this.send = (...call) =>
+      watchForStale((...named) => ask(...named), this.isPreparing ? prepared(call) : call);
     this.query = (...call: [query: unknown, values?: unknown, callback?: unknown]) => {
       if (this.isSettled) return this.send(...call) as Promise<never>;
       const answer = this.run(
@@ -158,6 +166,13 @@ export class IndependentClient extends pg.Client {
       void connected.then(() => call(null, this), call);
       return undefined as never;
     };
+  }
+
+  private get isPreparing(): boolean {
+    if (this.preparedStatements !== PreparedStatements.Auto) {
+      return this.preparedStatements === PreparedStatements.On;
+    }
+    return this.surroundings !== null && !this.isPooled;
   }
 
   /** Whether nothing is left to be said with a statement. */
@@ -244,6 +259,36 @@ function searchPath(surroundings: Surroundings): { search_path?: string } {
   // The ledger of migrations may be in `public`, and the tables elsewhere.
   const path = [...new Set([home, 'public'])].map((name) => pg.escapeIdentifier(name));
   return { search_path: path.join(', ') };
+}
+
+/** A call of `query` whose statement has a name, where it has values: what has none is sent as text. */
+function prepared([query, values, ...rest]: unknown[]): unknown[] {
+  if (typeof query === 'string' && Array.isArray(values) && values.length > 0) {
+    return [{ text: query, values, name: statementName(query) }, ...rest];
+  }
+  const { text, values: own, name } = (query ?? {}) as Partial<pg.QueryConfig>;
+  const isPlain = typeof query === 'object' && !('submit' in query!) && name === undefined;
+  return isPlain && text !== undefined && Array.isArray(own) && own.length > 0
+    ? [{ ...query, name: statementName(text) }, values, ...rest]
+    : [query, values, ...rest];
+}
+
+/** Calls `query`, and has all statements parsed anew where the server says that one cannot be run as it was parsed. */
+function watchForStale(ask: (...call: unknown[]) => unknown, call: unknown[]): Promise<pg.QueryResult> {
+  const look = (error: unknown): void => {
+    if (isStaleStatement(error)) forgetStatements();
+  };
+  const watched = call.map((argument) =>
+    typeof argument === 'function'
+      ? (error: unknown, result?: pg.QueryResult) => {
+          look(error);
+          (argument as Callback)(error, result);
+        }
+      : argument,
+  );
+  const answer = ask(...watched) as Promise<pg.QueryResult>;
+  if (answer instanceof Promise) answer.catch(look);
+  return answer;
 }
 
 /** One statement for all of them, sent without parameters: as text, whatever stands between. */
