@@ -175,9 +175,13 @@ export function secretsOf(config: Config): string[] {
     .filter((value) => typeof value === 'string');
 }
 
-/** The database that the ORM's command line works on, unvalidated: this is read when its configuration is loaded. */
+/**
+ * The database that the ORM's command line works on, if its URL is one: this is read whenever the ORM's configuration is
+ * loaded, also by those who then refuse a wrong one.
+ */
 export function databaseUrlForTools(): string | undefined {
-  return process.env['DATABASE_MIGRATION_URL'] || process.env['DATABASE_URL'];
+  const { DATABASE_MIGRATION_URL, DATABASE_URL } = process.env;
+  return schema.shape.DATABASE_URL.safeParse(DATABASE_MIGRATION_URL || DATABASE_URL).data;
 }
 
 /**

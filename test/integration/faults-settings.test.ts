@@ -2,85 +2,30 @@ import { afterAll, beforeAll, describe, expect, it } from '@jest/globals';
 import { mkdtemp, rm, writeFile } from 'node:fs/promises';
 import { tmpdir } from 'node:os';
 import { join } from 'node:path';
-import { BACKENDS, type Backend } from '../support/conversations.js';
+import { BACKENDS } from '../support/conversations.js';
 import { locate } from '../../src/dev/embedded-postgres/place.js';
 import {
   removeEmbeddedPostgres,
   startEmbeddedPostgres,
 } from '../../src/dev/embedded-postgres/embedded-postgres.js';
 import { migrate } from '../../src/migrate.js';
-import { createTestDatabase } from '../support/database.js';
-import { ALL_TOGETHER, FOREIGN_SETTINGS, giveSettings, probe } from '../support/database-settings.js';
+import { ALL_TOGETHER } from '../support/database-settings.js';
 import { openPoolerDoor } from '../support/pooler-door.js';
 import { type RawProvider, startRawProvider } from '../support/raw-provider.js';
 import { Stack } from '../support/stack.js';
-import { visit, type Visit } from '../support/visit.js';
+import { visitWith, type Visit } from '../support/visit.js';
 
 let provider: RawProvider;
 let usual: Visit;
 beforeAll(async () => {
   provider = await startRawProvider();
-  usual = await visitWith([]);
+  usual = await visitWith(provider, []);
 });
 afterAll(() => provider.close());
 
-async function visitWith(
-  settings: typeof FOREIGN_SETTINGS,
-  backend: Backend = 'postgres',
-  env: (url: string) => Record<string, string> = () => ({}),
-): Promise<Visit> {
-  const database = await createTestDatabase();
-  await giveSettings(database, settings);
-  const stack = await Stack.start({
-    backend,
-    database,
-    env: { OPENAI_BASE_URL: provider.baseUrl, ...env(database.url) },
-  });
-  try {
-    return await visit(stack);
-  } finally {
-    await stack.stop();
-  }
-}
-
-describe('a setting of the database alone', () => {
-  it.each(FOREIGN_SETTINGS)('%s = %s changes nothing that a statement sees', async (name, value) => {
-    const database = await createTestDatabase();
-    const door = await openPoolerDoor(database.url);
-    try {
-      const seen = await probe(database.url);
-      await giveSettings(database, [[name, value]]);
-
-      expect(await Promise.all([probe(database.url), probe(door.url)])).toEqual([seen, seen]);
-    } finally {
-      await door.close();
-      await database.drop();
-    }
-  });
-
-  it.each(FOREIGN_SETTINGS)('%s = %s changes nothing that a client sees', async (name, value) => {
-    expect(await visitWith([[name, value]])).toEqual(usual);
-  });
-
-  it.each(FOREIGN_SETTINGS)('%s = %s does not hinder the migrations', async (name, value) => {
-    const database = await createTestDatabase();
-    await database.query('drop schema bullmq cascade');
-    await database.query('drop schema public cascade');
-    await database.query('create schema public');
-    await giveSettings(database, [[name, value]], 'create schema elsewhere;');
-    try {
-      const names = await migrate(database.url);
-      expect(names.length).toBeGreaterThan(0);
-      expect(await migrate(database.url)).toEqual([]);
-    } finally {
-      await database.drop();
-    }
-  });
-});
-
 describe('all of them together', () => {
   it.each(BACKENDS)('change nothing that a client sees, on %s', async (backend) => {
-    expect(await visitWith(ALL_TOGETHER, backend)).toEqual(usual);
+    expect(await visitWith(provider, ALL_TOGETHER, backend)).toEqual(usual);
   });
 
   if (globalThis.HAS_REDIS) {
@@ -91,9 +36,9 @@ describe('all of them together', () => {
         return Object.assign(new URL(url), { hostname: '127.0.0.1', port }).href;
       };
       try {
-        expect(await visitWith(ALL_TOGETHER, 'redis', (url) => ({ DATABASE_URL: through(url) }))).toEqual(
-          usual,
-        );
+        expect(
+          await visitWith(provider, ALL_TOGETHER, 'redis', (url) => ({ DATABASE_URL: through(url) })),
+        ).toEqual(usual);
       } finally {
         await door.close();
       }
@@ -101,14 +46,17 @@ describe('all of them together', () => {
   }
 });
 
+/** Of a server that another one could follow. */
+const SETTINGS = { fsync: 'off', wal_level: 'replica' };
+
 describe('a server that has become a standby', () => {
   it('is named at /health/ready, and asked again later', async () => {
     const stateDir = await mkdtemp(join(tmpdir(), 'assistly-standby-'));
-    const primary = await startEmbeddedPostgres({ stateDir, settings: { fsync: 'off' } });
+    const primary = await startEmbeddedPostgres({ stateDir, settings: SETTINGS });
     await migrate(primary.url);
     await primary.stop();
     await writeFile(join((await locate(stateDir)).data, 'standby.signal'), '');
-    const standby = await startEmbeddedPostgres({ stateDir, settings: { fsync: 'off' } });
+    const standby = await startEmbeddedPostgres({ stateDir, settings: SETTINGS });
     const operator = { BULL_BOARD_USER: 'operator', BULL_BOARD_PASSWORD: 'a-long-password-of-ours' };
     const stack = await Stack.start({
       workers: 0,

@@ -23,11 +23,11 @@ export const FOREIGN_SETTINGS: readonly (readonly [name: string, value: string])
   ['default_transaction_isolation', 'serializable'],
   ['default_transaction_read_only', 'on'],
   ['default_transaction_deferrable', 'on'],
-  ['statement_timeout', '5ms'],
+  ['statement_timeout', '150ms'],
   ['lock_timeout', '1ms'],
-  ['idle_in_transaction_session_timeout', '2ms'],
+  ['idle_in_transaction_session_timeout', '100ms'],
   ['idle_session_timeout', '200ms'],
-  ['transaction_timeout', '10ms'],
+  ['transaction_timeout', '200ms'],
   ['search_path', "''"],
   ['search_path', 'nowhere'],
   ['search_path', 'elsewhere'],
@@ -92,7 +92,7 @@ const PROBE = `
     current_setting('transaction_deferrable') as is_deferrable, current_setting('exit_on_error') as is_fragile,
     current_setting('statement_timeout') as statement_timeout, current_setting('lock_timeout') as lock_timeout,
     current_setting('idle_in_transaction_session_timeout') as idle_timeout, to_regclass('messages')::oid::int as messages,
-    pg_sleep(0.02)::text as slept`;
+    pg_sleep(0.25)::text as slept`;
 const TEXT = { getTypeParser: () => String } as unknown as pg.CustomTypesConfig;
 
 /** What statements on a connection of the product see, alone and in a transaction, and after a failure. */

@@ -2,6 +2,11 @@ import { randomUUID } from 'node:crypto';
 import type { ApiClient, Json } from './api-client.js';
 import type { Speakable } from './conversations.js';
 import { waitFor } from './wait.js';
+import type { Backend } from './conversations.js';
+import { createTestDatabase } from './database.js';
+import { type FOREIGN_SETTINGS, giveSettings } from './database-settings.js';
+import type { RawProvider } from './raw-provider.js';
+import { Stack } from './stack.js';
 
 /** What everybody sees who comes by, step by step, without what no two visits have in common. */
 export type Visit = [step: string, seen: Json][];
@@ -187,4 +192,25 @@ export async function visit(stack: Speakable): Promise<Visit> {
   await see('delete a chatbot', owner.delete(path));
   transcript.note('chatbots', await pages(owner, '/v1/chatbots'));
   return transcript.steps;
+}
+
+/** The visit of a product whose database has these settings. */
+export async function visitWith(
+  provider: RawProvider,
+  settings: typeof FOREIGN_SETTINGS,
+  backend: Backend = 'postgres',
+  env: (url: string) => Record<string, string> = () => ({}),
+): Promise<Visit> {
+  const database = await createTestDatabase();
+  await giveSettings(database, settings);
+  const stack = await Stack.start({
+    backend,
+    database,
+    env: { OPENAI_BASE_URL: provider.baseUrl, ...env(database.url) },
+  });
+  try {
+    return await visit(stack);
+  } finally {
+    await stack.stop();
+  }
 }
