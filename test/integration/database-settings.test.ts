@@ -7,7 +7,7 @@ import { ALL_TOGETHER, giveSettings, probe } from '../support/database-settings.
 import { openPoolerDoor } from '../support/pooler-door.js';
 import { type RawProvider, startRawProvider } from '../support/raw-provider.js';
 import { Stack } from '../support/stack.js';
-import { visit, type Visit } from '../support/visit.js';
+import { visitWith } from '../support/visit.js';
 
 const OPERATOR = { BULL_BOARD_USER: 'operator', BULL_BOARD_PASSWORD: 'a-long-password-of-ours' };
 
@@ -129,23 +129,8 @@ describe('the product', () => {
   });
   afterAll(() => provider.close());
 
-  async function visitWith(settings: typeof ALL_TOGETHER): Promise<Visit> {
-    const database = await createTestDatabase();
-    await giveSettings(database, settings);
-    const stack = await Stack.start({
-      backend: 'postgres',
-      database,
-      env: { OPENAI_BASE_URL: provider.baseUrl },
-    });
-    try {
-      return await visit(stack);
-    } finally {
-      await stack.stop();
-    }
-  }
-
   it('shows its clients the same on a database with all of them as on one with none', async () => {
-    const [usual, seen] = await Promise.all([visitWith([]), visitWith(ALL_TOGETHER)]);
+    const [usual, seen] = await Promise.all([visitWith(provider, []), visitWith(provider, ALL_TOGETHER)]);
 
     expect(seen).toEqual(usual);
   });

@@ -51,8 +51,13 @@ export const FOREIGN_SETTINGS: readonly (readonly [name: string, value: string])
   ['plpgsql.variable_conflict', 'use_column'],
 ];
 
-/** Of several values for one setting the last one holds. */
-export const ALL_TOGETHER = Object.entries(Object.fromEntries(FOREIGN_SETTINGS));
+/**
+ * Of several values for one setting the last one holds. Where a whole product is looked at, the times are such that a busy
+ * machine alone does not use them up between two statements.
+ */
+export const ALL_TOGETHER: typeof FOREIGN_SETTINGS = Object.entries(Object.fromEntries(FOREIGN_SETTINGS)).map(
+  ([name, value]) => [name, name.endsWith('_timeout') ? '3s' : value],
+);
 
 /** Other tables and functions of the same names, where a search path may lead. */
 const ELSEWHERE = `
