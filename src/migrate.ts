@@ -143,7 +143,7 @@ async function ledgerSchema(client: pg.Client): Promise<string> {
   const schema = rows[0]?.schema;
   if (schema == null) {
     throw new MigrationError(
-      'Nothing was migrated: the search path of this role names no schema that exists, and there is no schema "public".',
+      'Nothing was migrated: there is none of the schemas that DATABASE_URL or the search path of its role names. Create it first.',
     );
   }
   return schema;

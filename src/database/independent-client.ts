@@ -80,6 +80,7 @@ const FIND_TABLES = `
 
 const LOOK_AROUND = `
   select pg_backend_pid() as pid, pg_is_in_recovery() as is_standby, current_schema() as schema,
+    (select source = 'client' from pg_settings where name = 'search_path') as is_asked_for,
     coalesce((select jsonb_agg(to_jsonb(found)) from (${FIND_TABLES}) found), '[]') as found`;
 
 interface Surroundings {
@@ -87,6 +88,8 @@ interface Surroundings {
   is_standby: boolean;
   /** The schema in which a table would be made; null where the search path names none that exists. */
   schema: string | null;
+  /** Whether the connection itself has asked for its search path. */
+  is_asked_for: boolean;
   /** Schemas with the product's tables, those on the search path first and in its order. */
   found: { schema: string; is_visible: boolean }[];
 }
@@ -251,10 +254,14 @@ export class IndependentClient extends pg.Client {
   }
 }
 
-/** As it is, while the tables are still to be made: in the schema that the search path says, if it says one. */
+/**
+ * While the tables are still to be made, it is as it is, if it says a schema; one that names none that exists leads to
+ * `public`, unless the connection has asked for it.
+ */
 function searchPath(surroundings: Surroundings): { search_path?: string } {
-  const { schema, found } = surroundings;
-  const home = schemaOfTables(surroundings) ?? (schema === null && found.length === 0 ? 'public' : null);
+  const { schema, is_asked_for, found } = surroundings;
+  const isNowhere = schema === null && found.length === 0 && !is_asked_for;
+  const home = schemaOfTables(surroundings) ?? (isNowhere ? 'public' : null);
   if (home === null) return {};
   // The ledger of migrations may be in `public`, and the tables elsewhere.
   const path = [...new Set([home, 'public'])].map((name) => pg.escapeIdentifier(name));

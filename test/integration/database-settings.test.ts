@@ -234,6 +234,34 @@ describe('the schema of the tables', () => {
     }
   });
 
+  it.each([
+    ['schema', 'elsewhere'],
+    ['options', '-csearch_path=elsewhere'],
+  ])('is another one where the URL says so with %s', async (name, value) => {
+    const database = await emptyDatabase();
+    await migrate(database.url);
+    const url = new URL(database.url);
+    url.searchParams.set(name, value);
+
+    expect(await migrate(url.href)).not.toEqual([]);
+    expect(await migrate(url.href)).toEqual([]);
+
+    expect(await schemaOf(database, 'messages')).toEqual(['elsewhere', 'public']);
+    expect(await schemaOf(database, 'mikro_orm_migrations')).toEqual(['elsewhere', 'public']);
+  });
+
+  it('has to be there where the URL asks for it', async () => {
+    const database = await emptyDatabase();
+    const url = new URL(database.url);
+    url.searchParams.set('schema', 'nowhere');
+
+    const migrating = migrate(url.href);
+    await expect(migrating).rejects.toThrow('Create it first');
+    await expect(migrating).rejects.toBeInstanceOf(MigrationError);
+
+    expect(await schemaOf(database, 'messages')).toEqual([]);
+  });
+
   it('is not that of another role, whose search path leads elsewhere', async () => {
     const database = await emptyDatabase();
     await migrate(database.url);
