@@ -72,10 +72,25 @@ function problemsAcrossVariables(config: Omit<Config, 'stateDir'>): string[] {
     }
   }
   const hasSentinels = config.REDIS_SENTINELS.length > 0;
-  // Where they are wrong, their text stands in for them.
-  if (config.REDIS_URL === undefined && hasSentinels && Array.isArray(config.REDIS_SENTINELS)) {
+  const hasCluster = config.REDIS_CLUSTER_NODES.length > 0;
+  for (const name of ['REDIS_SENTINELS', 'REDIS_CLUSTER_NODES'] as const) {
+    // Where they are wrong, their text stands in for them.
+    if (config.REDIS_URL === undefined && config[name].length > 0 && Array.isArray(config[name])) {
+      problems.push(
+        `${name} is set without REDIS_URL: the URL says the user, the password and whether there is TLS, such as redis://:password@redis`,
+      );
+    }
+  }
+  if (hasSentinels && hasCluster) {
     problems.push(
-      'REDIS_SENTINELS is set without REDIS_URL: the URL says the user, the password, the database and whether there is TLS, such as redis://:password@sentinels',
+      'REDIS_SENTINELS and REDIS_CLUSTER_NODES are both set: a Redis Cluster looks after its primaries itself',
+    );
+  }
+  const redis = URL.parse(config.REDIS_URL ?? '');
+  const redisDatabase = redis?.searchParams.get('db') ?? redis?.pathname.slice(1) ?? '';
+  if (hasCluster && Number(redisDatabase) !== 0) {
+    problems.push(
+      `REDIS_URL names the database ${redisDatabase}, and a Redis Cluster (REDIS_CLUSTER_NODES) has only 0`,
     );
   }
   if (!hasSentinels && config.REDIS_SENTINEL_PASSWORD !== undefined) {
@@ -140,7 +155,7 @@ export function loadConfig(role: Role, env: NodeJS.ProcessEnv = process.env, sta
   const problems = (parsed.error?.issues ?? []).map((issue) => {
     const name = String(issue.path[0]);
     // The value of a key or a URL with a password never goes into a message.
-    const shown = /KEY|PASSWORD|TOKEN|URL|ENDPOINT|HEADERS|PROXY|SENTINELS/.test(name)
+    const shown = /KEY|PASSWORD|TOKEN|URL|ENDPOINT|HEADERS|PROXY|SENTINELS|NODES/.test(name)
       ? ''
       : `, not "${String(env[name])}"`;
     return `${name} ${issue.message}${shown}`;

@@ -129,6 +129,11 @@ const sections = {
       .preprocess(blankToUndefined, z.string().trim().default('mymaster'))
       .describe('Name that the Sentinels know the primary by'),
     REDIS_SENTINEL_PASSWORD: text().meta({ description: 'Password of the Sentinels', example: '...' }),
+    REDIS_CLUSTER_NODES: hosts().meta({
+      description:
+        'Some nodes of a Redis Cluster, separated by commas, which name the others; user, password and TLS are those of `REDIS_URL`, whose host is then not used',
+      example: 'redis-1:6379,redis-2:6379,redis-3:6379',
+    }),
     REDIS_PREFIX: z
       .preprocess(
         blankToUndefined,

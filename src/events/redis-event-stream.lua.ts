@@ -1,3 +1,18 @@
+/** What is published reaches those who listen at this server, or at any node of a cluster. */
+const TELL_ALL = /* Lua */ `
+local function tell(channel, payload) redis.call('PUBLISH', channel, payload) end
+`;
+
+/** Only those who listen at the nodes that have the channel's slot; before Redis 7 a cluster cannot, and tells all. */
+const TELL_SHARD = /* Lua */ `
+local function tell(channel, payload)
+  local answer = redis.pcall('SPUBLISH', channel, payload)
+  if type(answer) ~= 'table' or not answer.err then return end
+  local is_known = not string.find(answer.err, 'nknown')
+  redis.call(is_known and 'SPUBLISH' or 'PUBLISH', channel, payload)
+end
+`;
+
 /**
  * The scripts of the event stream on Redis. Redis runs a script alone, so each is atomic; but it does not undo
  * one that fails half-way, so `append` decides on every entry before it writes the first.
@@ -54,14 +69,14 @@ local function publish(generation, lines, max_bytes)
   local now = redis.call('TIME')
   local payload = generation .. ' ' .. now[1] .. string.format('%06d', now[2]) .. '\\n' .. table.concat(lines, '\\n')
   if #payload > max_bytes then payload = '' end
-  redis.call('PUBLISH', base .. ':news', payload)
+  tell(base .. ':news', payload)
 end
 
 local function line(seq, type, data) return string.format('%d %s ', seq, type) .. data end
 `;
 
 /** ARGV: a random generation, retention in ms. Gives { generation, head }. */
-export const HEAD_LUA = /* Lua */ `${PRELUDE}
+const HEAD = /* Lua */ `
 local generation, head = begin(ARGV[1], ARGV[2])
 -- Touched, so that a cursor that is given out does not expire the next moment.
 redis.call('PEXPIRE', META, ARGV[2])
@@ -72,7 +87,7 @@ return { generation, head }
  * ARGV: a random generation, retention in ms, the log's cap and by how much it may exceed it, the most bytes of
  * a payload, the entries (JSON array of EntryRecord). Gives an AppendResult as JSON.
  */
-export const APPEND_LUA = /* Lua */ `${PRELUDE}
+const APPEND = /* Lua */ `
 local retention_ms, log_cap, log_slack, max_bytes = ARGV[2], tonumber(ARGV[3]), tonumber(ARGV[4]), tonumber(ARGV[5])
 local entries = cjson.decode(ARGV[6])
 local null = cjson.null
@@ -201,7 +216,7 @@ return cjson.encode({ status = 'appended', cursor = { generation = generation, s
 `;
 
 /** ARGV: seq, limit, the size at which to stop. Gives {} where there is no stream, else { generation, head, seq, type, data, seq, … }. */
-export const READ_LUA = /* Lua */ `${PRELUDE}
+const READ = /* Lua */ `
 local known = redis.call('HMGET', META, 'generation', 'head')
 if not known[1] then return {} end
 local result = { known[1], tonumber(known[2]) }
@@ -217,7 +232,7 @@ return result
 `;
 
 /** ARGV: a random generation, retention in ms, reply ids. Gives { generation, head, { id, attempt, length, text }, … }. */
-export const SHOWN_LUA = /* Lua */ `${PRELUDE}
+const SHOWN = /* Lua */ `
 local generation, head = begin(ARGV[1], ARGV[2])
 local result = { generation, head }
 for i = 3, #ARGV do
@@ -230,7 +245,7 @@ return result
 `;
 
 /** ARGV: reply id, a random generation, retention in ms. Gives { attempt, length, text }; {} where the reply is final. */
-export const SEAL_LUA = /* Lua */ `${PRELUDE}
+const SEAL = /* Lua */ `
 local _, head, erased = begin(ARGV[2], ARGV[3])
 if erased then return {} end
 -- Also a reply without text yet, as attempt 0: its first may be on the way.
@@ -247,7 +262,7 @@ return { reply.attempt, reply.length, redis.call('GET', text_key(ARGV[1])) or ''
  * ARGV: a random generation, retention in ms of the refusal, of the last entry, the most bytes of a payload, type and
  * data of the last entry. A log of one entry takes 5 kB, so it goes first; the refusal is a small hash.
  */
-export const ERASE_LUA = /* Lua */ `${PRELUDE}
+const ERASE = /* Lua */ `
 local generation, head, erased = begin(ARGV[1], ARGV[2])
 if erased then return end
 head = head + 1
@@ -259,3 +274,20 @@ redis.call('PEXPIRE', META, ARGV[2])
 redis.call('PEXPIRE', LOG, ARGV[3])
 publish(generation, { line(head, ARGV[5], ARGV[6]) }, tonumber(ARGV[4]))
 `;
+
+/**
+ * The scripts, by the name of the command that each becomes.
+ *
+ * @param isSharded whether what is published is for the nodes alone that have the channel's slot
+ */
+export const luaScripts = (isSharded: boolean): Record<string, string> =>
+  Object.fromEntries(
+    Object.entries({
+      streamHead: HEAD,
+      streamAppend: APPEND,
+      streamRead: READ,
+      streamShown: SHOWN,
+      streamSeal: SEAL,
+      streamErase: ERASE,
+    }).map(([name, script]) => [name, (isSharded ? TELL_SHARD : TELL_ALL) + PRELUDE + script]),
+  );

@@ -1,6 +1,10 @@
 import { randomBytes } from 'node:crypto';
-import type { Redis } from 'ioredis';
+import type { Cluster, Redis, RedisOptions } from 'ioredis';
+import { firstConnection } from '../redis/first-connection.js';
+import { Refusals } from '../redis/refusals.js';
+import { connectCluster, isOnCluster, KeyOfEachPrimary, nodeOptions } from '../redis/redis-cluster.js';
 import { connectRedis, PROOF_TTL_MS, proofKey, type RedisSettings } from '../redis/redis-connection.js';
+import { ClusterChannels } from './cluster-channels.js';
 import { withinDeadline } from './deadline.js';
 import { sessionDeleted } from './entries.js';
 import { EventStream, TOMBSTONE_RETENTION_MS, MAX_READ_BYTES, STREAM_RETENTION_MS } from './event-stream.js';
@@ -16,8 +20,8 @@ import type {
   StreamListener,
   StreamNews,
 } from './event-stream.js';
-import { APPEND_LUA, ERASE_LUA, HEAD_LUA, READ_LUA, SEAL_LUA, SHOWN_LUA } from './redis-event-stream.lua.js';
-import { Refusals } from '../redis/refusals.js';
+import { luaScripts } from './redis-event-stream.lua.js';
+import { type ChannelOptions, type Channels, RedisChannels } from './redis-channels.js';
 import { StoreClock } from './store-clock.js';
 import { toReadResult, toRecords, toShownText } from './records.js';
 
@@ -27,9 +31,6 @@ const LOG_SLACK = 100;
 
 /** Larger news are published without content, in bytes: Redis would hold a copy for every process that listens. */
 const MAX_NEWS_BYTES = 65_536;
-
-/** Channels that are named in one SUBSCRIBE after a reconnection. */
-const RESUBSCRIBE_BATCH = 1_000;
 
 const MAX_BACKOFF_MS = 2_000;
 
@@ -52,28 +53,30 @@ interface Scripts {
   streamErase(base: string, ...args: (string | number)[]): Promise<null>;
 }
 
-/** The listeners of a session in this process. */
-interface Channel {
-  listeners: Set<{ notify: StreamListener }>;
-  /** Settles when Redis has confirmed the subscription; null while it is to be asked for (again). */
-  inForce: Promise<unknown> | null;
+type Commands = (Redis | Cluster) & Scripts;
+
+/** How a Redis is spoken to: one server, or a cluster of them. */
+interface Link {
+  commands: Redis | Cluster;
+  /** Of each primary. */
+  proofKeys: () => Iterable<string>;
+  channels: (options: ChannelOptions) => Channels;
 }
 
 /**
- * The event stream in Redis: a capped stream for each session, live by pub/sub. Pub/sub delivers at most once,
- * and what is published while this process reconnects is gone; so every listener is called with null afterwards.
+ * The event stream in Redis: a capped stream for each session, live by pub/sub, on a cluster spread by session.
  */
 export class RedisEventStream extends EventStream {
   private readonly prefix: string;
   private readonly deadlineMs: number;
   private readonly onError: OnError;
-  private readonly commands: Redis & Scripts;
-  /** A connection of its own: commands must not wait behind a flood of news. */
-  private readonly subscriber: Redis;
-  private readonly connecting = new Map<Redis, Promise<void>>();
+  private readonly commands: Commands;
+  private readonly connected: () => Promise<void>;
+  private readonly channels: Channels;
+  private readonly proofKeys: Link['proofKeys'];
   private readonly refusals = new Refusals();
   private readonly proving: NodeJS.Timeout;
-  private readonly channels = new Map<string, Channel>();
+  /** On a cluster of any node: their clocks are taken for one. */
   private readonly clock = new StoreClock(async () => {
     const [seconds, microseconds] = await this.run('time', (redis) => redis.time());
     return Number(seconds) * 1_000 + Number(microseconds) / 1_000;
@@ -85,45 +88,29 @@ export class RedisEventStream extends EventStream {
    */
   constructor(options: { settings: RedisSettings; prefix: string; deadlineMs: number; onError: OnError }) {
     super();
-    this.prefix = options.prefix;
-    this.deadlineMs = options.deadlineMs;
-    this.onError = options.onError;
-    this.commands = connection(options.settings, options.deadlineMs) as Redis & Scripts;
-    const scripts = {
-      streamHead: HEAD_LUA,
-      streamAppend: APPEND_LUA,
-      streamRead: READ_LUA,
-      streamShown: SHOWN_LUA,
-      streamSeal: SEAL_LUA,
-      streamErase: ERASE_LUA,
-    };
-    for (const [name, lua] of Object.entries(scripts)) {
-      this.commands.defineCommand(name, { lua, numberOfKeys: 1 });
+    const { settings, prefix, deadlineMs, onError } = options;
+    this.prefix = prefix;
+    this.deadlineMs = deadlineMs;
+    this.onError = onError;
+    const { commands, proofKeys, channels } = isOnCluster(settings)
+      ? linkToCluster(settings, prefix, deadlineMs)
+      : linkToServer(settings, prefix, deadlineMs);
+    for (const [name, lua] of Object.entries(luaScripts(isOnCluster(settings)))) {
+      commands.defineCommand(name, { lua, numberOfKeys: 1 });
     }
-    this.subscriber = connection(options.settings, options.deadlineMs);
-    this.commands.on('error', (error) =>
-      this.onError(
+    commands.on('error', (error: Error) =>
+      onError(
         error,
         'event_stream.connection_failed',
         'the connection to Redis of the event stream failed and is made again: calls fail meanwhile',
       ),
     );
-    this.subscriber.on('error', (error) =>
-      this.onError(
-        error,
-        'event_stream.listen_failed',
-        'the event stream lost the connection that listens and connects again: subscribers then read the log',
-      ),
-    );
-    this.subscriber.on('message', (name, payload) => this.notify(name, parseNews(payload, this.clock)));
-    this.subscriber.on('close', () => {
-      for (const channel of this.channels.values()) channel.inForce = null;
-    });
-    this.subscriber.on('ready', () => void this.resubscribe());
     // Where the commands go anew, news come from: a subscription to what became a replica would last, and be silent.
-    this.commands.on('close', () => {
-      if (this.subscriber.status === 'ready') this.subscriber.disconnect(true);
-    });
+    commands.on('close', () => this.channels.reconnect());
+    this.commands = commands as Commands;
+    this.connected = firstConnection(commands);
+    this.proofKeys = proofKeys;
+    this.channels = channels({ prefix, parse: (payload) => parseNews(payload, this.clock), onError });
     this.proving = setInterval(() => void this.prove(), PROOF_INTERVAL_MS).unref();
   }
 
@@ -204,43 +191,24 @@ export class RedisEventStream extends EventStream {
   }
 
   override async subscribe(sessionId: string, listener: StreamListener): Promise<() => void> {
-    const name = `${this.base(sessionId)}:news`;
-    let channel = this.channels.get(name);
-    if (!channel) {
-      channel = { listeners: new Set(), inForce: null };
-      this.channels.set(name, channel);
-    }
-    const { listeners } = channel;
-    const entry = { notify: listener };
-    listeners.add(entry);
-    const unsubscribe = (): void => {
-      if (!listeners.delete(entry) || listeners.size > 0) return;
-      this.channels.delete(name);
-      // Without a connection there is nothing to end: the next one asks for the channels that are left.
-      if (this.subscriber.status !== 'ready') return;
-      this.subscriber.unsubscribe(name).catch((error: Error) => {
-        this.onError(
-          error,
-          'event_stream.unsubscribe_failed',
-          'a channel of the event stream could not be unsubscribed: its messages are ignored',
-        );
-      });
-    };
+    const subscribing = this.connected().then(() =>
+      this.channels.subscribe(`${this.base(sessionId)}:news`, listener),
+    );
     try {
-      await this.within(this.inForce(name, channel));
+      return await this.within(subscribing);
     } catch (error) {
-      unsubscribe();
+      // It is late, and nobody waits for it.
+      subscribing.then(
+        (end) => end(),
+        () => undefined,
+      );
       throw error;
     }
-    return unsubscribe;
   }
 
   override async ping(): Promise<void> {
     await this.proveWrite();
-    // Nothing is published there: it proves that this connection answers, and may listen.
-    await this.within(
-      this.connected(this.subscriber).then(() => this.subscriber.subscribe(`${this.prefix}:proof`)),
-    );
+    await this.within(this.channels.ping());
     this.refusals.check();
   }
 
@@ -249,11 +217,10 @@ export class RedisEventStream extends EventStream {
 
   override async close(): Promise<void> {
     clearInterval(this.proving);
-    this.channels.clear();
+    this.channels.close();
     // After the answers to what is under way, where there is someone to answer.
     if (this.commands.status === 'ready') await this.within(this.commands.quit()).catch(() => undefined);
     this.commands.disconnect();
-    this.subscriber.disconnect();
   }
 
   /** Tells a failover also to a process that only listens. */
@@ -269,7 +236,9 @@ export class RedisEventStream extends EventStream {
   }
 
   private async proveWrite(): Promise<void> {
-    await this.run('proof', (redis) => redis.set(proofKey(this.prefix, 'events'), '1', 'PX', PROOF_TTL_MS));
+    await this.run('proof', (redis) =>
+      Promise.all([...this.proofKeys()].map((key) => redis.set(key, '1', 'PX', PROOF_TTL_MS))),
+    );
   }
 
   /** All keys of a session share a hash tag, thus a slot. */
@@ -277,94 +246,52 @@ export class RedisEventStream extends EventStream {
     return `${this.prefix}:{${sessionId}}`;
   }
 
-  private run<T>(what: string, command: (redis: Redis & Scripts) => Promise<T>): Promise<T> {
-    const asked = this.connected(this.commands).then(() => command(this.commands));
+  private run<T>(what: string, command: (redis: Commands) => Promise<T>): Promise<T> {
+    const asked = this.connected().then(() => command(this.commands));
     return this.within(this.refusals.watch(what, asked));
   }
 
-  /** Waits for the first connection only; later ones are made in the background, and calls fail meanwhile. */
   private within<T>(work: Promise<T>): Promise<T> {
     return withinDeadline(this.deadlineMs, work);
   }
-
-  private connected(redis: Redis): Promise<void> {
-    let connecting = this.connecting.get(redis);
-    if (!connecting) {
-      connecting = redis.connect().catch((error: unknown) => {
-        this.connecting.set(redis, Promise.resolve());
-        throw error;
-      });
-      this.connecting.set(redis, connecting);
-    }
-    return connecting;
-  }
-
-  private async inForce(name: string, channel: Channel): Promise<void> {
-    await this.connected(this.subscriber);
-    channel.inForce ??= this.subscriber.subscribe(name);
-    try {
-      await channel.inForce;
-    } catch (error) {
-      channel.inForce = null;
-      throw error;
-    }
-  }
-
-  /** ioredis can resubscribe by itself, but emits "ready" before it has: too early to reread. */
-  private async resubscribe(): Promise<void> {
-    const names = [...this.channels.keys()];
-    for (let i = 0; i < names.length; i += RESUBSCRIBE_BATCH) {
-      const batch = names.slice(i, i + RESUBSCRIBE_BATCH).filter((name) => this.channels.has(name));
-      if (batch.length === 0) continue;
-      const inForce = this.subscriber.subscribe(...batch);
-      for (const name of batch) this.channels.get(name)!.inForce = inForce;
-      try {
-        await inForce;
-      } catch (error) {
-        this.onError(
-          error as Error,
-          'event_stream.listen_failed',
-          'the event stream could not subscribe again after a reconnection: it connects once more',
-        );
-        // From the start, unless the connection is gone already, which leads there too.
-        if (this.subscriber.status === 'ready') this.subscriber.disconnect(true);
-        return;
-      }
-      for (const name of batch) this.notify(name, null);
-    }
-  }
-
-  private notify(name: string, news: StreamNews): void {
-    for (const { notify } of this.channels.get(name)?.listeners ?? []) {
-      try {
-        notify(news);
-      } catch (error) {
-        this.onError(
-          error as Error,
-          'event_stream.listener_failed',
-          'a listener of the event stream threw an error: it missed an event until it reads the log',
-        );
-      }
-    }
-  }
 }
 
-function connection(settings: RedisSettings, deadlineMs: number): Redis {
-  return connectRedis(settings, {
-    lazyConnect: true,
-    connectTimeout: deadlineMs,
-    // Fail now rather than pile up: the rows are safe, and callers have better to do than wait.
-    enableOfflineQueue: false,
-    maxRetriesPerRequest: 1,
-    autoResendUnfulfilledCommands: false,
-    commandTimeout: deadlineMs,
-    // Given up when it is silent for so long after a command, which has failed by then, and so will the next.
-    socketTimeout: deadlineMs,
-    retryStrategy: (times) => Math.min(50 * 2 ** (times - 1), MAX_BACKOFF_MS) * (0.5 + Math.random() / 2),
-    // See resubscribe.
-    autoResubscribe: false,
-  });
+const linkToServer = (settings: RedisSettings, prefix: string, deadlineMs: number): Link => ({
+  commands: connectRedis(settings, connectionOptions(deadlineMs)),
+  proofKeys: () => [proofKey(prefix, 'events')],
+  channels: (options) => new RedisChannels(connectRedis(settings, connectionOptions(deadlineMs)), options),
+});
+
+function linkToCluster(settings: RedisSettings, prefix: string, deadlineMs: number): Link {
+  const cluster = connectCluster(settings, connectionOptions(deadlineMs));
+  const proofs = new KeyOfEachPrimary(cluster, proofKey(prefix, 'events'));
+  return {
+    commands: cluster,
+    proofKeys: () => proofs.get().values(),
+    channels: (options) =>
+      new ClusterChannels(
+        cluster,
+        { ...nodeOptions(settings), ...connectionOptions(deadlineMs) },
+        proofs,
+        options,
+      ),
+  };
 }
+
+const connectionOptions = (deadlineMs: number): RedisOptions => ({
+  lazyConnect: true,
+  connectTimeout: deadlineMs,
+  // Fail now rather than pile up: the rows are safe, and callers have better to do than wait.
+  enableOfflineQueue: false,
+  maxRetriesPerRequest: 1,
+  autoResendUnfulfilledCommands: false,
+  commandTimeout: deadlineMs,
+  // Given up when it is silent for so long after a command, which has failed by then, and so will the next.
+  socketTimeout: deadlineMs,
+  retryStrategy: (times) => Math.min(50 * 2 ** (times - 1), MAX_BACKOFF_MS) * (0.5 + Math.random() / 2),
+  // RedisChannels does it.
+  autoResubscribe: false,
+});
 
 /** Used where the stream has to begin anew. 64 random bits distinguish it from the one that was lost. */
 function newGeneration(): string {

@@ -6,10 +6,12 @@ import {
   type QueueBaseOptions,
   type Telemetry,
 } from 'bullmq';
+import type { RedisOptions } from 'ioredis';
 import type { ClientBase } from 'pg';
 import { type Config, Role } from '../config/env.js';
 import { connectionOptions } from '../database/postgres-connection.js';
-import { redisOptions } from '../redis/redis-connection.js';
+import { connectCluster, isOnCluster } from '../redis/redis-cluster.js';
+import { redisOptions, type RedisSettings } from '../redis/redis-connection.js';
 import { createQueueTelemetry } from '../tracing/queue-telemetry.js';
 import { isTracing } from '../tracing/tracing.js';
 import { forgetFailedReadiness, pausingOnFailure } from './steady-backend.js';
@@ -89,6 +91,20 @@ const createSteadyRedisBackend: BackendFactory = (name, opts, options) => {
   return pausingOnFailure(backend);
 };
 
+/** The same on a cluster, whose connection BullMQ does not make by itself, and leaves open at its end. */
+const createClusterBackend =
+  (settings: RedisSettings): BackendFactory =>
+  (name, opts, options) => {
+    const cluster = connectCluster(settings, opts.connection as RedisOptions);
+    const backend = createSteadyRedisBackend(name, { ...opts, connection: cluster }, options);
+    const close = backend.close.bind(backend);
+    backend.close = async (...args) => {
+      await close(...args);
+      cluster.disconnect();
+    };
+    return backend;
+  };
+
 /** Most connections of a process to a queue on PostgreSQL: for adding, and in a worker for working and listening. */
 export const queueConnections = ({ role, REPLY_CONCURRENCY }: Config): number =>
   PRODUCER_POOL_MAX + (role === Role.Api ? 0 : workerPoolMax(REPLY_CONCURRENCY) + 1);
@@ -114,21 +130,27 @@ export interface QueueBackend {
 export function createQueueBackend(config: Config): QueueBackend {
   const telemetry = isTracing(config) ? createQueueTelemetry() : undefined;
   if (config.REDIS_URL !== undefined) {
+    const isClustered = isOnCluster(config);
+    const prefix = `${config.REDIS_PREFIX}:bull`;
+    const connection = <Options extends RedisOptions>(options: Options) =>
+      isClustered ? options : redisOptions(config, options);
     return {
       kind: 'redis',
-      factory: createSteadyRedisBackend,
-      producerConnection: redisOptions(config, {
+      factory: isClustered ? createClusterBackend(config) : createSteadyRedisBackend,
+      producerConnection: connection({
         enableOfflineQueue: false,
         maxRetriesPerRequest: 1,
         commandTimeout: COMMAND_TIMEOUT_MS,
         connectTimeout: COMMAND_TIMEOUT_MS,
       }),
-      workerConnection: redisOptions(config, {
+      workerConnection: connection({
         maxRetriesPerRequest: null,
         connectTimeout: COMMAND_TIMEOUT_MS,
         socketTimeout: SILENCE_MS,
       }),
-      prefix: `${config.REDIS_PREFIX}:bull`,
+      // A script of BullMQ touches several keys of a queue, which on a cluster have to be in one slot; elsewhere a new
+      // prefix would leave the jobs behind.
+      prefix: isClustered ? `{${prefix}}` : prefix,
       telemetry,
     };
   }

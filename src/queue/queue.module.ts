@@ -5,16 +5,16 @@ import { CONFIG } from '../config/config.module.js';
 import type { Config } from '../config/env.js';
 import { DatabaseModule } from '../database/database.module.js';
 import { RuntimeModule } from '../runtime/runtime.module.js';
-import { EvictionPolicy } from './eviction-policy.js';
 import { QueueParts } from './gated-queue.js';
 import { createQueueBackend, QUEUE_BACKEND, type QueueBackend } from './queue-backend.js';
 import { QueueGate } from './queue-gate.js';
+import { RedisCheck } from './redis-check.js';
 
 /** BullMQ on either store. Queues and workers are made by those who use them, once the gate is open. */
 @Module({
   imports: [RuntimeModule, DatabaseModule],
   providers: [
-    EvictionPolicy,
+    RedisCheck,
     { provide: QUEUE_BACKEND, inject: [CONFIG], useFactory: (config: Config) => createQueueBackend(config) },
     QueueGate,
     QueueParts,

@@ -4,7 +4,11 @@ import type { Config } from '../config/env.js';
 /** Where Redis is, as the settings say. */
 export type RedisSettings = Pick<
   Config,
-  'REDIS_URL' | 'REDIS_SENTINELS' | 'REDIS_SENTINEL_MASTER' | 'REDIS_SENTINEL_PASSWORD'
+  | 'REDIS_URL'
+  | 'REDIS_SENTINELS'
+  | 'REDIS_SENTINEL_MASTER'
+  | 'REDIS_SENTINEL_PASSWORD'
+  | 'REDIS_CLUSTER_NODES'
 >;
 
 /** A connection that meets a replica again and again is made anew no more often than this, in milliseconds. */
@@ -25,24 +29,10 @@ const WRONG_SERVER = /(?:^|[\s:]-?)(?:READONLY|LOADING|MASTERDOWN|UNBLOCKED)\s/;
 /** Whether an error says that the server at the other end cannot take what its primary must. */
 export const isOfWrongServer = (error: Error): boolean => WRONG_SERVER.test(error.message);
 
-/**
- * The one place that knows how Redis is reached: by its URL or by way of Sentinels, and always away from a server
- * that has become a replica, since a failover leaves the connections to the old primary open.
- *
- * @param options over those that all connections share
- * @returns options as BullMQ takes them, the URL among them
- */
-export function redisOptions<Options extends RedisOptions>(settings: RedisSettings, options: Options) {
-  const {
-    REDIS_URL: url,
-    REDIS_SENTINELS: sentinels,
-    REDIS_SENTINEL_MASTER: name,
-    REDIS_SENTINEL_PASSWORD: sentinelPassword,
-  } = settings;
-  if (url === undefined) throw new Error('there is no REDIS_URL');
+/** What every connection to a server of Redis has. */
+export function sharedOptions() {
   let reconnectedAt = -Infinity;
   return {
-    url,
     keepAlive: KEEPALIVE_MS,
     retryStrategy: (times: number) => Math.min(times * 200, 2_000),
     reconnectOnError: (error: Error) => {
@@ -52,6 +42,34 @@ export function redisOptions<Options extends RedisOptions>(settings: RedisSettin
       // The command fails all the same: whoever sent it knows whether to send it again.
       return true;
     },
+  };
+}
+
+/** @throws where Redis is not used */
+export function urlOf({ REDIS_URL: url }: Pick<RedisSettings, 'REDIS_URL'>): string {
+  if (url === undefined) throw new Error('there is no REDIS_URL');
+  return url;
+}
+
+export const wantsTls = (url: string): boolean => new URL(url).protocol === 'rediss:';
+
+/**
+ * How one Redis is reached: by its URL or by way of Sentinels, and always away from a server that has become a replica,
+ * since a failover leaves the connections to the old primary open. A cluster is reached by `redis-cluster.ts`.
+ *
+ * @param options over those that all connections share
+ * @returns options as BullMQ takes them, the URL among them
+ */
+export function redisOptions<Options extends RedisOptions>(settings: RedisSettings, options: Options) {
+  const {
+    REDIS_SENTINELS: sentinels,
+    REDIS_SENTINEL_MASTER: name,
+    REDIS_SENTINEL_PASSWORD: sentinelPassword,
+  } = settings;
+  const url = urlOf(settings);
+  return {
+    url,
+    ...sharedOptions(),
     ...(sentinels.length > 0 && {
       sentinels,
       name,
@@ -59,7 +77,7 @@ export function redisOptions<Options extends RedisOptions>(settings: RedisSettin
       sentinelRetryStrategy: (times: number) => Math.min(times * 200, 2_000),
       sentinelCommandTimeout: SENTINEL_TIMEOUT_MS,
       // Where Redis wants TLS, so do its Sentinels.
-      ...(new URL(url).protocol === 'rediss:' && {
+      ...(wantsTls(url) && {
         tls: {},
         sentinelTLS: {},
         enableTLSForSentinelMode: true,
@@ -78,5 +96,5 @@ export function connectRedis(settings: RedisSettings, options: RedisOptions): Re
 /** How long the key lives that proves that Redis takes writes, in milliseconds. */
 export const PROOF_TTL_MS = 60_000;
 
-/** Key of that proof; one for each user of Redis, so that one is not taken for the other's. */
+/** Key of that proof; one for each user of Redis, so that the one's is not taken for the other's. */
 export const proofKey = (prefix: string, user: 'queue' | 'events'): string => `${prefix}:proof:${user}`;

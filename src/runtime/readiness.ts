@@ -60,9 +60,6 @@ export function reasonOf(error: unknown): string {
     if (cause instanceof MissingPartError || cause instanceof NoAnswerError) return cause.message;
     // Redis names what is wrong in its first word, such as NOPERM or READONLY.
     if (cause instanceof Error && cause.name === 'ReplyError') {
-      if (/^(MOVED|CROSSSLOT|CLUSTERDOWN)\b/.test(cause.message)) {
-        return 'REDIS_URL names a node of a Redis Cluster, which the product cannot use';
-      }
       const isOfScript = cause.message.includes("can't run this command"); // it says ERR, in a script
       const code = isOfScript ? 'NOPERM' : (/^[A-Z]+/.exec(cause.message)?.[0] ?? 'ERR');
       return `error ${code}${commandOf(cause)}`;

@@ -1,9 +1,9 @@
 import { createHash } from 'node:crypto';
 import { afterAll, beforeAll, describe, expect, it } from '@jest/globals';
-import { Redis } from 'ioredis';
 import type { Json } from '../support/api-client.js';
 import { type RawProvider, startRawProvider } from '../support/raw-provider.js';
 import { Stack } from '../support/stack.js';
+import { TestRedis } from '../support/test-redis.js';
 import { waitFor } from '../support/wait.js';
 
 const UUID_V7 = /^[0-9a-f]{8}-[0-9a-f]{4}-7[0-9a-f]{3}-[89ab][0-9a-f]{3}-[0-9a-f]{12}$/;
@@ -255,34 +255,15 @@ describe('deleting conversations', () => {
       texts.push(...rows.map(({ text }) => text));
     }
     if (stack.redisPrefix === undefined) return texts.join('\n');
-    const redis = new Redis(process.env['ASSISTLY_TEST_REDIS_URL'] ?? '');
+    const redis = await TestRedis.connect();
     try {
-      for await (const keys of redis.scanStream({ match: `${stack.redisPrefix}:*`, count: 1000 })) {
-        for (const key of keys as string[]) {
-          if (!key.endsWith(':events')) texts.push(key, JSON.stringify(await readKey(redis, key)));
-        }
+      for (const key of await redis.keysOf(stack.redisPrefix)) {
+        if (!key.endsWith(':events')) texts.push(key, JSON.stringify(await redis.valueOf(key)));
       }
     } finally {
       redis.disconnect();
     }
     return texts.join('\n');
-  }
-
-  async function readKey(redis: Redis, key: string): Promise<unknown> {
-    switch (await redis.type(key)) {
-      case 'hash':
-        return redis.hgetall(key);
-      case 'list':
-        return redis.lrange(key, 0, -1);
-      case 'set':
-        return redis.smembers(key);
-      case 'zset':
-        return redis.zrange(key, '0', '-1');
-      case 'stream':
-        return redis.xrange(key, '-', '+');
-      default:
-        return redis.get(key);
-    }
   }
 
   /** Two sessions of one guest. */

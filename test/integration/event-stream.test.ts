@@ -27,10 +27,11 @@ import type {
 } from '../../src/events/event-stream.js';
 import { follow } from '../../src/events/follow.js';
 import { PostgresEventStream } from '../../src/events/postgres-event-stream.js';
+import { loadConfig, Role } from '../../src/config/env.js';
 import type { RedisSettings } from '../../src/redis/redis-connection.js';
 import { RedisEventStream } from '../../src/events/redis-event-stream.js';
 import { createTestDatabase } from '../support/database.js';
-import { startRedis } from '../support/services.mjs';
+import { startRedis, startRedisCluster } from '../support/services.mjs';
 import { startTcpProxy, type TcpProxy } from '../support/tcp-proxy.js';
 import { waitFor } from '../support/wait.js';
 
@@ -126,24 +127,43 @@ async function postgresStore(): Promise<Store> {
   };
 }
 
-const redisAt = (REDIS_URL: string): RedisSettings => ({
-  REDIS_URL,
-  REDIS_SENTINELS: [],
-  REDIS_SENTINEL_MASTER: 'mymaster',
-  REDIS_SENTINEL_PASSWORD: undefined,
-});
+/** As a product reads them. */
+const redisAt = (env: Record<string, string>): RedisSettings =>
+  loadConfig(Role.Worker, { DATABASE_URL: 'postgres://nowhere/none', ...env });
 
 /** On a server of its own: "those who listen" are cut for all of a server, and so would be those of other tests. */
 async function redisStore(): Promise<Store> {
-  const prefix = `event-stream-${randomUUID()}`;
   const server = await startRedis();
-  const redis = new Redis(server.url);
-  const keys = (pattern: string): Promise<string[]> => redis.keys(`${prefix}:${pattern}`);
+  return inRedis([new Redis(server.url)], (url) => redisAt({ REDIS_URL: url }), server);
+}
+
+async function clusterStore(): Promise<Store> {
+  const cluster = await startRedisCluster();
+  const settings = redisAt({ REDIS_URL: cluster.url, REDIS_CLUSTER_NODES: cluster.nodes });
+  return inRedis(
+    cluster.servers.map(({ url }) => new Redis(url)),
+    () => settings,
+    cluster,
+  );
+}
+
+/** @param primaries connections to all of them */
+function inRedis(
+  primaries: Redis[],
+  settings: (url: string) => RedisSettings,
+  server: { url: string; stop: () => Promise<void> },
+): Store {
+  const prefix = `event-stream-${randomUUID()}`;
+  const ofAll = async <T>(ask: (redis: Redis) => Promise<T[]>): Promise<T[]> =>
+    (await Promise.all(primaries.map(ask))).flat();
+  /** The primary that has the keys, and their names. */
+  const keys = (pattern: string): Promise<[Redis, string][]> =>
+    ofAll(async (redis) => (await redis.keys(`${prefix}:${pattern}`)).map((key) => [redis, key]));
   return {
     url: server.url,
     open(url, deadlineMs = DEADLINE_MS) {
       const stream = new RedisEventStream({
-        settings: redisAt(url),
+        settings: settings(url),
         prefix,
         deadlineMs,
         onError: () => undefined,
@@ -151,21 +171,28 @@ async function redisStore(): Promise<Store> {
       return { stream, release: () => stream.close() };
     },
     async expire(sessionId, seq) {
-      await redis.xtrim(`${prefix}:{${sessionId}}:log`, 'MINID', `${seq + 1}-0`);
+      for (const [redis, key] of await keys(`{${sessionId}}:log`)) {
+        await redis.xtrim(key, 'MINID', `${seq + 1}-0`);
+      }
     },
     async lose(sessionId) {
-      await redis.del(await keys(`{${sessionId}}:*`));
+      for (const [redis, key] of await keys(`{${sessionId}}:*`)) await redis.del(key);
     },
     async cutListeners() {
-      return (await redis.call('CLIENT', 'KILL', 'TYPE', 'pubsub')) as number;
+      const cut = await ofAll(async (redis) => [await redis.call('CLIENT', 'KILL', 'TYPE', 'pubsub')]);
+      return cut.reduce<number>((sum, count) => sum + Number(count), 0);
     },
     async subscriptions(sessionId) {
-      const [, count] = (await redis.pubsub('NUMSUB', `${prefix}:{${sessionId}}:news`)) as [string, number];
-      return count;
+      const channel = `${prefix}:{${sessionId}}:news`;
+      const counts = await ofAll(async (redis) => [
+        (await redis.pubsub('NUMSUB', channel))[1],
+        (await redis.pubsub('SHARDNUMSUB', channel))[1],
+      ]);
+      return counts.reduce<number>((sum, count) => sum + Number(count), 0);
     },
     async dump() {
       let text = '';
-      for (const key of await keys('*')) {
+      for (const [redis, key] of await keys('*')) {
         const type = await redis.type(key);
         if (type === 'string') text += await redis.get(key);
         if (type === 'hash') text += JSON.stringify(await redis.hgetall(key));
@@ -175,7 +202,7 @@ async function redisStore(): Promise<Store> {
       return text;
     },
     async close() {
-      await redis.quit();
+      for (const redis of primaries) redis.disconnect();
       await server.stop();
     },
   };
@@ -234,12 +261,13 @@ function watched(stream: Pick<EventStream, 'subscribe' | 'read'>) {
   };
 }
 
-const STORES: [string, () => Promise<Store>, number][] = [
+/** What it is called, and the port that a door stands before; null: there is more than one. */
+type NamedStore = [string, () => Promise<Store>, number | null];
+const STORES: NamedStore[] = [
   ['PostgreSQL', postgresStore, 5432],
   // Without a Redis the configuration of Jest has said so, loudly.
-  ...(globalThis.HAS_REDIS
-    ? [['Redis', redisStore, 6379] satisfies [string, () => Promise<Store>, number]]
-    : []),
+  ...(globalThis.HAS_REDIS ? [['Redis', redisStore, 6379] satisfies NamedStore] : []),
+  ...(process.env['CLUSTER'] === '1' ? [['a Redis Cluster', clusterStore, null] satisfies NamedStore] : []),
 ];
 
 describe.each(STORES)('the event stream on %s', (_name, openStore, defaultPort) => {
@@ -825,12 +853,12 @@ describe.each(STORES)('the event stream on %s', (_name, openStore, defaultPort) 
     });
   });
 
-  describe('when the store is silent', () => {
+  (defaultPort === null ? describe.skip : describe)('when the store is silent', () => {
     let proxy: TcpProxy;
     let far: EventStream;
 
     beforeEach(async () => {
-      proxy = await startTcpProxy(store.url, defaultPort);
+      proxy = await startTcpProxy(store.url, defaultPort!);
       far = open(proxy.url, SHORT_DEADLINE_MS);
     });
 

@@ -5,7 +5,6 @@ import { setFlagsFromString } from 'node:v8';
 import { runInNewContext } from 'node:vm';
 import { readdirSync } from 'node:fs';
 import { afterAll, afterEach, beforeAll, describe, expect, it, jest } from '@jest/globals';
-import { Redis } from 'ioredis';
 import { replyDelta, replyStarted } from '../../src/events/entries.js';
 import type { EventStream } from '../../src/events/event-stream.js';
 import type { Timings } from '../../src/runtime/timings.js';
@@ -14,6 +13,7 @@ import { signLocalOwnerToken } from '../support/product.js';
 import { answerTo, type RawProvider, startRawProvider } from '../support/raw-provider.js';
 import { type Recorded, SseRecorder, textOf } from '../support/sse-recorder.js';
 import { Stack } from '../support/stack.js';
+import { TestRedis } from '../support/test-redis.js';
 import { waitFor } from '../support/wait.js';
 
 /** Faults of the event stream, seen by those who watch: section C of the fault plan. */
@@ -100,10 +100,12 @@ describe.each(BACKENDS)('watchers of events on %s', (backend: Backend) => {
       );
       return killed.length;
     }
-    const redis = new Redis(process.env['ASSISTLY_TEST_REDIS_URL'] ?? '');
-    const killed = (await redis.call('CLIENT', 'KILL', 'TYPE', 'pubsub')) as number;
+    const redis = await TestRedis.connect();
+    const killed = await Promise.all(
+      redis.primaries.map((primary) => primary.call('CLIENT', 'KILL', 'TYPE', 'pubsub')),
+    );
     redis.disconnect();
-    return killed;
+    return killed.reduce<number>((sum, count) => sum + Number(count), 0);
   }
 
   // case 46
@@ -136,8 +138,8 @@ describe.each(BACKENDS)('watchers of events on %s', (backend: Backend) => {
       await stack.database.query('delete from event_stream_entries where session_id = $1', [sessionId]);
       return;
     }
-    const redis = new Redis(process.env['ASSISTLY_TEST_REDIS_URL'] ?? '');
-    await redis.xtrim(`${stack.redisPrefix}:{${sessionId}}:log`, 'MAXLEN', 0);
+    const redis = await TestRedis.connect();
+    await redis.any.xtrim(`${stack.redisPrefix}:{${sessionId}}:log`, 'MAXLEN', 0);
     redis.disconnect();
   }
 
@@ -342,8 +344,8 @@ describe.each(BACKENDS)('watchers of events on %s', (backend: Backend) => {
       timeoutMs: 10_000,
     });
     if (backend === 'redis') {
-      const redis = new Redis(process.env['ASSISTLY_TEST_REDIS_URL'] ?? '');
-      const left = async (): Promise<unknown[]> => redis.pubsub('CHANNELS', `${stack.redisPrefix}:{*`);
+      const redis = await TestRedis.connect();
+      const left = (): Promise<unknown[]> => redis.channels(`${stack.redisPrefix}:{*`);
       await waitFor('no channel', async () => (await left()).length === 0);
       redis.disconnect();
     }

@@ -1,12 +1,13 @@
 import pg from 'pg';
 import { migrate } from '../../dist/src/migrate.js';
 import { beginSeen } from './seen.mjs';
-import { startPgBouncer, startRedis, startTemporaryPostgres } from './services.mjs';
+import { startPgBouncer, startRedis, startRedisCluster, startTemporaryPostgres } from './services.mjs';
 
 /** What a developer's shell has set must not reach the processes under test. */
 const FOREIGN = [
   'DATABASE_URL',
   'REDIS_URL',
+  'REDIS_CLUSTER_NODES',
   'OPENAI_API_KEY',
   'OPENAI_BASE_URL',
   'CLERK_JWT_KEY',
@@ -48,7 +49,13 @@ export default async function globalSetup(_globalConfig, projectConfig) {
   }
 
   if (process.env.REDIS_URL) process.env.ASSISTLY_TEST_REDIS_URL = process.env.REDIS_URL;
-  else if (projectConfig.globals.HAS_REDIS) {
+  // With CLUSTER=1 the products of the tests have a Redis Cluster for their Redis.
+  else if (process.env.CLUSTER === '1') {
+    const cluster = await startRedisCluster();
+    stop.push(cluster.stop);
+    process.env.ASSISTLY_TEST_REDIS_URL = cluster.url;
+    process.env.ASSISTLY_TEST_CLUSTER_NODES = cluster.nodes;
+  } else if (projectConfig.globals.HAS_REDIS) {
     const redis = await startRedis();
     stop.push(redis.stop);
     process.env.ASSISTLY_TEST_REDIS_URL = redis.url;

@@ -1,5 +1,5 @@
 import { type ChildProcess, spawn } from 'node:child_process';
-import { createPublicKey, randomBytes } from 'node:crypto';
+import { createPublicKey } from 'node:crypto';
 import { once } from 'node:events';
 import { readFileSync } from 'node:fs';
 import { tmpdir } from 'node:os';
@@ -8,6 +8,7 @@ import { fileURLToPath } from 'node:url';
 import { ApiClient } from './api-client.js';
 import { signLocalOwnerToken } from './product.js';
 import { freePort } from './services.mjs';
+import { redisSettings } from './test-redis.js';
 import { waitFor } from './wait.js';
 
 /** The built product as what it is run as: processes with an environment, ports, signals and exit codes. */
@@ -99,10 +100,7 @@ export function createInstallation(
     env: {
       NODE_ENV: 'production',
       DATABASE_URL: databaseUrl,
-      ...(backend === 'redis' && {
-        REDIS_URL: process.env['ASSISTLY_TEST_REDIS_URL'] ?? '',
-        REDIS_PREFIX: `test-${randomBytes(6).toString('hex')}`,
-      }),
+      ...(backend === 'redis' && redisSettings()),
       CLERK_JWT_KEY: clerkKey.export({ type: 'spki', format: 'pem' }) as string,
       OPENAI_BASE_URL: modelUrl,
       OPENAI_API_KEY: 'sk-canary-openai-key',

@@ -1,5 +1,5 @@
-import { Redis } from 'ioredis';
 import type { TestDatabase } from './database.js';
+import { TestRedis } from './test-redis.js';
 
 /** Every row of BullMQ's tables, as text. */
 export async function bullmqTables({ query }: Pick<TestDatabase, 'query'>): Promise<string[]> {
@@ -17,18 +17,13 @@ export async function bullmqTables({ query }: Pick<TestDatabase, 'query'>): Prom
 
 /** Keys and values but those of the event stream, each also as Redis would store it. */
 export async function redisKeysButEvents(prefix: string): Promise<string[]> {
-  const redis = new Redis(process.env['ASSISTLY_TEST_REDIS_URL'] ?? '');
+  const redis = await TestRedis.connect();
+  const { any } = redis;
   const texts: string[] = [];
-  for await (const keys of redis.scanStream({ match: `${prefix}:*`, count: 1000 })) {
-    for (const key of keys as string[]) {
-      if (key.startsWith(`${prefix}:{`)) continue; // the event stream's
-      texts.push(key, ((await redis.dumpBuffer(key)) ?? Buffer.alloc(0)).toString('latin1'));
-      const type = await redis.type(key);
-      if (type === 'hash') texts.push(JSON.stringify(await redis.hgetall(key)));
-      if (type === 'stream') texts.push(JSON.stringify(await redis.xrange(key, '-', '+')));
-      if (type === 'zset') texts.push(JSON.stringify(await redis.zrange(key, '0', '-1')));
-      if (type === 'list') texts.push(JSON.stringify(await redis.lrange(key, 0, -1)));
-    }
+  for (const key of await redis.keysOf(prefix)) {
+    if (key.startsWith(`${prefix}:{`)) continue; // the event stream's
+    texts.push(key, ((await any.dumpBuffer(key)) ?? Buffer.alloc(0)).toString('latin1'));
+    texts.push(JSON.stringify(await redis.valueOf(key)));
   }
   redis.disconnect();
   return texts;

@@ -6,6 +6,8 @@ import { chmod, lstat, mkdtemp, readdir, rm, writeFile } from 'node:fs/promises'
 import { createServer } from 'node:net';
 import { tmpdir } from 'node:os';
 import { join } from 'node:path';
+import { setTimeout as sleep } from 'node:timers/promises';
+import { Redis } from 'ioredis';
 import {
   removeEmbeddedPostgres,
   startEmbeddedPostgres,
@@ -91,6 +93,88 @@ export async function startRedis(port, options = []) {
       await once(child, 'exit');
     },
   };
+}
+
+/**
+ * A Redis Cluster of primaries on free ports, the slots shared among them evenly, each with as many replicas as wanted.
+ *
+ * @param {{ primaries?: number, replicas?: number, options?: string[] }} [shape] options: of each server
+ * @returns {Promise<{ url: string, nodes: string, servers: Awaited<ReturnType<typeof startRedis>>[], stop: () => Promise<void> }>}
+ *   nodes: as REDIS_CLUSTER_NODES takes them; servers: the primaries first
+ */
+export async function startRedisCluster({ primaries = 3, replicas = 0, options = [] } = {}) {
+  const directory = await mkdtemp(join(tmpdir(), 'assistly-cluster-'));
+  const servers = await Promise.all(
+    Array.from({ length: primaries * (1 + replicas) }, async (_, index) =>
+      startRedis(
+        undefined,
+        [
+          ['--cluster-enabled', 'yes', '--cluster-config-file', `nodes-${index}.conf`, '--dir', directory],
+          ['--cluster-port', String(await freePort()), '--cluster-node-timeout', '2000'],
+          ['--cluster-replica-validity-factor', '0'],
+          options,
+        ].flat(),
+      ),
+    ),
+  );
+  const clients = servers.map(({ url }) => new Redis(url));
+  const [first] = clients;
+  const addresses = await Promise.all(
+    clients.map(async (client, index) => {
+      const [, busPort] = await client.config('GET', 'cluster-port');
+      return { id: await client.cluster('MYID'), port: new URL(servers[index].url).port, busPort };
+    }),
+  );
+  for (const { port, busPort } of addresses.slice(1)) {
+    await first.call('CLUSTER', 'MEET', '127.0.0.1', port, busPort);
+  }
+  await Promise.all(
+    clients.slice(0, primaries).map((client, index) => {
+      const bounds = [index, index + 1].map((part) => Math.round((16_384 * part) / primaries));
+      return client.call('CLUSTER', 'ADDSLOTSRANGE', String(bounds[0]), String(bounds[1] - 1));
+    }),
+  );
+  await untilAll(clients, async (client) =>
+    (await client.cluster('INFO')).includes(`cluster_known_nodes:${clients.length}`),
+  );
+  await Promise.all(
+    clients
+      .slice(primaries)
+      .map((client, index) => client.call('CLUSTER', 'REPLICATE', addresses[index % primaries].id)),
+  );
+  await untilAll(clients, async (client) => {
+    const info = await client.cluster('INFO');
+    const replication = await client.info('replication');
+    return (
+      info.includes('cluster_state:ok') &&
+      info.includes(`cluster_size:${primaries}`) &&
+      (replication.includes('role:master') || replication.includes('master_link_status:up'))
+    );
+  });
+  for (const client of clients) client.disconnect();
+  return {
+    url: servers[0].url,
+    nodes: addresses.map(({ port }) => `127.0.0.1:${port}`).join(','),
+    servers,
+    stop: async () => {
+      await Promise.all(servers.map((server) => server.stop()));
+      await rm(directory, { recursive: true, force: true });
+    },
+  };
+}
+
+/**
+ * @param {Redis[]} clients
+ * @param {(client: Redis) => Promise<boolean>} condition
+ */
+async function untilAll(clients, condition) {
+  const deadline = performance.now() + 30_000;
+  for (const client of clients) {
+    while (!(await condition(client))) {
+      if (performance.now() > deadline) throw new Error('the Redis Cluster did not come up');
+      await sleep(50);
+    }
+  }
 }
 
 /**

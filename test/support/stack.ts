@@ -1,4 +1,3 @@
-import { randomBytes } from 'node:crypto';
 import { mkdtempSync, rmSync } from 'node:fs';
 import { tmpdir } from 'node:os';
 import { join } from 'node:path';
@@ -7,6 +6,7 @@ import type { Timings } from '../../src/runtime/timings.js';
 import { ApiClient } from './api-client.js';
 import { createTestDatabase, type TestDatabase } from './database.js';
 import { createApp, loadConfig, Role, signLocalOwnerToken } from './product.js';
+import { redisSettings } from './test-redis.js';
 
 export interface StackOptions {
   apis?: number;
@@ -62,10 +62,7 @@ export class Stack {
         LOG_LEVEL: process.env['TEST_LOG_LEVEL'] ?? 'silent',
         DATABASE_URL: pooled(database.url, backend),
         DRAIN_TIMEOUT_MS: '500', // what a test leaves running is of no use to it
-        ...(backend === 'redis' && {
-          REDIS_URL: process.env['ASSISTLY_TEST_REDIS_URL'] ?? '',
-          REDIS_PREFIX: `test-${randomBytes(6).toString('hex')}`,
-        }),
+        ...(backend === 'redis' && redisSettings()),
         ...env,
       },
       timings,

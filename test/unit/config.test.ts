@@ -23,6 +23,8 @@ const PEM = generateKeyPairSync('rsa', {
 }).publicKey;
 const PRODUCTION = { NODE_ENV: 'production', DATABASE_URL, CLERK_JWT_KEY: PEM, OPENAI_API_KEY: 'sk-1' };
 
+const ON_CLUSTER = { DATABASE_URL, REDIS_URL: 'redis://node', REDIS_CLUSTER_NODES: 'node:6379' };
+
 /** What is wrong with an environment; empty where nothing is. */
 function problemsOf(env: Record<string, string>, role: Role = Role.All): readonly string[] {
   try {
@@ -105,6 +107,8 @@ describe('the settings', () => {
     ['REDIS_SENTINELS', 'sentinel', 'must be servers as host:port'],
     ['REDIS_SENTINELS', 'sentinel:0', 'must be servers as host:port'],
     ['REDIS_SENTINELS', ':secret@sentinel:26379', 'must be servers as host:port'],
+    ['REDIS_CLUSTER_NODES', 'redis://node:6379', 'must be servers as host:port'],
+    ['REDIS_CLUSTER_NODES', 'node-1:6379,secret@node-2:6379', 'must be servers as host:port'],
     ['REDIS_PREFIX', 'a b', 'must be 1 to 64 letters, digits, dots, dashes or underscores, not "a b"'],
     ['OPENAI_BASE_URL', 'ftp://models', 'must be a URL that starts with http:// or https://'],
     ['OPENAI_MODEL', 'm'.repeat(256), 'must be at most 255 characters long'],
@@ -201,11 +205,18 @@ describe('what a role needs', () => {
     [{ REDIS_URL: 'redis://localhost' }, 'REDIS_URL is set without DATABASE_URL'],
     [{ REDIS_SENTINELS: 'sentinel:26379' }, 'REDIS_SENTINELS is set without REDIS_URL'],
     [{ REDIS_SENTINEL_PASSWORD: 'secret' }, 'REDIS_SENTINEL_PASSWORD is set without REDIS_SENTINELS'],
+    [{ REDIS_CLUSTER_NODES: 'node:6379' }, 'REDIS_CLUSTER_NODES is set without REDIS_URL'],
     [{ BULL_BOARD_USER: 'a' }, 'BULL_BOARD_USER and BULL_BOARD_PASSWORD belong together'],
     [{ BULL_BOARD_PASSWORD: 'a' }, 'BULL_BOARD_USER and BULL_BOARD_PASSWORD belong together'],
     [{ OPENAI_FALLBACK_API_KEY: 'sk-2' }, 'OPENAI_FALLBACK_MODEL is missing'],
     [{ OPENAI_FALLBACK_MODEL: 'small' }, 'OPENAI_FALLBACK_MODEL is set without a first model'],
-  ])('is told where one setting needs another: %j', (env, words) => {
+    [
+      { ...ON_CLUSTER, REDIS_SENTINELS: 'sentinel:26379' },
+      'REDIS_SENTINELS and REDIS_CLUSTER_NODES are both set',
+    ],
+    [{ ...ON_CLUSTER, REDIS_URL: 'redis://node/2' }, 'REDIS_URL names the database 2'],
+    [{ ...ON_CLUSTER, REDIS_URL: 'redis://node?db=2' }, 'REDIS_URL names the database 2'],
+  ])('is told where one setting needs another, or excludes it: %j', (env, words) => {
     expect(problemsOf(env)).toEqual([expect.stringContaining(words)]);
   });
 });
