@@ -2,7 +2,13 @@ import { randomBytes } from 'node:crypto';
 import type { Cluster, Redis, RedisOptions } from 'ioredis';
 import { firstConnection } from '../redis/first-connection.js';
 import { Refusals } from '../redis/refusals.js';
-import { connectCluster, isOnCluster, KeyOfEachPrimary, nodeOptions } from '../redis/redis-cluster.js';
+import {
+  connectCluster,
+  disconnectCluster,
+  isOnCluster,
+  KeyOfEachPrimary,
+  nodeOptions,
+} from '../redis/redis-cluster.js';
 import { connectRedis, PROOF_TTL_MS, proofKey, type RedisSettings } from '../redis/redis-connection.js';
 import { ClusterChannels } from './cluster-channels.js';
 import { withinDeadline } from './deadline.js';
@@ -58,6 +64,7 @@ type Commands = (Redis | Cluster) & Scripts;
 /** How a Redis is spoken to: one server, or a cluster of them. */
 interface Link {
   commands: Redis | Cluster;
+  disconnect: () => void;
   /** Of each primary. */
   proofKeys: () => Iterable<string>;
   channels: (options: ChannelOptions) => Channels;
@@ -73,6 +80,7 @@ export class RedisEventStream extends EventStream {
   private readonly commands: Commands;
   private readonly connected: () => Promise<void>;
   private readonly channels: Channels;
+  private readonly disconnect: Link['disconnect'];
   private readonly proofKeys: Link['proofKeys'];
   private readonly refusals = new Refusals();
   private readonly proving: NodeJS.Timeout;
@@ -92,7 +100,7 @@ export class RedisEventStream extends EventStream {
     this.prefix = prefix;
     this.deadlineMs = deadlineMs;
     this.onError = onError;
-    const { commands, proofKeys, channels } = isOnCluster(settings)
+    const { commands, disconnect, proofKeys, channels } = isOnCluster(settings)
       ? linkToCluster(settings, prefix, deadlineMs)
       : linkToServer(settings, prefix, deadlineMs);
     for (const [name, lua] of Object.entries(luaScripts(isOnCluster(settings)))) {
@@ -109,6 +117,7 @@ export class RedisEventStream extends EventStream {
     commands.on('close', () => this.channels.reconnect());
     this.commands = commands as Commands;
     this.connected = firstConnection(commands);
+    this.disconnect = disconnect;
     this.proofKeys = proofKeys;
     this.channels = channels({ prefix, parse: (payload) => parseNews(payload, this.clock), onError });
     this.proving = setInterval(() => void this.prove(), PROOF_INTERVAL_MS).unref();
@@ -220,7 +229,7 @@ export class RedisEventStream extends EventStream {
     this.channels.close();
     // After the answers to what is under way, where there is someone to answer.
     if (this.commands.status === 'ready') await this.within(this.commands.quit()).catch(() => undefined);
-    this.commands.disconnect();
+    this.disconnect();
   }
 
   /** Tells a failover also to a process that only listens. */
@@ -256,17 +265,22 @@ export class RedisEventStream extends EventStream {
   }
 }
 
-const linkToServer = (settings: RedisSettings, prefix: string, deadlineMs: number): Link => ({
-  commands: connectRedis(settings, connectionOptions(deadlineMs)),
-  proofKeys: () => [proofKey(prefix, 'events')],
-  channels: (options) => new RedisChannels(connectRedis(settings, connectionOptions(deadlineMs)), options),
-});
+function linkToServer(settings: RedisSettings, prefix: string, deadlineMs: number): Link {
+  const commands = connectRedis(settings, connectionOptions(deadlineMs));
+  return {
+    commands,
+    disconnect: () => commands.disconnect(),
+    proofKeys: () => [proofKey(prefix, 'events')],
+    channels: (options) => new RedisChannels(connectRedis(settings, connectionOptions(deadlineMs)), options),
+  };
+}
 
 function linkToCluster(settings: RedisSettings, prefix: string, deadlineMs: number): Link {
   const cluster = connectCluster(settings, connectionOptions(deadlineMs));
   const proofs = new KeyOfEachPrimary(cluster, proofKey(prefix, 'events'));
   return {
     commands: cluster,
+    disconnect: () => disconnectCluster(cluster),
     proofKeys: () => proofs.get().values(),
     channels: (options) =>
       new ClusterChannels(

@@ -10,7 +10,7 @@ import type { RedisOptions } from 'ioredis';
 import type { ClientBase } from 'pg';
 import { type Config, Role } from '../config/env.js';
 import { connectionOptions } from '../database/postgres-connection.js';
-import { connectCluster, isOnCluster } from '../redis/redis-cluster.js';
+import { connectCluster, disconnectCluster, isOnCluster } from '../redis/redis-cluster.js';
 import { redisOptions, type RedisSettings } from '../redis/redis-connection.js';
 import { createQueueTelemetry } from '../tracing/queue-telemetry.js';
 import { isTracing } from '../tracing/tracing.js';
@@ -100,7 +100,7 @@ const createClusterBackend =
     const close = backend.close.bind(backend);
     backend.close = async (...args) => {
       await close(...args);
-      cluster.disconnect();
+      disconnectCluster(cluster);
     };
     return backend;
   };

@@ -56,6 +56,12 @@ export function connectCluster(settings: RedisSettings, options: RedisOptions): 
   });
 }
 
+/** Ends all connections for good, also one that is being made, which ioredis would bring to its end and keep. */
+export function disconnectCluster(cluster: Cluster): void {
+  cluster.once('ready', () => cluster.disconnect());
+  cluster.disconnect();
+}
+
 /** Address of a node, `host:port`. */
 export type Node = string;
 
