@@ -3,7 +3,7 @@ import { ChatSessionsModule } from './chat-sessions/chat-sessions.module.js';
 import { ChatbotsModule } from './chatbots/chatbots.module.js';
 import { ErasureModule } from './erasure/erasure.module.js';
 import { MessagesModule } from './messages/messages.module.js';
-import { QueueBoardModule } from './operations/queue-board.module.js';
+import { OperatorsModule } from './operations/operators.module.js';
 import { RepliesModule } from './replies/replies.module.js';
 import { SessionEventsModule } from './session-events/session-events.module.js';
 
@@ -16,7 +16,7 @@ import { SessionEventsModule } from './session-events/session-events.module.js';
     RepliesModule,
     SessionEventsModule,
     ErasureModule,
-    QueueBoardModule,
+    OperatorsModule,
   ],
 })
 export class ApiModule {}

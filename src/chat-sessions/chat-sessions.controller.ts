@@ -45,7 +45,7 @@ export class ChatSessionsController {
     description: 'The session, its token, and the greeting.',
     headers: eventCursorHeader,
   })
-  @ApiProblems('not_found', ...BODY_PROBLEMS)
+  @ApiProblems('chatbot_disabled', 'not_found', ...BODY_PROBLEMS)
   async open(
     @IdParam() id: string,
     @Body() body: OpenSessionDto,
@@ -79,7 +79,7 @@ export class ChatSessionsController {
   @ApiOperation({ summary: 'Read a session', operationId: 'getSession' })
   @ApiIdParam('session')
   @ApiOkResponse({ type: ChatSessionDto, description: 'The session.' })
-  @ApiProblems('unauthorized', 'not_found')
+  @ApiProblems('invalid_request', 'unauthorized', 'not_found')
   get(@Caller() caller: Principal, @IdParam() id: string): Promise<ChatSessionDto> {
     return this.sessions.get(caller, id);
   }

@@ -1,6 +1,6 @@
 import { Injectable } from '@nestjs/common';
 import { createSessionSecrets } from '../auth/session-tokens.js';
-import { notFound } from '../runtime/app-error.js';
+import { chatbotDisabled, notFound } from '../runtime/app-error.js';
 import { newId } from '../database/columns.js';
 import { selectSessions } from '../conversations/session-access.js';
 import { type OpenSessionDto, toChatSessionDto } from './chat-session.dto.js';
@@ -17,7 +17,10 @@ export class SessionOpeningService {
     private readonly publisher: ReplyEventPublisher,
   ) {}
 
-  /** @returns the answer, and the cursor from which the session's events begin */
+  /**
+   * @returns the answer, and the cursor from which the session's events begin
+   * @throws AppError not_found, chatbot_disabled
+   */
   async open(chatbotId: string, dto: OpenSessionDto): Promise<{ opened: OpenedSessionDto; cursor: string }> {
     const sessionId = newId();
     const { token, tokenHash, eventTokenKey } = createSessionSecrets();
@@ -27,11 +30,12 @@ export class SessionOpeningService {
       // Shared with other openings, but not with a deletion.
       const chatbot = await tx
         .selectFrom('chatbots')
-        .select('greeting')
+        .select(['greeting', 'is_enabled'])
         .where('id', '=', chatbotId)
         .forKeyShare()
         .executeTakeFirst();
       if (!chatbot) throw notFound();
+      if (!chatbot.is_enabled) throw chatbotDisabled();
       const guestId = name === null && email === null ? null : newId();
       if (guestId !== null) await tx.insertInto('guests').values({ id: guestId, name, email }).execute();
       let messages: MessageRow[] = [];

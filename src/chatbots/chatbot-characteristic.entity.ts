@@ -10,6 +10,9 @@ const ChatbotCharacteristicSchema = defineEntity({
     id: idColumn(),
     chatbot: () => p.manyToOne(Chatbot).ref().deleteRule('cascade'),
     content: p.text(),
+    /** What it takes of a prompt, in tokens: an upper bound until a worker has counted; null: from before that was kept. */
+    tokens: p.integer().nullable(),
+    isCounted: p.boolean().default(false),
     createdAt: createdAtColumn(),
   },
   indexes: [

@@ -1,4 +1,5 @@
 import { ApiProperty } from '@nestjs/swagger';
+import { Flag } from '../http/flag.js';
 import { Text, TextList } from '../http/text.js';
 import { isoTime } from '../database/database.js';
 import type { Row } from '../database/tables.js';
@@ -10,24 +11,10 @@ const GREETING_DESCRIPTION =
 const MODEL_DESCRIPTION =
   'The model that speaks for this chatbot; null: the one that the server is configured with.';
 
-export class CreateChatbotDto {
-  @Text({ maxLength: 255, isTrimmed: true })
-  name!: string;
-  @Text({
-    maxLength: 2_000,
-    presence: 'clearable',
-    description: GREETING_DESCRIPTION,
-  })
-  greeting?: string | null;
-  @Text({ maxLength: 255, isTrimmed: true, presence: 'clearable', description: MODEL_DESCRIPTION })
-  model?: string | null;
-  @TextList({
-    maxItems: MAX_CHARACTERISTICS,
-    maxLength: MAX_CHARACTERISTIC_LENGTH,
-    description: 'What the chatbot knows and how it behaves.',
-  })
-  characteristics?: string[];
-}
+const INSTRUCTIONS_DESCRIPTION =
+  'How the chatbot behaves, in the owner’s words: its tone, its role, what to do when unsure. The model gets them before the characteristics.';
+const IS_ENABLED_DESCRIPTION =
+  'False: no session is opened, no message taken and no reply asked for again (`chatbot_disabled`); what was accepted before is still answered.';
 
 export class UpdateChatbotDto {
   @Text({ maxLength: 255, isTrimmed: true, presence: 'optional' })
@@ -36,6 +23,29 @@ export class UpdateChatbotDto {
   greeting?: string | null;
   @Text({ maxLength: 255, isTrimmed: true, presence: 'clearable', description: MODEL_DESCRIPTION })
   model?: string | null;
+  @Text({ maxLength: 8_000, presence: 'clearable', description: INSTRUCTIONS_DESCRIPTION })
+  instructions?: string | null;
+  @Flag(IS_ENABLED_DESCRIPTION)
+  isEnabled?: boolean;
+}
+
+export class CreateChatbotDto {
+  @Text({ maxLength: 255, isTrimmed: true })
+  name!: string;
+  @Text({ maxLength: 2_000, presence: 'clearable', description: GREETING_DESCRIPTION })
+  greeting?: string | null;
+  @Text({ maxLength: 255, isTrimmed: true, presence: 'clearable', description: MODEL_DESCRIPTION })
+  model?: string | null;
+  @Text({ maxLength: 8_000, presence: 'clearable', description: INSTRUCTIONS_DESCRIPTION })
+  instructions?: string | null;
+  @Flag(IS_ENABLED_DESCRIPTION)
+  isEnabled?: boolean;
+  @TextList({
+    maxItems: MAX_CHARACTERISTICS,
+    maxLength: MAX_CHARACTERISTIC_LENGTH,
+    description: 'What the chatbot knows and how it behaves.',
+  })
+  characteristics?: string[];
 }
 
 /** The body of creating a characteristic, and of changing one. */
@@ -70,6 +80,10 @@ export class ChatbotSummaryDto {
   greeting!: string | null;
   @ApiProperty({ type: String, nullable: true, description: MODEL_DESCRIPTION })
   model!: string | null;
+  @ApiProperty({ type: String, nullable: true, description: INSTRUCTIONS_DESCRIPTION })
+  instructions!: string | null;
+  @ApiProperty({ description: IS_ENABLED_DESCRIPTION })
+  isEnabled!: boolean;
   @ApiProperty({ format: 'date-time' })
   createdAt!: string;
   @ApiProperty({ format: 'date-time' })
@@ -91,6 +105,8 @@ export class PublicChatbotDto {
   name!: string;
   @ApiProperty({ type: String, nullable: true, description: GREETING_DESCRIPTION })
   greeting!: string | null;
+  @ApiProperty({ description: IS_ENABLED_DESCRIPTION })
+  isEnabled!: boolean;
 }
 
 export function toCharacteristicDto(
@@ -114,6 +130,8 @@ export function toChatbotSummaryDto(
     name: chatbot.name,
     greeting: chatbot.greeting,
     model: chatbot.model,
+    instructions: chatbot.instructions,
+    isEnabled: chatbot.is_enabled,
     createdAt: isoTime(chatbot.created_at),
     updatedAt: isoTime(chatbot.updated_at),
     characteristicCount,

@@ -11,6 +11,14 @@ const ChatbotSchema = defineEntity({
     name: p.string().length(255),
     greeting: p.text().nullable(),
     model: p.string().length(255).nullable(),
+    /** The owner's own words in the system turn: tone, role, what to do when unsure. */
+    instructions: p.text().nullable(),
+    /** Off: nothing new is accepted; what was accepted is still answered. */
+    isEnabled: p.boolean().default(true),
+    /** What instructions and characteristics take of a prompt, in tokens, all of them; an upper bound until counted. */
+    promptTokens: p.integer().default(0),
+    /** Whether {@link promptTokens} is of the texts as they are now, counted exactly. */
+    isCounted: p.boolean().default(false),
     createdAt: createdAtColumn(),
     updatedAt: timeColumn().defaultRaw('clock_timestamp()').returning(),
   },
@@ -19,7 +27,7 @@ const ChatbotSchema = defineEntity({
   ],
 });
 
-/** An owner's chatbot: its name, what it says first, and which model speaks for it (null: the default). */
+/** An owner's chatbot: its name, what it says first, how it behaves, and which model speaks for it (null: the default). */
 export class Chatbot extends ChatbotSchema.class {}
 ChatbotSchema.setClass(Chatbot);
 export { ChatbotSchema };

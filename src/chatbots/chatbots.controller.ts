@@ -10,6 +10,7 @@ import type { Response } from 'express';
 import { Access } from '../auth/access.js';
 import { Owner } from '../auth/principal.js';
 import { ApiIdParam, IdParam } from '../http/id-param.js';
+import { LargeBody } from '../http/json-body.interceptor.js';
 import { locationHeader } from '../http/location-header.js';
 import { ApiPage, PAGE_PROBLEMS } from '../http/page-api.js';
 import { type Page, PageQuery, type PageRequest } from '../http/page.js';
@@ -35,6 +36,7 @@ export class ChatbotsController {
 
   @Post()
   @Access('owner')
+  @LargeBody(CreateChatbotDto)
   @ApiOperation({ summary: 'Create a chatbot', operationId: 'createChatbot' })
   @ApiCreatedResponse({
     type: ChatbotDto,
@@ -69,16 +71,18 @@ export class ChatbotsController {
   @ApiOperation({ summary: 'Read a chatbot', operationId: 'getChatbot' })
   @ApiIdParam('chatbot')
   @ApiOkResponse({ type: ChatbotDto, description: 'The chatbot, with its characteristics.' })
-  @ApiProblems('unauthorized', 'not_found')
+  @ApiProblems('invalid_request', 'unauthorized', 'not_found')
   get(@Owner() owner: string, @IdParam() id: string): Promise<ChatbotDto> {
     return this.chatbots.get(owner, id);
   }
 
   @Patch(':id')
   @Access('owner')
+  @LargeBody(UpdateChatbotDto)
   @ApiOperation({
     summary: 'Change a chatbot',
-    description: 'What is left out stays; null or a blank clears the greeting and the model.',
+    description:
+      'What is left out stays; null or a blank clears the greeting, the model and the instructions.',
     operationId: 'updateChatbot',
   })
   @ApiIdParam('chatbot')
@@ -92,8 +96,11 @@ export class ChatbotsController {
   @Access('public')
   @ApiOperation({ summary: 'The public face of a chatbot', operationId: 'getPublicChatbot' })
   @ApiIdParam('chatbot')
-  @ApiOkResponse({ type: PublicChatbotDto, description: 'Name and greeting, nothing else.' })
-  @ApiProblems('not_found')
+  @ApiOkResponse({
+    type: PublicChatbotDto,
+    description: 'Name, greeting, and whether it is enabled; nothing else.',
+  })
+  @ApiProblems('invalid_request', 'not_found')
   getPublic(@IdParam() id: string): Promise<PublicChatbotDto> {
     return this.chatbots.getPublic(id);
   }

@@ -50,6 +50,8 @@ export class ChatbotsService {
         name: dto.name,
         greeting: dto.greeting,
         model: dto.model,
+        instructions: dto.instructions,
+        ...(dto.isEnabled !== undefined && { is_enabled: dto.isEnabled }),
       })
       .returning(['id', 'created_at'])
       .executeTakeFirstOrThrow();
@@ -128,14 +130,24 @@ export class ChatbotsService {
 
   async getPublic(id: string): Promise<PublicChatbotDto> {
     const chatbot = await this.database.read((db) =>
-      db.selectFrom('chatbots').select(['id', 'name', 'greeting']).where('id', '=', id).executeTakeFirst(),
+      db
+        .selectFrom('chatbots')
+        .select(['id', 'name', 'greeting', 'is_enabled as isEnabled'])
+        .where('id', '=', id)
+        .executeTakeFirst(),
     );
     if (!chatbot) throw notFound();
     return chatbot;
   }
 
   async update(clerkUserId: string, id: string, dto: UpdateChatbotDto): Promise<ChatbotDto> {
-    const changes = { name: dto.name, greeting: dto.greeting, model: dto.model };
+    const changes = {
+      name: dto.name,
+      greeting: dto.greeting,
+      model: dto.model,
+      instructions: dto.instructions,
+      is_enabled: dto.isEnabled,
+    };
     if (Object.values(changes).some((value) => value !== undefined)) {
       const changed = await this.database.write((db) =>
         db

@@ -15,6 +15,7 @@ import { ReplyPosting } from './reply-store/posting.js';
 import { ReplyPublication } from './reply-store/publication.js';
 import { ReplyReconciliation } from './reply-store/reconciliation.js';
 import { ReplyTransitions } from './reply-store/transitions.js';
+import { ReplyLives } from './reply-life.js';
 import { ReplyMetrics } from './reply-metrics.js';
 import { ReplyQueue } from './reply-queue.js';
 import { SessionAccess } from './session-access.js';
@@ -39,6 +40,7 @@ import { Reconciler } from './reconciler.js';
     Backlog,
     SessionAccess,
     ReplyMetrics,
+    ReplyLives,
   ],
   exports: [
     ReplyPosting,
@@ -50,6 +52,7 @@ import { Reconciler } from './reconciler.js';
     ErasureService,
     SessionAccess,
     ReplyMetrics,
+    ReplyLives,
   ],
 })
 export class ConversationsModule {}

@@ -2,11 +2,14 @@ import { Inject, Injectable, Logger, type OnApplicationBootstrap, type OnModuleI
 import { PacedLogger } from '../runtime/paced-logger.js';
 import { Shutdown, ShutdownPhase } from '../runtime/shutdown.js';
 import { Database } from '../database/database.js';
+import type { Row } from '../database/tables.js';
 import { EventStream } from '../events/event-stream.js';
 import { pruneIdempotencyKeys } from '../database/idempotency.js';
 import { type Timings, TIMINGS } from '../runtime/timings.js';
 import { ErasureService } from './erasure.service.js';
 import { ReplyEventPublisher } from './reply-event-publisher.js';
+import { ReplyMetrics } from './reply-metrics.js';
+import { LostReason, ReplyErrorCode } from './reply-status.js';
 import { ReplyCancellation } from './reply-cancellation.js';
 import { ReplyPublication } from './reply-store/publication.js';
 import { ReplyReconciliation } from './reply-store/reconciliation.js';
@@ -39,6 +42,7 @@ export class Reconciler implements OnModuleInit, OnApplicationBootstrap {
     private readonly erasures: ErasureService,
     private readonly stream: EventStream,
     private readonly database: Database,
+    private readonly metrics: ReplyMetrics,
     @Inject(TIMINGS) private readonly timings: Pick<Timings, 'reconcileIntervalMs'>,
     private readonly shutdown: Shutdown,
   ) {}
@@ -73,13 +77,19 @@ export class Reconciler implements OnModuleInit, OnApplicationBootstrap {
     this.rounds++;
     await this.part('replies', async () => {
       const found = await this.reconciliation.reconcile();
+      const ended = new Set(found?.finished.map(({ reply }) => reply.id));
+      for (const reply of found?.lost ?? []) await this.reportLost(reply, !ended.has(reply.id));
       for (const { reply, message, next } of found?.finished ?? []) {
         this.logger.warn(
           {
             event: 'reply.given_up',
             replyId: reply.id,
             sessionId: reply.chat_session_id,
+            requestId: reply.request_id,
+            attempt: reply.attempt,
+            worker: reply.claimed_by,
             code: reply.error_code,
+            reason: reply.error_code === ReplyErrorCode.Expired ? 'deadline' : 'attempts',
           },
           'a reply failed for good: its attempts or its time ran out without an answer',
         );
@@ -87,14 +97,16 @@ export class Reconciler implements OnModuleInit, OnApplicationBootstrap {
         await this.queue.enqueueNext(next);
       }
       for (const { sessionId, replyId } of found?.cancels ?? [])
-        await this.cancellation.cancel(sessionId, replyId);
+        await this.cancellation.cancel(sessionId, replyId, null);
       for (const dispatch of found?.dispatches ?? []) {
         this.pacedLogger.warn(
           {
             event: 'reply.enqueued_again',
             replyId: dispatch.replyId,
             sessionId: dispatch.sessionId,
+            requestId: dispatch.requestId,
             number: dispatch.number,
+            reason: dispatch.number === 1 ? 'job not enqueued' : 'job lost or not taken',
           },
           'a due reply was not claimed by any worker: the reconciler enqueues it again',
         );
@@ -111,6 +123,31 @@ export class Reconciler implements OnModuleInit, OnApplicationBootstrap {
       await this.part('event stream', () => this.stream.prune());
       await this.part('idempotency keys', () => pruneIdempotencyKeys(this.database));
     }
+  }
+
+  /** @param isTriedAgain whether another attempt is to come */
+  private async reportLost(reply: Row<'replies'>, isTriedAgain: boolean): Promise<void> {
+    this.metrics.attemptEnded(LostReason.WorkerLost);
+    this.logger.warn(
+      {
+        event: 'reply.lease_lost',
+        replyId: reply.id,
+        sessionId: reply.chat_session_id,
+        requestId: reply.request_id,
+        attempt: reply.attempt,
+        worker: reply.claimed_by,
+        isTriedAgain,
+      },
+      'a worker stopped renewing the lease of a reply: its attempt is charged as a failure',
+    );
+    if (!isTriedAgain) return;
+    const { id: replyId, attempt } = reply;
+    await this.publisher.publishRetrying(reply.chat_session_id, {
+      replyId,
+      attempt,
+      reason: LostReason.WorkerLost,
+      retryAt: null,
+    });
   }
 
   private async part(what: string, work: () => Promise<void>): Promise<void> {

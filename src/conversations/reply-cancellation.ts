@@ -3,6 +3,7 @@ import { EventStream, type ShownText } from '../events/event-stream.js';
 import { ReplyEventPublisher } from './reply-event-publisher.js';
 import { ReplyCancelling } from './reply-store/cancelling.js';
 import { ReplyQueue } from './reply-queue.js';
+import type { CancelledBy } from './reply-status.js';
 import type { ReplyRow } from './reply.dto.js';
 
 /**
@@ -22,9 +23,13 @@ export class ReplyCancellation {
     private readonly queue: ReplyQueue,
   ) {}
 
-  /** Resolves when the reply is final, by this or before. */
-  async cancel(sessionId: string, replyId: string): Promise<void> {
-    const reply = await this.replies.requestCancel(replyId);
+  /**
+   * Resolves when the reply is final, by this or before.
+   *
+   * @param by who asks; null: the reconciler, for somebody who asked before
+   */
+  async cancel(sessionId: string, replyId: string, by: CancelledBy | null): Promise<void> {
+    const reply = await this.replies.requestCancel(replyId, by);
     if (!reply) return;
     const sealed = await this.seal(reply);
     const finished = await this.replies.cancel(

@@ -10,7 +10,9 @@ import {
   replyDelta,
   replyFailed,
   replyQueued,
+  replyRetrying,
   replyStarted,
+  type Retrying,
 } from '../events/entries.js';
 import { type Timings, TIMINGS } from '../runtime/timings.js';
 import { type MessageDto, type MessageRow, toMessageDto } from './message.dto.js';
@@ -67,6 +69,14 @@ export class ReplyEventPublisher {
    */
   async publishStarted(reply: ReplyRow, messages: readonly MessageRow[]): Promise<boolean> {
     return this.attempt(reply.chat_session_id, openingOf(reply, messages));
+  }
+
+  /**
+   * An attempt is over, and another will come. Where that has started, or the reply has ended, meanwhile, the stream
+   * refuses it: nobody waits for it any more.
+   */
+  async publishRetrying(sessionId: string, retrying: Retrying): Promise<void> {
+    await this.publishSoon(sessionId, [replyRetrying(retrying)]);
   }
 
   /**

@@ -34,3 +34,16 @@ export const ReplyErrorCode = {
   Internal: 'internal',
 } as const;
 export type ReplyErrorCode = (typeof ReplyErrorCode)[keyof typeof ReplyErrorCode];
+
+/** Who asked for a reply to be stopped. */
+export const CancelledBy = { Guest: 'guest', Owner: 'owner' } as const;
+export type CancelledBy = (typeof CancelledBy)[keyof typeof CancelledBy];
+
+/** Why an attempt ended that its own worker did not end: beside the error codes. */
+export const LostReason = {
+  /** Its lease ran out. */
+  WorkerLost: 'worker_lost',
+  /** It was given back: the process stopped, or the attempt did not come to ask the model. */
+  WorkerStopped: 'worker_stopped',
+} as const;
+export type LostReason = (typeof LostReason)[keyof typeof LostReason];

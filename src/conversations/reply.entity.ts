@@ -2,7 +2,18 @@ import { defineEntity, p } from '@mikro-orm/core';
 import { createdAtColumn, idColumn, timeColumn } from '../database/columns.js';
 import type { TableOf } from '../database/tables.js';
 import { ChatSession } from './chat-session.entity.js';
-import { ReplyErrorCode, ReplyFinishReason, ReplyStatus } from './reply-status.js';
+import { type CancelledBy, ReplyErrorCode, ReplyFinishReason, ReplyStatus } from './reply-status.js';
+
+/** What is kept of an attempt that another one followed. Times are PostgreSQL's, as it writes them in JSON. */
+export interface PastAttempt {
+  attempt: number;
+  worker: string | null;
+  model: string | null;
+  claimedAt: string | null;
+  endedAt: string;
+  /** A {@link ReplyErrorCode}, or why its worker did not end it itself. */
+  reason: string;
+}
 
 const ReplySchema = defineEntity({
   name: 'Reply',
@@ -22,12 +33,20 @@ const ReplySchema = defineEntity({
     /** The fence: a fresh one for each claim, in the WHERE of every write of that claim's worker. */
     leaseToken: p.uuid().nullable(),
     leaseUntil: timeColumn().nullable(),
+    /** Who claimed it last, as `host/pid`: who holds it while there is a lease, and who held it. */
+    claimedBy: p.string().length(255).nullable(),
+    /** When it was claimed last. */
+    claimedAt: timeColumn().nullable(),
+    /** The attempts that came to no answer and were followed by another, the newest 20, oldest first. */
+    pastAttempts: p.json<PastAttempt[]>().defaultRaw(`'[]'::jsonb`),
     /** Not to be claimed before; null while an earlier reply of the session is unfinished. */
     availableAt: timeColumn().nullable(),
     /** Failed as expired after; null while an earlier reply of the session is unfinished. */
     deadlineAt: timeColumn().nullable(),
     /** A cancel that was accepted: no worker claims it any more, and it will be cancelled, by the reconciler if need be. */
     cancelRequestedAt: timeColumn().nullable(),
+    /** Who asked for that first. */
+    cancelledBy: p.string().length(16).$type<CancelledBy>().nullable(),
     /** Numbers the jobs enqueued for it: a job id is never used twice. */
     dispatchCount: p.integer().default(0),
     /** When its last job was enqueued; null: one has to be. */
@@ -36,6 +55,9 @@ const ReplySchema = defineEntity({
     /** The text so far, about once a second, should the event stream be lost. */
     partialText: p.text().nullable(),
     model: p.string().length(255).nullable(),
+    /** How many of the chatbot's characteristics the prompt held, and of how many; null: none was built. */
+    characteristicsUsed: p.integer().nullable(),
+    characteristicsOf: p.integer().nullable(),
     finishReason: p.enum(Object.values(ReplyFinishReason)).nullable(),
     inputTokens: p.integer().nullable(),
     outputTokens: p.integer().nullable(),

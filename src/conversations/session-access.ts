@@ -15,6 +15,7 @@ export const selectSessions = (db: Db) =>
       's.id',
       's.chatbot_id',
       'c.name as chatbot_name',
+      'c.is_enabled',
       's.guest_id',
       'g.name as guest_name',
       'g.email as guest_email',

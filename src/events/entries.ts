@@ -40,6 +40,26 @@ export function replyStarted({ replyId, attempt }: { replyId: string; attempt: n
   };
 }
 
+/** An attempt is over, and another will come; what was shown of it stays until that one starts. */
+export interface Retrying {
+  replyId: string;
+  attempt: number;
+  /** An error code, or why its worker did not end it itself. */
+  reason: string;
+  /** When the next attempt may start, ISO 8601; null: as soon as somebody takes it. */
+  retryAt: string | null;
+}
+
+export function replyRetrying(data: Retrying): FactEntry {
+  const { replyId, attempt } = data;
+  return {
+    type: EventType.ReplyRetrying,
+    key: `${EventType.ReplyRetrying}:${replyId}:${attempt}`,
+    data,
+    reply: { id: replyId, attempt, effect: 'pause', length: null },
+  };
+}
+
 /** A piece of text; `offset` in UTF-16 units of this attempt. */
 export function replyDelta(delta: Omit<DeltaEntry, 'type'>): DeltaEntry {
   const { replyId, attempt, offset, text } = delta;

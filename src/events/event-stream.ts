@@ -10,7 +10,9 @@
  * For each reply the stream keeps which attempt is writing, how much text it has, and whether more may follow:
  *
  *     open(attempt, length) ──seal()──▶ sealed ──final event──▶ final
- *           └────────────────final event──────────────────────────┘
+ *        │  ▲   └────────────────final event──────────────────────┘
+ *        │  └──start of a higher attempt──┐
+ *        └──────reply.retrying──────▶ paused, which is sealed and ends as an open one does
  */
 
 export const EventType = {
@@ -18,6 +20,7 @@ export const EventType = {
   ReplyQueued: 'reply.queued',
   ReplyStarted: 'reply.started',
   ReplyDelta: 'reply.delta',
+  ReplyRetrying: 'reply.retrying',
   ReplyCompleted: 'reply.completed',
   ReplyCancelled: 'reply.cancelled',
   ReplyFailed: 'reply.failed',
@@ -64,8 +67,11 @@ export interface FactEntry {
   reply?: {
     id: string;
     attempt: number;
-    /** `start`: the text is this attempt's from here, from length 0. `end`: no more text, ever. */
-    effect: 'start' | 'end';
+    /**
+     * `start`: the text is this attempt's from here, from length 0. `pause`: no more text of this attempt, what there is
+     * stays. `end`: no more text, ever.
+     */
+    effect: 'start' | 'pause' | 'end';
     /** With `end`: the UTF-16 length that this attempt's text must have in the stream by then; null: any. */
     length: number | null;
   };

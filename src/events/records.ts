@@ -12,7 +12,7 @@ export interface EntryRecord {
   data: string;
   replyId: string | null;
   attempt: number | null;
-  effect: 'delta' | 'start' | 'end' | null;
+  effect: 'delta' | 'start' | 'pause' | 'end' | null;
   offset: number | null;
   /** In UTF-16 units, which neither store can count: of a delta's text, or what an end asks for (null: any). */
   length: number | null;

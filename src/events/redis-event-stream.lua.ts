@@ -117,6 +117,8 @@ local function decide(entry)
   local reply = replies[id]
   if reply and entry.attempt < reply.attempt then return nil, refused end
   local is_shut = reply and (reply.state == 'final' or reply.state == 'sealed' and not entry.endsLater)
+  -- A paused one takes nothing more of its attempt, and opens with the next.
+  local is_paused = reply and reply.state == 'paused' and not entry.endsLater
 
   if entry.effect == 'start' then
     if is_shut then return nil, refused end
@@ -124,11 +126,21 @@ local function decide(entry)
       replies[id] = { attempt = entry.attempt, length = 0, state = 'open' }
     elseif entry.attempt > reply.attempt then
       reply.attempt, reply.length = entry.attempt, 0
+      if reply.state == 'paused' then reply.state = 'open' end
+      entry.resets = true
+    elseif is_paused then
+      return nil, refused
+    end
+  elseif entry.effect == 'pause' then
+    if is_shut or reply and reply.state == 'sealed' then return nil, refused end
+    if not reply or entry.attempt > reply.attempt then
+      replies[id] = { attempt = entry.attempt, length = 0 }
       entry.resets = true
     end
+    replies[id].state = 'paused'
   elseif entry.effect == 'delta' then
     if not reply or entry.attempt > reply.attempt then return nil, behind(id, reply) end
-    if is_shut then return nil, refused end
+    if is_shut or is_paused then return nil, refused end
     if entry.offset + entry.length <= reply.length then return false end
     if entry.offset ~= reply.length then return nil, behind(id, reply) end
     reply.length = reply.length + entry.length

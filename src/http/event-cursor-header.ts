@@ -9,3 +9,13 @@ export const eventCursorHeader = {
     schema: { type: 'string' as const },
   },
 };
+
+/** The same, for the list of what the stream tells. */
+export const listedCursorHeader = {
+  [EVENT_CURSOR_HEADER]: {
+    description:
+      'Where the session’s event stream stood before this page was read. Opened with `?after=` this cursor, the stream shows everything that the page lacks; an event may tell something that the page holds already.',
+    required: true,
+    schema: { type: 'string' as const },
+  },
+};

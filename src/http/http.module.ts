@@ -7,11 +7,12 @@ import { RuntimeModule } from '../runtime/runtime.module.js';
 import { IdleConnections } from './idle-connections.js';
 import { JsonBodyInterceptor } from './json-body.interceptor.js';
 import { ProblemFilter } from './problem.filter.js';
+import { QueryInterceptor } from './query.interceptor.js';
 import { createValidationPipe } from './validation.pipe.js';
 
 /**
- * What every request passes, in the order in which Nest asks them: the guard, the interceptor that reads the body,
- * the pipe that checks it; whatever goes wrong in any of them becomes a problem document by the filter.
+ * What every request passes, in the order in which Nest asks them: the guard, the interceptors that check the query and
+ * read the body, the pipe that checks it; whatever goes wrong in any of them becomes a problem document by the filter.
  */
 @Module({})
 export class HttpModule {
@@ -25,6 +26,7 @@ export class HttpModule {
       providers: [
         ...providers,
         { provide: APP_GUARD, useExisting: AuthGuard },
+        { provide: APP_INTERCEPTOR, useClass: QueryInterceptor },
         { provide: APP_INTERCEPTOR, useClass: JsonBodyInterceptor },
         { provide: APP_PIPE, useFactory: createValidationPipe },
       ],

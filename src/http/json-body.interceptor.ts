@@ -1,105 +1,110 @@
-import { isUtf8 } from 'node:buffer';
-import { type CallHandler, type ExecutionContext, Injectable, type NestInterceptor } from '@nestjs/common';
-import { json, type Request, type Response } from 'express';
-import { AppError, type FieldError } from '../runtime/app-error.js';
+import {
+  type CallHandler,
+  type ExecutionContext,
+  Injectable,
+  type NestInterceptor,
+  type OnModuleDestroy,
+  SetMetadata,
+  type Type,
+} from '@nestjs/common';
+import { Reflector } from '@nestjs/core';
+import { raw, type Request, type Response } from 'express';
+import { AppError } from '../runtime/app-error.js';
+import { JsonReader } from './json-reader.js';
+import { mostBytesOf } from './text.js';
 
-/** The largest request body, in bytes. */
+/** The largest body of a route that says nothing else, in bytes. */
 const MAX_BODY_BYTES = 128 * 1024;
 
-/** No body of this API is deeper than 3; what is far deeper is made to exhaust the stack of a validator. */
-const MAX_DEPTH = 16;
+const LARGEST_BODY = Symbol('LARGEST_BODY');
+
+/** A route whose body may be as large as the limits of its fields together need. */
+export const LargeBody = (dto: Type): MethodDecorator =>
+  SetMetadata(LARGEST_BODY, Math.max(MAX_BODY_BYTES, mostBytesOf(dto)));
 
 /**
  * Reads the JSON body. An interceptor rather than middleware, because a missing or bad credential must be
  * reported before anything about the body, and guards run before interceptors.
  */
 @Injectable()
-export class JsonBodyInterceptor implements NestInterceptor {
-  private readonly parse = json({
-    limit: MAX_BODY_BYTES,
-    strict: false, // a string or a number is JSON too; that it is no object is refused below
-    verify: (_request, _response, buffer) => {
-      // A plain Error, since the parser writes a status into what is thrown here.
-      if (!isUtf8(buffer)) throw new Error('the body is not UTF-8');
-    },
-  });
+export class JsonBodyInterceptor implements NestInterceptor, OnModuleDestroy {
+  private readonly reader = new JsonReader();
+  private readonly collectors = new Map<number, ReturnType<typeof raw>>();
+
+  constructor(private readonly reflector: Reflector) {}
+
+  onModuleDestroy(): Promise<void> {
+    return this.reader.close();
+  }
 
   async intercept(context: ExecutionContext, next: CallHandler): Promise<ReturnType<CallHandler['handle']>> {
     const request = context.switchToHttp().getRequest<Request>();
     if (request.method !== 'GET' && request.method !== 'HEAD') {
-      await this.read(request, context.switchToHttp().getResponse<Response>());
+      const maxBytes = this.reflector.get<number | undefined>(LARGEST_BODY, context.getHandler());
+      request.body = await this.read(
+        request,
+        context.switchToHttp().getResponse<Response>(),
+        maxBytes ?? MAX_BODY_BYTES,
+      );
     }
     return next.handle();
   }
 
-  private async read(request: Request, response: Response): Promise<void> {
+  private async read(request: Request, response: Response, maxBytes: number): Promise<object> {
     const isEmpty =
       request.headers['transfer-encoding'] === undefined &&
       Number(request.headers['content-length'] ?? 0) === 0;
-    if (isEmpty) {
-      request.body = {}; // whatever is required is then reported as missing
-      return;
+    if (isEmpty) return {}; // whatever is required is then reported as missing
+    if (!request.is('application/json') || !isUtf8Type(request.headers['content-type'] ?? '')) {
+      throw new AppError('unsupported_media_type', 'Send the body as application/json in UTF-8.');
     }
-    if (!request.is('application/json')) {
-      throw new AppError('unsupported_media_type', 'Send the body as application/json.');
+    const document = await this.reader.read(await this.collect(request, response, maxBytes));
+    switch (document.status) {
+      case 'object':
+        return document.body;
+      case 'malformed':
+        throw new AppError('malformed_json', 'The body is not valid JSON in UTF-8.', {
+          cause: new Error(document.reason),
+        });
+      case 'refused':
+        throw new AppError('invalid_request', 'The body is not an object, or holds what no field may hold.', {
+          errors: document.errors,
+        });
     }
+  }
+
+  /** All bytes of the body. */
+  private async collect(request: Request, response: Response, maxBytes: number): Promise<Buffer> {
+    let collector = this.collectors.get(maxBytes);
+    if (!collector) {
+      collector = raw({ limit: maxBytes, type: () => true });
+      this.collectors.set(maxBytes, collector);
+    }
+    const collecting = collector;
     await new Promise<void>((resolve, reject) => {
-      this.parse(request, response, (error: unknown) => {
+      collecting(request, response, (error: unknown) => {
         if (error === undefined) resolve();
-        else reject(toBodyError(error));
+        else reject(toBodyError(error, maxBytes));
       });
     });
-    const body: unknown = request.body;
-    if (typeof body !== 'object' || body === null || Array.isArray(body)) {
-      throw new AppError('invalid_request', 'The body must be a JSON object.', {
-        errors: [{ pointer: '', message: 'must be an object' }],
-      });
-    }
-    const errors = unsafeText(body);
-    if (errors.length > 0) {
-      throw new AppError('invalid_request', 'The body holds what no field may hold.', { errors });
-    }
+    return request.body as Buffer;
   }
 }
 
-function toBodyError(error: unknown): AppError {
-  if (error instanceof AppError) return error;
+/** Whether a `Content-Type` names no charset but UTF-8. */
+const isUtf8Type = (type: string): boolean => {
+  const [, charset] = /;\s*charset\s*=\s*"?([^";\s]*)/i.exec(type) ?? [];
+  return charset === undefined || /^utf-?8$/i.test(charset);
+};
+
+function toBodyError(error: unknown, maxBytes: number): AppError {
   const type = typeof error === 'object' && error !== null && 'type' in error ? error.type : undefined;
   switch (type) {
     case 'entity.too.large':
-      return new AppError('payload_too_large', `The body may hold at most ${MAX_BODY_BYTES} bytes.`);
+      return new AppError('payload_too_large', `The body may hold at most ${maxBytes} bytes.`);
     case 'encoding.unsupported':
-    case 'charset.unsupported':
       return new AppError('unsupported_media_type', 'Send the body as application/json in UTF-8.');
     default:
       return new AppError('malformed_json', 'The body is not valid JSON in UTF-8.', { cause: error });
   }
-}
-
-/**
- * Finds what PostgreSQL cannot store (NUL), what would be changed silently (lone surrogates), and what is made
- * to confuse a validator (the names that every object has, such as `__proto__` and `constructor`, which it takes for
- * known fields; endless nesting). Iterative, since its input may be hostile.
- */
-function unsafeText(body: object): FieldError[] {
-  const errors: FieldError[] = [];
-  const rest: { value: unknown; pointer: string; depth: number }[] = [{ value: body, pointer: '', depth: 0 }];
-  for (let item = rest.pop(); item && errors.length < 20; item = rest.pop()) {
-    const { value, pointer, depth } = item;
-    if (typeof value === 'string') {
-      if (value.includes('\0')) errors.push({ pointer, message: 'must not hold a NUL character' });
-      else if (!value.isWellFormed()) errors.push({ pointer, message: 'must not hold a lone surrogate' });
-    } else if (typeof value === 'object' && value !== null) {
-      if (depth >= MAX_DEPTH) {
-        errors.push({ pointer, message: 'is nested too deeply' });
-        continue;
-      }
-      for (const [key, inner] of Object.entries(value)) {
-        const at = `${pointer}/${key.toWellFormed().replaceAll('~', '~0').replaceAll('/', '~1')}`;
-        if (key in Object.prototype) errors.push({ pointer: at, message: 'is not a field of this request' });
-        else rest.push({ value: inner, pointer: at, depth: depth + 1 });
-      }
-    }
-  }
-  return errors;
 }

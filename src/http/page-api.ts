@@ -1,13 +1,17 @@
 import { applyDecorators, type Type } from '@nestjs/common';
-import { ApiExtraModels, ApiOkResponse, ApiQuery, getSchemaPath } from '@nestjs/swagger';
+import { ApiExtraModels, ApiOkResponse, ApiQuery, getSchemaPath, type HeadersObject } from '@nestjs/swagger';
 import type { ProblemCode } from '../runtime/app-error.js';
 import { DEFAULT_LIMIT, MAX_LIMIT } from './page.js';
 
 /** What a list may answer with because of its parameters. */
 export const PAGE_PROBLEMS: ProblemCode[] = ['invalid_request', 'invalid_cursor'];
 
-/** Documents a list: its parameters and its answer. */
-export function ApiPage(item: Type, description: string) {
+/**
+ * Documents a list: its parameters and its answer.
+ *
+ * @param headers of the answer
+ */
+export function ApiPage(item: Type, description: string, headers: HeadersObject = {}) {
   return applyDecorators(
     ApiExtraModels(item),
     ApiQuery({
@@ -24,6 +28,7 @@ export function ApiPage(item: Type, description: string) {
     }),
     ApiOkResponse({
       description,
+      headers,
       schema: {
         type: 'object',
         required: ['data', 'nextCursor'],

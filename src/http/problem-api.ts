@@ -6,6 +6,7 @@ import { ProblemDto } from './problem.filter.js';
 const DESCRIPTIONS: Record<number, string> = {
   400: 'The body, a parameter or a cursor is not valid.',
   401: 'No credential, or not a good one of the right kind.',
+  403: 'The chatbot is switched off.',
   404: 'There is no such thing, or it is not yours.',
   409: 'The state of the resource does not allow it.',
   413: 'The body is too large.',

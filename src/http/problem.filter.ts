@@ -74,10 +74,10 @@ export class ProblemFilter implements ExceptionFilter {
       return;
     }
     if (error.code === 'unauthorized') {
-      const { challenge } = error.options;
+      const { challenge, scheme = 'Bearer' } = error.options;
       const reason =
         challenge && `, error="${challenge.error}", error_description="${challenge.description}"`;
-      response.setHeader('WWW-Authenticate', `Bearer realm="assistly"${reason ?? ''}`);
+      response.setHeader('WWW-Authenticate', `${scheme} realm="assistly"${reason ?? ''}`);
     }
     if (error.options.retryAfterSeconds !== undefined) {
       response.setHeader('Retry-After', String(error.options.retryAfterSeconds));

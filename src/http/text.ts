@@ -1,4 +1,4 @@
-import { applyDecorators } from '@nestjs/common';
+import { applyDecorators, type Type } from '@nestjs/common';
 import { ApiProperty, type ApiPropertyOptions } from '@nestjs/swagger';
 import { Transform } from 'class-transformer';
 import {
@@ -20,6 +20,31 @@ function codePoints(text: string): number {
 const NOT_BLANK = '\\S';
 
 const isBlank = (text: string): boolean => text.trim() === '';
+
+/** Most bytes that JSON takes for a code point: two escapes of six, beyond U+FFFF. */
+const BYTES_OF_CODE_POINT = 12;
+
+/** For the name of a field, its quotes and colon, and some white space. */
+const BYTES_AROUND_FIELD = 256;
+
+/** For the quotes of an item of a list, its comma, and some white space. */
+const BYTES_AROUND_ITEM = 32;
+
+/** Of each DTO's prototype, the most bytes of each field. */
+const fieldBytes = new WeakMap<object, Map<string, number>>();
+
+const takesAtMost =
+  (bytes: number): PropertyDecorator =>
+  (target, property) => {
+    const ofDto = fieldBytes.get(target) ?? new Map<string, number>();
+    fieldBytes.set(target, ofDto.set(String(property), bytes));
+  };
+
+/** The size of the largest body that the limits of a DTO's texts allow, in bytes. */
+export function mostBytesOf(dto: Type): number {
+  const fields = [...(fieldBytes.get(dto.prototype as object) ?? new Map<string, number>()).values()];
+  return fields.reduce((sum, bytes) => sum + bytes + BYTES_AROUND_FIELD, BYTES_AROUND_FIELD);
+}
 
 interface TextOptions {
   maxLength: number;
@@ -68,6 +93,7 @@ export function Text(options: TextOptions): PropertyDecorator {
   };
   return applyDecorators(
     ApiProperty(api),
+    takesAtMost(maxLength * BYTES_OF_CODE_POINT),
     Transform(({ value }: { value: unknown }) => {
       if (typeof value !== 'string') return value;
       if (presence === 'clearable' && isBlank(value)) return null;
@@ -96,6 +122,7 @@ export function TextList(options: {
       required: false,
       description,
     }),
+    takesAtMost(maxItems * (maxLength * BYTES_OF_CODE_POINT + BYTES_AROUND_ITEM)),
     ValidateIf((_, value: unknown) => value !== undefined),
     IsArray({ message: 'must be a list of strings' }),
     ArrayMaxSize(maxItems, { message: `must hold at most ${maxItems} items` }),

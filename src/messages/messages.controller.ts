@@ -13,7 +13,7 @@ import { ApiProblems, BODY_PROBLEMS } from '../http/problem-api.js';
 import type { IdempotentRequest } from '../database/idempotency.js';
 import { Idempotent, markReplay } from '../http/idempotent.js';
 import { ApiIdempotent, IDEMPOTENCY_PROBLEMS, replayedHeader } from '../http/idempotency-api.js';
-import { EVENT_CURSOR_HEADER, eventCursorHeader } from '../http/event-cursor-header.js';
+import { EVENT_CURSOR_HEADER, eventCursorHeader, listedCursorHeader } from '../http/event-cursor-header.js';
 import { MessageDto } from '../conversations/message.dto.js';
 import { CreateMessageDto } from './create-message.dto.js';
 import { MessagesService, type Order } from './messages.service.js';
@@ -44,7 +44,7 @@ export class MessagesController {
     },
   })
   @ApiIdempotent()
-  @ApiProblems('unauthorized', 'not_found', ...BODY_PROBLEMS, ...IDEMPOTENCY_PROBLEMS)
+  @ApiProblems('unauthorized', 'chatbot_disabled', 'not_found', ...BODY_PROBLEMS, ...IDEMPOTENCY_PROBLEMS)
   async post(
     @Caller() caller: Principal,
     @IdParam() id: string,
@@ -77,15 +77,18 @@ export class MessagesController {
     description: 'By sequence: oldest first, or newest first.',
     schema: { type: 'string', enum: ['asc', 'desc'], default: 'asc' },
   })
-  @ApiPage(MessageDto, 'A page of messages.')
+  @ApiPage(MessageDto, 'A page of messages.', listedCursorHeader)
   @ApiProblems('unauthorized', 'not_found', ...PAGE_PROBLEMS)
-  list(
+  async list(
     @Caller() caller: Principal,
     @IdParam() id: string,
     @PageQuery() page: PageRequest,
     @Query('order') order: unknown,
+    @Res({ passthrough: true }) response: Response,
   ): Promise<Page<MessageDto>> {
-    return this.messages.list(caller, id, toOrder(order), page);
+    const { listed, cursor } = await this.messages.list(caller, id, toOrder(order), page);
+    response.setHeader(EVENT_CURSOR_HEADER, cursor);
+    return listed;
   }
 }
 

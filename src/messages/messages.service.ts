@@ -28,7 +28,7 @@ export class MessagesService {
    * are stored: neither a slow stream nor a dead queue fails it, since both are made up for from the rows.
    *
    * @returns the answer, and the cursor from which the events of this post follow
-   * @throws AppError not_found; the idempotency errors
+   * @throws AppError not_found, chatbot_disabled; the idempotency errors
    */
   async post(
     caller: Principal,
@@ -39,7 +39,8 @@ export class MessagesService {
   ): Promise<{ posted: PostedMessageDto; cursor: string; isReplay: boolean }> {
     const session = await this.sessions.find(caller, sessionId);
     const cursor = await this.publisher.cursor(session.id);
-    const stored = await this.posting.post(session.id, content, requestId, idempotent, cursor);
+    const where = { sessionId: session.id, isEnabled: session.is_enabled };
+    const stored = await this.posting.post(where, content, requestId, idempotent, cursor);
     const posted = { message: toMessageDto(stored.message), reply: toReplyDto(stored.reply) };
     if (!stored.isReplay) {
       await Promise.all([
@@ -50,15 +51,17 @@ export class MessagesService {
     return { posted, cursor: stored.cursor, isReplay: stored.isReplay };
   }
 
+  /** @returns a page, and a cursor from which the events follow that may tell what the page does not hold yet */
   async list(
     caller: Principal,
     sessionId: string,
     order: Order,
     page: PageRequest,
-  ): Promise<Page<MessageDto>> {
+  ): Promise<{ listed: Page<MessageDto>; cursor: string }> {
     const session = await this.sessions.find(caller, sessionId);
     const list = `messages:${session.id}:${order}`;
     const after = page.cursor === undefined ? null : decodeCursor(list, page.cursor, isSequenceKey);
+    const cursor = await this.publisher.cursor(session.id); // before the rows: they may be ahead of it, never behind
     const rows = await this.database.read((db) => {
       const query = db.selectFrom('messages').selectAll().where('chat_session_id', '=', session.id);
       return (after ? query.where('sequence', order === 'asc' ? '>' : '<', after[0]) : query)
@@ -66,6 +69,6 @@ export class MessagesService {
         .limit(page.limit + 1)
         .execute();
     });
-    return toPage(rows, page.limit, list, (row) => [row.sequence], toMessageDto);
+    return { listed: toPage(rows, page.limit, list, (row) => [row.sequence], toMessageDto), cursor };
   }
 }

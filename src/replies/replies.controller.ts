@@ -82,7 +82,14 @@ export class RepliesController {
       ...replayedHeader,
     },
   })
-  @ApiProblems('unauthorized', 'not_found', 'reply_not_retryable', ...BODY_PROBLEMS, ...IDEMPOTENCY_PROBLEMS)
+  @ApiProblems(
+    'unauthorized',
+    'chatbot_disabled',
+    'not_found',
+    'reply_not_retryable',
+    ...BODY_PROBLEMS,
+    ...IDEMPOTENCY_PROBLEMS,
+  )
   async retry(
     @Caller() caller: Principal,
     @IdParam() id: string,

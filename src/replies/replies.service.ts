@@ -12,6 +12,7 @@ import { ReplyEventPublisher } from '../conversations/reply-event-publisher.js';
 import { ReplyCancellation } from '../conversations/reply-cancellation.js';
 import { ReplyPosting } from '../conversations/reply-store/posting.js';
 import { ReplyQueue } from '../conversations/reply-queue.js';
+import { CancelledBy } from '../conversations/reply-status.js';
 import { isFinal, messageId, type ReplyDto, type ReplyRow, toReplyDto } from '../conversations/reply.dto.js';
 
 /** The longest poll, in seconds. */
@@ -66,14 +67,17 @@ export class RepliesService {
   /** Stops a reply; on a final one it changes nothing. The answer is final. */
   async cancel(caller: Principal, id: string): Promise<ReplyDto> {
     const row = await this.find(caller, id);
-    if (!isFinal(row.status)) await this.cancellation.cancel(row.chat_session_id, row.id);
+    if (!isFinal(row.status)) {
+      const by = caller.kind === 'owner' ? CancelledBy.Owner : CancelledBy.Guest;
+      await this.cancellation.cancel(row.chat_session_id, row.id, by);
+    }
     return toReplyDto(await this.find(caller, id));
   }
 
   /**
    * Asks again for what a failed or cancelled reply should have answered.
    *
-   * @throws AppError not_found, reply_not_retryable; the idempotency errors
+   * @throws AppError not_found, chatbot_disabled, reply_not_retryable; the idempotency errors
    */
   async retry(
     caller: Principal,
@@ -81,14 +85,14 @@ export class RepliesService {
     requestId: string,
     idempotent: IdempotentRequest | null,
   ): Promise<{ reply: ReplyDto; cursor: string; isReplay: boolean }> {
-    const { chat_session_id: sessionId } = await this.find(caller, id);
+    const { chat_session_id: sessionId, is_enabled: isEnabled } = await this.find(caller, id);
     const before = await this.publisher.cursor(sessionId);
     const {
       reply: row,
       dispatch,
       cursor,
       isReplay,
-    } = await this.posting.retry(sessionId, id, requestId, idempotent, before);
+    } = await this.posting.retry({ sessionId, isEnabled }, id, requestId, idempotent, before);
     const reply = toReplyDto(row);
     if (!isReplay) {
       await Promise.all([this.publisher.publishQueued(reply), dispatch && this.queue.enqueue(dispatch)]);
@@ -96,14 +100,14 @@ export class RepliesService {
     return { reply, cursor, isReplay };
   }
 
-  private async find(caller: Principal, id: string): Promise<ReplyRow> {
+  private async find(caller: Principal, id: string): Promise<ReplyRow & { is_enabled: boolean }> {
     const row = await this.database.read((db) =>
       db
         .selectFrom('replies')
         .innerJoin('chat_sessions as s', 's.id', 'replies.chat_session_id')
         .innerJoin('chatbots as c', 'c.id', 's.chatbot_id')
         .selectAll('replies')
-        .select(messageId)
+        .select([messageId, 'c.is_enabled'])
         .where('replies.id', '=', id)
         .where(isOf(caller))
         .executeTakeFirst(),

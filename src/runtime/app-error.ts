@@ -6,6 +6,7 @@ export const PROBLEMS = {
   malformed_json: { status: 400, title: 'The body is not valid JSON' },
   invalid_cursor: { status: 400, title: 'The cursor does not belong to this list' },
   unauthorized: { status: 401, title: 'A valid credential is required' },
+  chatbot_disabled: { status: 403, title: 'The chatbot is switched off' },
   not_found: { status: 404, title: 'There is no such thing' },
   reply_not_retryable: { status: 409, title: 'The reply cannot be retried' },
   idempotency_in_progress: { status: 409, title: 'The first request with this key is still running' },
@@ -51,6 +52,8 @@ export class AppError extends Error {
       parts?: readonly PartHealth[];
       cause?: unknown;
       retryAfterSeconds?: number;
+      /** The scheme of the credential that is missing, where it is not a bearer token. */
+      scheme?: 'Basic';
       /** Of a credential that was sent and is no good: what the challenge says of it. */
       challenge?: Challenge | undefined;
       /** Why the credential is no good, for the request's line in the log alone. */
@@ -69,6 +72,10 @@ export class AppError extends Error {
     return PROBLEMS[this.code].title;
   }
 }
+
+/** Nothing new is accepted for a chatbot that its owner has switched off. */
+export const chatbotDisabled = (): AppError =>
+  new AppError('chatbot_disabled', 'The owner of this chatbot has switched it off.');
 
 /** A thing that does not exist or is another owner's: no answer shows which of the two. */
 export const notFound = (): AppError =>

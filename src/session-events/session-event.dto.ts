@@ -10,6 +10,7 @@ import {
 } from '@nestjs/swagger';
 import { EventType } from '../events/event-stream.js';
 import { MessageDto } from '../conversations/message.dto.js';
+import { LostReason, ReplyErrorCode } from '../conversations/reply-status.js';
 import { ReplyDto } from '../conversations/reply.dto.js';
 
 /**
@@ -47,6 +48,27 @@ class ReplyDeltaDataDto extends ReplyStartedDataDto {
   offset!: number;
   @ApiProperty({ description: 'To be appended.' })
   text!: string;
+}
+
+class ReplyRetryingDataDto {
+  @ApiProperty({ format: 'uuid' })
+  replyId!: string;
+  @ApiProperty({ type: 'integer', minimum: 1, description: 'The attempt that is over.' })
+  attempt!: number;
+  @ApiProperty({
+    enum: [...Object.values(ReplyErrorCode), ...Object.values(LostReason)],
+    enumName: 'RetryReason',
+    description:
+      'An error code of replies; `worker_lost`: nothing more was heard of its worker; `worker_stopped`: its worker gave it back.',
+  })
+  reason!: string;
+  @ApiProperty({
+    type: String,
+    format: 'date-time',
+    nullable: true,
+    description: 'When the next attempt may start; null: as soon as a worker is free.',
+  })
+  retryAt!: string | null;
 }
 
 class ReplyCompletedDataDto {
@@ -100,6 +122,7 @@ const EVENT_DATA: Record<EventType, Type> = {
   [EventType.ReplyQueued]: ReplyQueuedDataDto,
   [EventType.ReplyStarted]: ReplyStartedDataDto,
   [EventType.ReplyDelta]: ReplyDeltaDataDto,
+  [EventType.ReplyRetrying]: ReplyRetryingDataDto,
   [EventType.ReplyCompleted]: ReplyCompletedDataDto,
   [EventType.ReplyCancelled]: ReplyCancelledDataDto,
   [EventType.ReplyFailed]: ReplyFailedDataDto,
@@ -115,6 +138,8 @@ export const EVENT_DESCRIPTIONS: Record<EventType, string> = {
   [EventType.ReplyStarted]:
     'An attempt begins to generate it. A higher attempt than before means: drop the text shown so far.',
   [EventType.ReplyDelta]: 'A piece of its text.',
+  [EventType.ReplyRetrying]:
+    'An attempt is over without an answer, and another will come: the answer is delayed. The text shown so far stays until that one starts.',
   [EventType.ReplyCompleted]: 'It is answered. Final.',
   [EventType.ReplyCancelled]: 'It was stopped. Final.',
   [EventType.ReplyFailed]: 'It failed, for the reason in `reply.error`. Final; it may be retried.',

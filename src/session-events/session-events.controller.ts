@@ -5,6 +5,7 @@ import {
   ApiHeader,
   ApiOperation,
   ApiQuery,
+  type ApiQueryOptions,
   ApiTags,
 } from '@nestjs/swagger';
 import type { Response } from 'express';
@@ -19,6 +20,14 @@ import { EventStreamResponse, RECONNECT_AFTER_MS } from './event-stream-response
 import { ApiEventStream } from './session-event.dto.js';
 import { EventTokenDto } from './event-token.dto.js';
 import { SESSION_DELETED, SessionEventsService } from './session-events.service.js';
+
+const AFTER: ApiQueryOptions = {
+  name: 'after',
+  required: false,
+  description:
+    'The cursor to continue after: an `X-Event-Cursor`, or the `id` of an event. Or `snapshot`, to begin with a `session.snapshot`.',
+  schema: { type: 'string' },
+};
 
 @ApiTags('Events')
 @Controller('v1/sessions/:id/events')
@@ -50,6 +59,7 @@ export class SessionEventsController {
   /** Before the GET, whose route would take a HEAD as well, and keep it waiting for a stream without a body. */
   @Head()
   @ApiExcludeEndpoint()
+  @ApiQuery(AFTER)
   @Access('owner', 'guest', 'watcher')
   async head(@Caller() caller: Principal, @IdParam() id: string, @Res() response: Response): Promise<void> {
     await this.events.authorize(caller, id);
@@ -61,7 +71,7 @@ export class SessionEventsController {
   @ApiOperation({
     summary: 'Follow the session’s events',
     description:
-      'Server-sent events. Each has an `id`, which is a cursor: sent back as `Last-Event-ID`, or in `after`, the stream continues right after it, whichever process answers. Without one it begins with what happens next. A cursor that is too old, unknown or of another session gets one `session.snapshot` first.\n\nExecute, on this page, leaves the stream when a reply has ended, or after ten seconds, and shows what came until then; `curl -N` shows it as it comes.',
+      'Server-sent events. Each has an `id`, which is a cursor: sent back as `Last-Event-ID`, or in `after`, the stream continues right after it, whichever process answers. Without one it begins with what happens next; with `after=snapshot`, with the conversation as it is, as one `session.snapshot`. A cursor that is too old, unknown or of another session gets one `session.snapshot` first.\n\nExecute, on this page, leaves the stream when a reply has ended, or after ten seconds, and shows what came until then; `curl -N` shows it as it comes.',
     operationId: 'followSession',
   })
   @ApiIdParam('session')
@@ -71,14 +81,9 @@ export class SessionEventsController {
     description: 'The cursor to continue after, as browsers send it when they come back; wins over `after`.',
     schema: { type: 'string' },
   })
-  @ApiQuery({
-    name: 'after',
-    required: false,
-    description: 'The cursor to continue after: an `X-Event-Cursor`, or the `id` of an event.',
-    schema: { type: 'string' },
-  })
+  @ApiQuery(AFTER)
   @ApiEventStream()
-  @ApiProblems('unauthorized', 'not_found')
+  @ApiProblems('invalid_request', 'unauthorized', 'not_found')
   async follow(
     @Caller() caller: Principal,
     @IdParam() id: string,

@@ -10,6 +10,7 @@ const HISTORY_LIMIT = 200;
 export interface Conversation {
   chatbotName: string;
   model: string | null;
+  instructions: string | null;
   characteristics: string[];
   guestName: string | null;
   /** What came before, oldest first. */
@@ -31,7 +32,7 @@ export class ConversationReader {
           .selectFrom('chat_sessions as s')
           .innerJoin('chatbots as c', 'c.id', 's.chatbot_id')
           .leftJoin('guests as g', 'g.id', 's.guest_id')
-          .select(['c.name', 'c.model', 'g.name as guest_name'])
+          .select(['c.name', 'c.model', 'c.instructions', 'g.name as guest_name'])
           .where('s.id', '=', sessionId)
           .executeTakeFirst(),
       ),
@@ -94,6 +95,7 @@ export class ConversationReader {
     return {
       chatbotName: session.name,
       model: session.model,
+      instructions: session.instructions,
       characteristics: characteristics.map(({ content }) => content),
       guestName: session.guest_name,
       history: history.reverse(),

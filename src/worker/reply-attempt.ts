@@ -2,12 +2,13 @@ import { setTimeout as sleep } from 'node:timers/promises';
 import { Logger } from '@nestjs/common';
 import { openingOf } from '../conversations/reply-event-publisher.js';
 import type { Usage } from '../conversations/reply-store/claims.js';
-import type { Claim, Finished } from '../conversations/reply-store/transitions.js';
-import { ReplyErrorCode } from '../conversations/reply-status.js';
+import type { Claim, Dispatch, Finished } from '../conversations/reply-store/transitions.js';
+import { LostReason, ReplyErrorCode } from '../conversations/reply-status.js';
 import type { ReplyRow } from '../conversations/reply.dto.js';
 import { isDatabaseUnavailable } from '../database/database-errors.js';
 import { type FinishReason, LlmError, LlmErrorCode } from '../llm/llm-client.js';
 import type { ChosenModel } from '../llm/llm-models.js';
+import { PROCESS_NAME } from '../runtime/process-name.js';
 import { markAttempt } from '../tracing/spans.js';
 import type { AttemptServices } from './attempt-services.js';
 import type { Conversation } from './conversation-reader.js';
@@ -72,6 +73,10 @@ export class ReplyAttempt {
   /** Runs to one of the outcomes. Never throws for what a reply can go through. */
   async run(): Promise<Result> {
     const startedAt = performance.now();
+    this.logger.log(
+      { event: 'reply.attempt_started', ...this.ids(), worker: PROCESS_NAME },
+      'a worker claimed a reply: its attempt begins',
+    );
     const lease = new LeaseKeeper(this.services, this.claim, this.stop);
     await lease.start();
     let outcome: Outcome = 'lost';
@@ -196,8 +201,9 @@ export class ReplyAttempt {
   /** @param delayMs pause before the next attempt */
   private async handBack(delayMs: number): Promise<Outcome> {
     const dispatch = await this.services.claims.handBack(this.claim, delayMs);
-    if (dispatch) await this.services.queue.enqueue(dispatch);
-    return dispatch ? 'handed_back' : 'lost';
+    if (!dispatch) return 'lost';
+    await this.letGo(dispatch, LostReason.WorkerStopped);
+    return 'handed_back';
   }
 
   /** Ends an attempt that failed: for good, or with another attempt to follow. */
@@ -229,9 +235,20 @@ export class ReplyAttempt {
       await this.conclude(result.finished); // the attempts or the time are used up
       return 'failed';
     }
-    await this.services.queue.enqueue(result.retry);
+    await this.letGo(result.retry, code);
     this.detail.delayMs = delayMs;
     return 'retrying';
+  }
+
+  /** Enqueues the next attempt, and tells subscribers that it will come. */
+  private async letGo(dispatch: Dispatch, reason: string): Promise<void> {
+    const { publisher, queue } = this.services;
+    const { replyId, sessionId, attempt } = this.claim;
+    const retryAt = dispatch.delayMs > 0 ? dispatch.dueAt : null;
+    await Promise.all([
+      publisher.publishRetrying(sessionId, { replyId, attempt, reason, retryAt }),
+      queue.enqueue(dispatch),
+    ]);
   }
 
   /** Exponential, with jitter over its upper half, so that what failed together does not come back together. */
@@ -260,7 +277,11 @@ export class ReplyAttempt {
 }
 
 /** Everything that people and the model wrote in this call. */
-function textsOf({ chatbotName, guestName }: Conversation, prompt: Prompt, answered: string): string[] {
+function textsOf(
+  { chatbotName, instructions, guestName }: Conversation,
+  prompt: Prompt,
+  answered: string,
+): string[] {
   const turns = prompt.turns.filter(({ role }) => role !== 'system').map(({ content }) => content);
-  return [...turns, ...prompt.characteristics, chatbotName, guestName ?? '', answered];
+  return [...turns, ...prompt.characteristics, chatbotName, instructions ?? '', guestName ?? '', answered];
 }

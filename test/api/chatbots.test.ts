@@ -28,6 +28,8 @@ describe('creating a chatbot', () => {
       name: 'Bakery',
       greeting: null,
       model: null,
+      instructions: null,
+      isEnabled: true,
       createdAt: expect.stringMatching(TIME),
       updatedAt: expect.stringMatching(TIME),
       characteristicCount: 0,
@@ -127,7 +129,7 @@ describe('reading chatbots', () => {
     expect(answer.body.data.map((item: Json) => item.characteristicCount)).toEqual([3, 1, 0]);
   });
 
-  it('shows the public exactly id, name and greeting', async () => {
+  it('shows the public exactly id, name, greeting and whether it is enabled', async () => {
     const { id } = await stack
       .owner()
       .createChatbot({ name: 'Bakery', greeting: 'Hello', model: 'gpt-5', characteristics: ['a secret'] });
@@ -135,7 +137,7 @@ describe('reading chatbots', () => {
     const answer = await stack.client().get(`/v1/chatbots/${id}/public`);
 
     expect(answer.status).toBe(200);
-    expect(answer.body).toEqual({ id, name: 'Bakery', greeting: 'Hello' });
+    expect(answer.body).toEqual({ id, name: 'Bakery', greeting: 'Hello', isEnabled: true });
   });
 
   it('shows the public a greeting of null where there is none', async () => {
@@ -143,7 +145,120 @@ describe('reading chatbots', () => {
 
     const answer = await stack.client().get(`/v1/chatbots/${id}/public`);
 
-    expect(answer.body).toEqual({ id, name: 'Bakery', greeting: null });
+    expect(answer.body).toEqual({ id, name: 'Bakery', greeting: null, isEnabled: true });
+  });
+});
+
+describe('instructions', () => {
+  it('are kept as sent, shown to the owner alone, and cleared by null or a blank', async () => {
+    const owner = stack.owner();
+    const created = await owner.createChatbot({ name: 'Bakery', instructions: '  Be brief. ' });
+    const path = `/v1/chatbots/${created.id}`;
+
+    expect(created.instructions).toBe('  Be brief. ');
+    expect((await stack.client().get(`${path}/public`)).body).not.toHaveProperty('instructions');
+    expect((await owner.patch(path, { instructions: 'Be kind.' })).body.instructions).toBe('Be kind.');
+    expect((await owner.patch(path, { name: 'Bakery' })).body.instructions).toBe('Be kind.');
+    expect((await owner.patch(path, { instructions: ' \n' })).body.instructions).toBeNull();
+  });
+});
+
+describe('a chatbot that is switched off', () => {
+  it.each([null, 'no', 0, [], {}])('is not by %j', async (isEnabled) => {
+    for (const answer of [
+      await stack.owner().post('/v1/chatbots', { name: 'Bakery', isEnabled }),
+      await stack.owner().patch(`/v1/chatbots/${(await stack.owner().createChatbot()).id}`, { isEnabled }),
+    ]) {
+      expect(answer.status).toBe(400);
+      expect(answer.body.errors).toEqual([{ pointer: '/isEnabled', message: 'must be true or false' }]);
+    }
+  });
+
+  it('takes no session, no message and no retry, not even an owner’s; all else goes on, and a repetition is answered', async () => {
+    const owner = stack.owner();
+    const chatbot = await owner.createChatbot();
+    const path = `/v1/chatbots/${chatbot.id}`;
+    const { session, guest } = await stack.client().openSession(chatbot.id);
+    const messages = `/v1/sessions/${session.id}/messages`;
+    const key = { 'idempotency-key': 'before' };
+    const { body: posted } = await guest.post(messages, { content: 'Hello?' }, key);
+
+    await owner.patch(path, { isEnabled: false });
+
+    for (const refused of [
+      await stack.client().post(`${path}/sessions`, {}),
+      await guest.post(messages, { content: 'Still there?' }),
+      await owner.post(messages, { content: 'Still there?' }),
+    ]) {
+      expect([refused.status, refused.body.code]).toEqual([403, 'chatbot_disabled']);
+    }
+    expect(await guest.post(messages, { content: 'Hello?' }, key)).toMatchObject({
+      status: 202,
+      body: { message: { id: posted.message.id } },
+    });
+    expect((await guest.get(messages)).body.data).toHaveLength(1);
+    const { body: cancelled } = await guest.post(`/v1/replies/${posted.reply.id}/cancel`);
+    expect(cancelled.status).toBe('cancelled');
+    for (const caller of [guest, owner]) {
+      const refused = await caller.post(`/v1/replies/${posted.reply.id}/retry`);
+      expect([refused.status, refused.body.code]).toEqual([403, 'chatbot_disabled']);
+    }
+
+    await owner.patch(path, { isEnabled: true });
+    expect((await guest.post(messages, { content: 'And now?' })).status).toBe(202);
+  });
+});
+
+describe('a body as large as all limits together', () => {
+  /** Twelve bytes in JSON, and one character. */
+  const escaped = '\\ud83d\\ude00';
+
+  it('makes a chatbot, whatever way its characters are written', async () => {
+    const owner = stack.owner('user_of_large_bodies');
+    for (const character of ['x', '漢', '😀', escaped]) {
+      const text = (length: number): string => `"${character.repeat(length)}"`;
+      const facts = Array.from({ length: 200 }, () => text(8_000)).join(', ');
+      const body = `{ "name": ${text(255)}, "greeting": ${text(2_000)}, "model": ${text(255)}, "instructions": ${text(8_000)}, "characteristics": [${facts}] }`;
+      const answer = await owner.request('POST', '/v1/chatbots', {
+        headers: { 'content-type': 'application/json' },
+        body,
+      });
+      expect(answer.status).toBe(201);
+      expect(answer.body.characteristicCount).toBe(200);
+      expect([...answer.body.characteristics[199].content]).toHaveLength(8_000);
+      expect((await owner.delete(`/v1/chatbots/${answer.body.id}`)).status).toBe(204);
+    }
+  });
+
+  it('leaves the process to others while it is read', async () => {
+    const owner = stack.owner('user_of_large_bodies');
+    const facts = Array.from({ length: 200 }, () => '漢'.repeat(8_000));
+    const waits: number[] = [];
+    let isOver = false;
+    const watching = (async () => {
+      while (!isOver) {
+        const askedAt = performance.now();
+        await stack.client().get('/health/live');
+        waits.push(performance.now() - askedAt);
+      }
+    })();
+    const answer = await owner.post('/v1/chatbots', { name: 'Library', characteristics: facts, unknown: 1 });
+    isOver = true;
+    await watching;
+    expect(answer.status).toBe(400);
+    expect(waits.length).toBeGreaterThan(1);
+  });
+
+  it('is refused one byte further, and elsewhere at 128 KiB', async () => {
+    const owner = stack.owner('user_of_large_bodies');
+    const { id } = await owner.createChatbot();
+    const large = await owner.post('/v1/chatbots', {
+      name: 'Library',
+      characteristics: ['x'.repeat(22_000_000)],
+    });
+    expect([large.status, large.body.code]).toEqual([413, 'payload_too_large']);
+    const content = 'x'.repeat(130 * 1024);
+    expect((await owner.post(`/v1/chatbots/${id}/characteristics`, { content })).status).toBe(413);
   });
 });
 

@@ -19,7 +19,10 @@ const IS_RECORDING = process.env['RECORD_EXAMPLES'] === '1';
 
 let stack: Stack;
 beforeAll(async () => {
-  stack = await Stack.start({ workers: 0 });
+  stack = await Stack.start({
+    workers: 0,
+    env: { BULL_BOARD_USER: 'operator', BULL_BOARD_PASSWORD: 'secret' },
+  });
 });
 afterAll(() => stack.stop());
 
@@ -96,7 +99,7 @@ async function play(): Promise<Examples> {
   events['session.snapshot'] = await late.next('session.snapshot');
   await late.close();
 
-  const speaking = await stack.addWorker();
+  const speaking = await stack.addWorker({ DRAIN_TIMEOUT_MS: '0' });
   const watching = guest.follow(session.id, { after: posted.headers.get('x-event-cursor') ?? '' });
   for (const type of ['message.created', 'reply.queued', 'reply.started', 'reply.delta', 'reply.completed']) {
     events[type] = await watching.next(type);
@@ -124,14 +127,21 @@ async function play(): Promise<Examples> {
   await keep('cancelReply', guest, `POST /v1/replies/${second.reply.id}/cancel`);
   events['reply.cancelled'] = await watching.next('reply.cancelled', second.reply.id);
 
+  const third = await guest.postMessage(session.id, 'And on Sundays?');
+  await watching.next('reply.delta', third.reply.id);
   await speaking.close();
+  events['reply.retrying'] = await watching.next('reply.retrying');
   const provider = await startProviderThatRefuses();
   await stack.addWorker({ OPENAI_BASE_URL: provider.url, OPENAI_API_KEY: 'revoked' });
-  const third = await guest.postMessage(session.id, 'And on Sundays?');
   events['reply.failed'] = await watching.next('reply.failed', third.reply.id);
   const retried = await keep('retryReply', guest, `POST /v1/replies/${third.reply.id}/retry`);
   await watching.next('reply.queued', retried.body.id);
   await provider.close();
+  const life = await keep('getReplyLife', stack.client(), `GET /admin/replies/${third.reply.id}`, undefined, {
+    authorization: `Basic ${Buffer.from('operator:secret').toString('base64')}`,
+  });
+  // Not this machine's name, nor this process's number.
+  for (const step of life.body.steps) step.worker &&= 'worker-1/17';
 
   await keep('unauthorized', stack.client(), 'GET /v1/chatbots');
   await keep('invalid_request', owner, 'POST /v1/chatbots', { name: '', nickname: 'B' });
@@ -139,7 +149,9 @@ async function play(): Promise<Examples> {
   await keep('invalid_cursor', owner, 'GET /v1/chatbots?cursor=abc');
   await keep('not_found', owner, 'GET /v1/chatbots/01a203eb-82fd-76a1-a5fa-4018ce01bf49');
   await keep('reply_not_retryable', guest, `POST ${ofReply}/retry`);
-  await keep('payload_too_large', owner, 'POST /v1/chatbots', { name: 'x'.repeat(130 * 1024) });
+  await keep('payload_too_large', owner, `POST ${ofChatbot}/characteristics`, {
+    content: 'x'.repeat(130 * 1024),
+  });
   await keep('unsupported_media_type', owner, 'POST /v1/chatbots', {}, { 'content-type': 'text/plain' });
   problems['malformed_json'] = (
     await owner.request('POST', '/v1/chatbots', {
@@ -150,6 +162,8 @@ async function play(): Promise<Examples> {
   const key = { 'idempotency-key': 'c4a1b5c0' };
   await owner.post('/v1/chatbots', { name: 'Florist' }, key);
   await keep('idempotency_key_reused', owner, 'POST /v1/chatbots', { name: 'Butcher' }, key);
+  const closed = await owner.createChatbot({ name: 'Ice cream parlour', isEnabled: false });
+  await keep('chatbot_disabled', stack.client(), `POST /v1/chatbots/${closed.id}/sessions`, {});
   const { body: full } = await owner.post('/v1/chatbots', {
     name: 'Library',
     characteristics: Array.from({ length: 200 }, (_, index) => `Shelf ${index + 1}`),

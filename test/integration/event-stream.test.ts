@@ -10,6 +10,7 @@ import {
   replyDelta,
   replyFailed,
   replyQueued,
+  replyRetrying,
   replyStarted,
 } from '../../src/events/entries.js';
 import {
@@ -526,6 +527,78 @@ describe.each(STORES)('the event stream on %s', (_name, openStore, defaultPort) 
       await stream.append(sessionId, [...speech(replyId, 1, 'Hello'), replyFailed(reply(1))]);
       expect((await stream.shown(sessionId, [replyId])).texts.size).toBe(0);
       expect(await stream.seal(sessionId, replyId)).toBeNull();
+    });
+
+    describe('whose attempt is over', () => {
+      const retrying = (attempt: number) =>
+        replyRetrying({ replyId, attempt, reason: 'worker_lost', retryAt: null });
+
+      it('takes no more of it, shows what there is, and begins anew with a higher attempt', async () => {
+        await stream.append(sessionId, speech(replyId, 1, 'Hello'));
+        expect(await other.append(sessionId, [retrying(1)])).toMatchObject({ status: 'appended' });
+
+        const more = replyDelta({ replyId, attempt: 1, offset: 5, text: ' wor' });
+        expect(await stream.append(sessionId, [more])).toEqual({ status: 'refused' });
+        expect(await stream.append(sessionId, [replyStarted({ replyId, attempt: 1 }), more])).toEqual({
+          status: 'refused',
+        });
+        expect((await stream.shown(sessionId, [replyId])).texts.get(replyId)).toEqual({
+          attempt: 1,
+          text: 'Hello',
+        });
+        expect(await stream.append(sessionId, speech(replyId, 2, 'Good', ' day'))).toMatchObject({
+          status: 'appended',
+        });
+        expect((await stream.shown(sessionId, [replyId])).texts.get(replyId)).toEqual({
+          attempt: 2,
+          text: 'Good day',
+        });
+        expect(typesOf(await readAll(stream, sessionId, start))).toEqual([
+          EventType.ReplyStarted,
+          EventType.ReplyDelta,
+          EventType.ReplyRetrying,
+          EventType.ReplyStarted,
+          EventType.ReplyDelta,
+          EventType.ReplyDelta,
+        ]);
+      });
+
+      it('is told once, and not when the next has started, or the reply is sealed or has ended', async () => {
+        await stream.append(sessionId, speech(replyId, 1, 'Hello'));
+        await stream.append(sessionId, [retrying(1)]);
+        expect(await other.append(sessionId, [retrying(1)])).toMatchObject({ cursor: { seq: 3 } });
+        const sealed = randomUUID();
+        await stream.append(sessionId, speech(sealed, 1, 'Hello'));
+        await stream.seal(sessionId, sealed);
+        const ended = randomUUID();
+        await stream.append(sessionId, [replyFailed({ id: ended, attempt: 1 })]);
+
+        const started = randomUUID();
+        await stream.append(sessionId, speech(started, 2, 'Hello'));
+
+        for (const id of [started, sealed, ended]) {
+          const entry = replyRetrying({ replyId: id, attempt: 1, reason: 'worker_stopped', retryAt: null });
+          expect(await other.append(sessionId, [entry])).toEqual({ status: 'refused' });
+        }
+      });
+
+      it('stays over where the stream knew nothing of it', async () => {
+        await stream.append(sessionId, [retrying(3)]);
+        expect(await other.append(sessionId, speech(replyId, 3, 'Hello'))).toEqual({ status: 'refused' });
+        expect(await other.append(sessionId, speech(replyId, 2, 'Hello'))).toEqual({ status: 'refused' });
+        expect(await other.append(sessionId, speech(replyId, 4, 'Hello'))).toMatchObject({
+          status: 'appended',
+        });
+      });
+
+      it('is sealed as any other, and ends with its reply, the rest of the text included', async () => {
+        await stream.append(sessionId, speech(replyId, 1, 'Hello'));
+        await stream.append(sessionId, [retrying(1)]);
+        expect(await other.seal(sessionId, replyId)).toEqual({ attempt: 1, text: 'Hello' });
+        const end = replyCancelled(reply(1), { id: randomUUID(), content: 'Hello world' });
+        const rest = replyDelta({ replyId, attempt: 1, offset: 5, text: ' world' });
+        expect(await other.append(sessionId, [rest, end])).toMatchObject({ status: 'appended' });
+      });
     });
 
     describe('that is sealed', () => {

@@ -70,7 +70,7 @@ async function openSession(): Promise<string> {
 }
 
 const post = (sessionId: string, content = 'A question?') =>
-  posting.post(sessionId, content, 'request-1', null, 'cursor');
+  posting.post({ sessionId, isEnabled: true }, content, 'request-1', null, 'cursor');
 
 async function claimed(sessionId?: string): Promise<{ sessionId: string; replyId: string; claim: Claim }> {
   const session = sessionId ?? (await openSession());
@@ -129,6 +129,7 @@ describe('posting', () => {
       sessionId,
       number: 1,
       delayMs: 0,
+      dueAt: expect.any(String) as unknown as string,
       requestId: 'request-1',
     } satisfies Dispatch);
   });
@@ -232,7 +233,7 @@ describe('a claim', () => {
       'is to be cancelled',
       async () => {
         const { reply } = await post(await openSession());
-        await cancelling.requestCancel(reply.id);
+        await cancelling.requestCancel(reply.id, 'guest');
         return reply.id;
       },
     ],
@@ -348,7 +349,7 @@ describe('the fence', () => {
 
   it('tells the holder at its heartbeat that the reply is to be cancelled', async () => {
     const { replyId, claim } = await claimed();
-    await cancelling.requestCancel(replyId);
+    await cancelling.requestCancel(replyId, 'guest');
 
     expect(await claims.heartbeat(claim)).toBe(false);
   });
@@ -380,6 +381,7 @@ describe('a completion', () => {
       sessionId,
       number: 1,
       delayMs: 0,
+      dueAt: expect.any(String) as unknown as string,
       requestId: 'request-1',
     } satisfies Dispatch);
     const row = await rowOf(next.reply.id);
@@ -434,7 +436,14 @@ describe('a failed attempt', () => {
     const result = await claims.retryLater(claim, 'provider_timeout', 5_000);
 
     expect(result).toEqual({
-      retry: { replyId, sessionId, number: 2, delayMs: 5_000, requestId: 'request-1' },
+      retry: {
+        replyId,
+        sessionId,
+        number: 2,
+        delayMs: 5_000,
+        dueAt: expect.any(String),
+        requestId: 'request-1',
+      },
     });
     expect(await rowOf(replyId)).toMatchObject({
       status: 'in_progress',
@@ -485,6 +494,7 @@ describe('a hand-back', () => {
       sessionId,
       number: 2,
       delayMs: 0,
+      dueAt: expect.any(String) as unknown as string,
       requestId: 'request-1',
     } satisfies Dispatch);
 
@@ -572,7 +582,12 @@ describe('a round of the reconciler', () => {
     await post(sessionId);
     await claims.complete(claim, ANSWER);
 
-    expect(await reconciliation.reconcile()).toEqual({ dispatches: [], finished: [], cancels: [] });
+    expect(await reconciliation.reconcile()).toEqual({
+      lost: [],
+      dispatches: [],
+      finished: [],
+      cancels: [],
+    });
   });
 
   it('charges a lease that ran out, and enqueues again', async () => {
@@ -664,7 +679,7 @@ describe('a round of the reconciler', () => {
 
   it('reports a cancel that was accepted and not carried out', async () => {
     const { sessionId, replyId } = await claimed();
-    await cancelling.requestCancel(replyId);
+    await cancelling.requestCancel(replyId, 'guest');
     await change(replyId, `cancel_requested_at = clock_timestamp() - interval '1 minute'`);
 
     expect((await reconciliation.reconcile())?.cancels).toEqual([{ sessionId, replyId }]);

@@ -32,6 +32,7 @@ describe('openapi.json', () => {
       'getMetrics', // for nobody where there is no METRICS_TOKEN
       'getPublicChatbot',
       'getReadiness',
+      'getReplyLife',
       'openSession',
     ]);
   });
@@ -117,7 +118,7 @@ describe('an answer', () => {
     requestBody: undefined,
     status: 200,
     headers: new Headers({ 'content-type': 'application/json; charset=utf-8', 'x-request-id': 'a' }),
-    text: '{"id":"01a203eb-82fd-76a1-a5fa-4018ce01bf49","name":"Bakery","greeting":null}',
+    text: '{"id":"01a203eb-82fd-76a1-a5fa-4018ce01bf49","name":"Bakery","greeting":null,"isEnabled":true}',
   };
   const problem = JSON.stringify(EXAMPLES.problems['not_found']);
 

@@ -6,6 +6,7 @@ import { cpuMsOf } from '../support/cpu-time.js';
 const BASE: PromptInput = {
   chatbotName: 'Velo',
   characteristics: ['We sell bicycles.', 'We are closed on Sunday.'],
+  instructions: null,
   guestName: 'Mina',
   history: [
     { sender: 'ai', content: 'Hello, how can I help?' },

@@ -2,7 +2,7 @@ import { Injectable } from '@nestjs/common';
 import { sql } from 'kysely';
 import { Database, now } from '../../database/database.js';
 import { tokensAtMost } from '../../llm/tokens-at-most.js';
-import { ReplyFinishReason, ReplyStatus } from '../reply-status.js';
+import { type CancelledBy, ReplyFinishReason, ReplyStatus } from '../reply-status.js';
 import { messageId, type ReplyRow } from '../reply.dto.js';
 import { type Finished, ReplyTransitions } from './transitions.js';
 
@@ -18,14 +18,18 @@ export class ReplyCancelling {
    * Notes that an unfinished reply is to be cancelled. From here on no worker claims it, its worker stops at the next
    * heartbeat at the latest, and the reconciler cancels it if the caller dies first.
    *
+   * @param by who asks; null: the reconciler, for somebody who asked before
    * @returns the reply, whose checkpoint is the text that is known to the rows; null where it is final or gone
    */
-  async requestCancel(replyId: string): Promise<ReplyRow | null> {
+  async requestCancel(replyId: string, by: CancelledBy | null): Promise<ReplyRow | null> {
     const reply = await this.database.write(
       (db) =>
         db
           .updateTable('replies')
-          .set((eb) => ({ cancel_requested_at: eb.fn.coalesce('cancel_requested_at', now) }))
+          .set((eb) => ({
+            cancel_requested_at: eb.fn.coalesce('cancel_requested_at', now),
+            cancelled_by: eb.fn.coalesce('cancelled_by', eb.val(by)),
+          }))
           .where('id', '=', replyId)
           .where('finished_at', 'is', null)
           .returningAll()

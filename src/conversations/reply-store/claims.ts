@@ -4,8 +4,9 @@ import { CONFIG } from '../../config/config.module.js';
 import { attemptBudget, type Config } from '../../config/env.js';
 import { isUniqueViolation } from '../../database/database-errors.js';
 import { Database, runOn } from '../../database/database.js';
+import { PROCESS_NAME } from '../../runtime/process-name.js';
 import { type Timings, TIMINGS } from '../../runtime/timings.js';
-import type { ReplyErrorCode, ReplyFinishReason } from '../reply-status.js';
+import { LostReason, type ReplyErrorCode, type ReplyFinishReason } from '../reply-status.js';
 import { replyRow, type ReplyRow } from '../reply.dto.js';
 import {
   type Claim,
@@ -17,6 +18,7 @@ import {
   ReplyTransitions,
   timeIn,
   toDispatch,
+  withPastAttempt,
 } from './transitions.js';
 
 export interface Usage {
@@ -52,6 +54,7 @@ export class ReplyClaims {
           update replies
           set status = 'in_progress', attempt = attempt + 1, lease_token = gen_random_uuid(),
             lease_until = clock_timestamp() + ${milliseconds(this.timings.leaseMs)}, partial_text = null,
+            claimed_by = ${PROCESS_NAME}, claimed_at = clock_timestamp(),
             started_at = coalesce(started_at, clock_timestamp())
           where id = ${replyId} and status in ('queued', 'in_progress') and lease_token is null
             and cancel_requested_at is null
@@ -164,6 +167,7 @@ export class ReplyClaims {
             lease_token: null,
             lease_until: null,
             failures: eb('failures', '+', 1),
+            past_attempts: withPastAttempt(errorCode),
             available_at: timeIn(delayMs),
             dispatch_count: eb('dispatch_count', '+', 1),
             dispatched_at: timeIn(delayMs),
@@ -194,6 +198,7 @@ export class ReplyClaims {
           .set((eb) => ({
             lease_token: null,
             lease_until: null,
+            past_attempts: withPastAttempt(LostReason.WorkerStopped),
             available_at: timeIn(delayMs),
             dispatch_count: eb('dispatch_count', '+', 1),
             dispatched_at: timeIn(delayMs),

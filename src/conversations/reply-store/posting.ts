@@ -6,7 +6,7 @@ import { newId } from '../../database/columns.js';
 import { Database, now, runOn } from '../../database/database.js';
 import { type IdempotentRequest, once } from '../../database/idempotency.js';
 import type { Row, Tx } from '../../database/tables.js';
-import { AppError, notFound } from '../../runtime/app-error.js';
+import { AppError, chatbotDisabled, notFound } from '../../runtime/app-error.js';
 import { type Timings, TIMINGS } from '../../runtime/timings.js';
 import { type MessageRow, timeOfNewest } from '../message.dto.js';
 import { ReplyStatus } from '../reply-status.js';
@@ -27,6 +27,12 @@ interface Posted extends Retried {
   message: MessageRow;
 }
 
+/** The session, and whether its chatbot takes anything new: a repetition of what it took before is answered all the same. */
+interface WhereToPost {
+  sessionId: string;
+  isEnabled: boolean;
+}
+
 /** What requests make: a message with the reply that will answer it, or a reply that is asked for again. */
 @Injectable()
 export class ReplyPosting {
@@ -40,10 +46,10 @@ export class ReplyPosting {
    * Stores a user message and the reply that will answer it: the session's queued one, or a new one.
    *
    * @param cursor where the session's events stood before, kept for a repetition of the request
-   * @throws AppError not_found where the session is gone; the idempotency errors
+   * @throws AppError not_found where the session is gone, chatbot_disabled; the idempotency errors
    */
   async post(
-    sessionId: string,
+    { sessionId, isEnabled }: WhereToPost,
     content: string,
     requestId: string,
     idempotent: IdempotentRequest | null,
@@ -54,6 +60,7 @@ export class ReplyPosting {
       const { result, isReplay } = await once(tx, idempotent, this.timings.idempotencyWaitMs, async () => {
         const sequence = await nextSequence(tx, sessionId);
         if (sequence === null) throw notFound();
+        if (!isEnabled) throw chatbotDisabled();
         // Locked, so that a claim waits until this message is committed, or has happened before it.
         const unfinished = await this.lockUnfinished(tx, sessionId);
         const queued = unfinished.find(({ status }) => status === ReplyStatus.Queued);
@@ -87,10 +94,10 @@ export class ReplyPosting {
   /**
    * Makes a new reply for the messages of one that failed or was cancelled.
    *
-   * @throws AppError not_found, reply_not_retryable; the idempotency errors
+   * @throws AppError not_found, chatbot_disabled, reply_not_retryable; the idempotency errors
    */
   async retry(
-    sessionId: string,
+    { sessionId, isEnabled }: WhereToPost,
     replyId: string,
     requestId: string,
     idempotent: IdempotentRequest | null,
@@ -106,6 +113,7 @@ export class ReplyPosting {
           .forUpdate()
           .executeTakeFirst();
         if (!session) throw notFound();
+        if (!isEnabled) throw chatbotDisabled();
         const latest = await tx
           .selectFrom('replies')
           .select(['id', 'status'])

@@ -4,7 +4,8 @@ import { CONFIG } from '../../config/config.module.js';
 import { attemptBudget, type Config } from '../../config/env.js';
 import { Database, now, runOn } from '../../database/database.js';
 import { type Timings, TIMINGS } from '../../runtime/timings.js';
-import { ReplyErrorCode } from '../reply-status.js';
+import type { Row } from '../../database/tables.js';
+import { LostReason, ReplyErrorCode } from '../reply-status.js';
 import {
   aReply,
   type Dispatch,
@@ -14,6 +15,7 @@ import {
   ReplyTransitions,
   timeIn,
   toDispatch,
+  withPastAttempt,
 } from './transitions.js';
 
 /** How many rows one round takes of each kind: the next round takes the next. */
@@ -40,6 +42,8 @@ export class ReplyReconciliation {
    * deadline. One process at a time; null where another one is at it.
    */
   async reconcile(): Promise<{
+    /** Replies whose lease ran out, as they are now: another attempt comes of each that is not among `finished`. */
+    lost: Row<'replies'>[];
     dispatches: Dispatch[];
     finished: Finished[];
     /** Cancels that were accepted and not carried out. */
@@ -51,12 +55,13 @@ export class ReplyReconciliation {
         sql<{ is_mine: boolean }>`select pg_try_advisory_xact_lock(${RECONCILE_LOCK_KEY}) as is_mine`,
       );
       if (!lock?.is_mine) return null;
-      await tx
+      const lost = await tx
         .updateTable('replies')
         .set((eb) => ({
           lease_token: null,
           lease_until: null,
           failures: eb('failures', '+', 1),
+          past_attempts: withPastAttempt(LostReason.WorkerLost),
           available_at: now,
           dispatched_at: null,
         }))
@@ -70,6 +75,7 @@ export class ReplyReconciliation {
             .forUpdate()
             .skipLocked(),
         )
+        .returningAll()
         .execute();
       const due = await tx
         .updateTable('replies')
@@ -104,7 +110,7 @@ export class ReplyReconciliation {
         .where('cancel_requested_at', '<', timeIn(-this.timings.cancelAfterMs))
         .limit(RECONCILE_LIMIT)
         .execute();
-      return { due, spent, cancels };
+      return { lost, due, spent, cancels };
     });
     if (found === null) return null;
     const finished: Finished[] = [];
@@ -112,7 +118,12 @@ export class ReplyReconciliation {
       const end = await this.giveUp(chat_session_id, id);
       if (end) finished.push(end);
     }
-    return { dispatches: found.due.map((reply) => toDispatch(reply, 0)), finished, cancels: found.cancels };
+    return {
+      lost: found.lost,
+      dispatches: found.due.map((reply) => toDispatch(reply, 0)),
+      finished,
+      cancels: found.cancels,
+    };
   }
 
   /**

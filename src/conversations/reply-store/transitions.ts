@@ -3,12 +3,13 @@ import { type Expression, expressionBuilder, type RawBuilder, sql, type SqlBool 
 import { CONFIG } from '../../config/config.module.js';
 import type { Config } from '../../config/env.js';
 import { newId } from '../../database/columns.js';
-import { Database, now, runOn } from '../../database/database.js';
+import { Database, isoTimeOrNull, now, runOn } from '../../database/database.js';
 import type { Row, Tables, Tx } from '../../database/tables.js';
 import { type MessageRow, timeOfNewest } from '../message.dto.js';
 import { ReplyMetrics } from '../reply-metrics.js';
 import { type ReplyErrorCode, ReplyStatus } from '../reply-status.js';
 import { messageId, replyRow, type ReplyRow } from '../reply.dto.js';
+import type { PastAttempt } from '../reply.entity.js';
 
 /**
  * Every statement that changes a reply stands in this folder, and nowhere else: posting, claims, cancelling,
@@ -37,6 +38,8 @@ export interface Dispatch {
   sessionId: string;
   number: number;
   delayMs: number;
+  /** The same as a time of PostgreSQL's, ISO 8601. */
+  dueAt: string | null;
   requestId: string | null;
 }
 
@@ -56,6 +59,19 @@ export const timeIn = (count: number): RawBuilder<string> => sql`(${now} + ${mil
 /** Conditions on a reply. */
 export const aReply = expressionBuilder<Tables, 'replies'>();
 
+/** The newest attempts that a row keeps of those that another one followed. */
+const MAX_PAST_ATTEMPTS = 20;
+
+/**
+ * What the row's past attempts become when the one that it is in ends, and another is to follow.
+ *
+ * @param reason a ReplyErrorCode or a LostReason
+ */
+export const withPastAttempt = (reason: string): RawBuilder<PastAttempt[]> => sql`(
+  case when jsonb_array_length(past_attempts) < ${MAX_PAST_ATTEMPTS} then past_attempts else past_attempts - 0 end
+  || jsonb_build_object('attempt', attempt, 'worker', claimed_by, 'model', model, 'claimedAt', claimed_at,
+    'endedAt', clock_timestamp(), 'reason', ${reason}::text))`;
+
 /** The fence. */
 export const holds = ({ replyId, leaseToken }: Claim): Expression<SqlBool> =>
   aReply.and({ id: replyId, lease_token: leaseToken, status: ReplyStatus.InProgress });
@@ -65,6 +81,7 @@ export const toDispatch = (reply: Row<'replies'>, delayMs: number): Dispatch => 
   sessionId: reply.chat_session_id,
   number: reply.dispatch_count,
   delayMs,
+  dueAt: isoTimeOrNull(reply.available_at),
   requestId: reply.request_id,
 });
 

@@ -1,10 +1,18 @@
 import { Migration20261122145257_init } from './Migration20261122145257_init.js';
 import { Migration20261122150000_event_stream } from './Migration20261122150000_event_stream.js';
 import { Migration20261122154105_cancel_retry_idempotency } from './Migration20261122154105_cancel_retry_idempotency.js';
+import { Migration20261126185644_paused_replies } from './Migration20261126185644_paused_replies.js';
+import { Migration20261126185645_instructions } from './Migration20261126185645_instructions.js';
+import { Migration20261126185646_characteristic_tokens } from './Migration20261126185646_characteristic_tokens.js';
+import { Migration20261126185647_reply_attempts } from './Migration20261126185647_reply_attempts.js';
 
 /** In the order in which they run. A file that is not in this list does not exist for the product. */
 export const migrations = [
   Migration20261122145257_init,
   Migration20261122150000_event_stream,
   Migration20261122154105_cancel_retry_idempotency,
+  Migration20261126185644_paused_replies,
+  Migration20261126185645_instructions,
+  Migration20261126185646_characteristic_tokens,
+  Migration20261126185647_reply_attempts,
 ];

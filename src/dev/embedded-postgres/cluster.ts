@@ -74,8 +74,11 @@ export async function createCluster(
       `The data in ${place.home} were written by PostgreSQL ${made}, but PostgreSQL ${installed} is installed, which cannot read them. Install the earlier version to dump them, or remove ${place.home} to begin anew. ${INSTEAD}`,
     );
   }
-  return (await readFile(join(place.cluster, 'password'), 'utf8')).trim();
+  return readPassword(place);
 }
+
+export const readPassword = async ({ cluster }: Place): Promise<string> =>
+  (await readFile(join(cluster, 'password'), 'utf8')).trim();
 
 /** Makes a directory that is there whole or not at all, also if we are killed, also if two processes try. */
 async function createWhole(directory: string, fill: (unfinished: string) => Promise<void>): Promise<void> {

@@ -3,7 +3,7 @@ import { setTimeout as sleep } from 'node:timers/promises';
 import pg from 'pg';
 import { errorCode, errorMessage } from '../../runtime/error-code.js';
 import { StartError } from '../../runtime/start-error.js';
-import { createCluster, createInstallation, NAME, removeOldInstallations } from './cluster.js';
+import { createCluster, createInstallation, NAME, readPassword, removeOldInstallations } from './cluster.js';
 import { INSTEAD, locate, type Place } from './place.js';
 import { findFreePort, findServer, logSize, readLog, startServer, stopServer, trimLog } from './server.js';
 
@@ -89,6 +89,16 @@ export async function startEmbeddedPostgres(options: EmbeddedPostgresOptions): P
   }
 }
 
+/** @returns the connection string of the database of a state directory, where its server runs; null where none does */
+export async function findEmbeddedPostgres(stateDir: string): Promise<string | null> {
+  const place = await locate(stateDir);
+  const server = await findServer(place);
+  return server ? urlOf(await readPassword(place), server.port) : null;
+}
+
+const urlOf = (password: string, port: number): string =>
+  `postgresql://${NAME}:${password}@127.0.0.1:${port}/${NAME}`;
+
 /** Deletes a database and its files for good, stopping a server that was left running on them. */
 export async function removeEmbeddedPostgres(stateDir: string): Promise<void> {
   const place = await locate(stateDir);
@@ -137,7 +147,7 @@ async function own(
   const trimming = setInterval(() => void trimLog(place), 60_000).unref();
   let stopped: Promise<void> | undefined;
   return {
-    url: `postgresql://${NAME}:${password}@127.0.0.1:${port}/${NAME}`,
+    url: urlOf(password, port),
     directory: place.home,
     stop: () =>
       (stopped ??= (async () => {

@@ -230,8 +230,18 @@ export class Follower {
         this.#started(data);
         return;
       case 'reply.delta':
+        this.#afterPause(data);
         this.#delta(data);
         return;
+      case 'reply.retrying': {
+        // What is shown stays until the next attempt starts.
+        const reply = this.replies.get(data.replyId);
+        if (reply && FINAL.has(reply.status) && reply.isShown) {
+          this.#violate(`${data.replyId} is said to be tried again after its end`);
+        }
+        if (reply && reply.attempt <= data.attempt) reply.pausedAttempt = data.attempt;
+        return;
+      }
       case 'reply.completed':
       case 'reply.cancelled':
       case 'reply.failed':
@@ -240,6 +250,15 @@ export class Follower {
       default:
         this.#violate(`an event of the unknown type ${type}`);
     }
+  }
+
+  /** The text of an end may follow; it comes in one append with the end, which the next event then is. */
+  #afterPause({ replyId, attempt }) {
+    const reply = this.replies.get(replyId);
+    if (reply?.pausedAttempt === attempt && reply.hasTextAfterPause) {
+      this.#violate(`${replyId} got more text of attempt ${attempt} than its end after that was over`);
+    }
+    if (reply?.pausedAttempt === attempt) reply.hasTextAfterPause = true;
   }
 
   #started({ replyId, attempt }) {

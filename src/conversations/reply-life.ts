@@ -1,0 +1,173 @@
+import { Injectable } from '@nestjs/common';
+import { Database, isoTime, isoTimeOrNull } from '../database/database.js';
+import { MessageSender } from './message.entity.js';
+import { messageId, type ReplyDto, type ReplyRow, toReplyDto } from './reply.dto.js';
+
+/** What may have happened to a reply. */
+export const LifeStepName = {
+  /** A message that it answers was stored. */
+  Posted: 'posted',
+  /** The reply was made. */
+  Queued: 'queued',
+  /** A job for it was enqueued, or is due; the newest of them. */
+  Dispatched: 'dispatched',
+  /** A worker claimed it: an attempt began. */
+  Claimed: 'claimed',
+  /** The first text of any attempt was stored. */
+  FirstToken: 'first_token',
+  /** An attempt ended, and another was to follow. */
+  AttemptEnded: 'attempt_ended',
+  CancelRequested: 'cancel_requested',
+  Completed: 'completed',
+  Failed: 'failed',
+  Cancelled: 'cancelled',
+  /** Its end stood in the event stream. */
+  Published: 'published',
+} as const;
+export type LifeStepName = (typeof LifeStepName)[keyof typeof LifeStepName];
+
+export interface LifeStep {
+  /** ISO 8601, by PostgreSQL's clock. */
+  at: string;
+  step: LifeStepName;
+  attempt: number | null;
+  /** `host/pid` of the worker. */
+  worker: string | null;
+  model: string | null;
+  /** An error code, why a worker did not end its attempt, or why the text ended. */
+  reason: string | null;
+  /** Who asked for it. */
+  actor: string | null;
+}
+
+export interface ReplyLife {
+  reply: ReplyDto;
+  /** In order. */
+  steps: LifeStep[];
+}
+
+/** A caller may have given many requests the same id, and a session may have many replies. */
+const MAX_LIVES = 20;
+
+/** Tells from the rows what happened to a reply; no text. */
+@Injectable()
+export class ReplyLives {
+  constructor(private readonly database: Database) {}
+
+  /** @returns null where there is no such reply */
+  async find(replyId: string): Promise<ReplyLife | null> {
+    const rows = await this.database.read((db) =>
+      db.selectFrom('replies').selectAll().select(messageId).where('id', '=', replyId).execute(),
+    );
+    const [life = null] = await this.livesOf(rows);
+    return life;
+  }
+
+  /**
+   * The replies that an id leads to, the newest first: a reply's own, a message's, a session's or a request's.
+   *
+   * @returns at most the newest 20
+   */
+  async search(id: string): Promise<ReplyLife[]> {
+    const isUuid = /^[0-9a-f]{8}(-[0-9a-f]{4}){3}-[0-9a-f]{12}$/i.test(id);
+    const rows = await this.database.read((db) =>
+      db
+        .selectFrom('replies')
+        .selectAll()
+        .select(messageId)
+        .where((eb) =>
+          eb.or([
+            eb('request_id', '=', id),
+            ...(isUuid
+              ? [
+                  eb('id', '=', id),
+                  eb('chat_session_id', '=', id),
+                  eb(
+                    'id',
+                    '=',
+                    eb.selectFrom('messages').select('messages.reply_id').where('messages.id', '=', id),
+                  ),
+                ]
+              : []),
+          ]),
+        )
+        .orderBy('created_at', 'desc')
+        .orderBy('id', 'desc')
+        .limit(MAX_LIVES)
+        .execute(),
+    );
+    return this.livesOf(rows);
+  }
+
+  private async livesOf(rows: ReplyRow[]): Promise<ReplyLife[]> {
+    if (rows.length === 0) return [];
+    const posts = await this.database.read((db) =>
+      db
+        .selectFrom('messages')
+        .select(['reply_id', 'created_at'])
+        .where(
+          'reply_id',
+          'in',
+          rows.map(({ id }) => id),
+        )
+        .where('sender', '=', MessageSender.User)
+        .execute(),
+    );
+    return rows.map((row) => ({
+      reply: toReplyDto(row),
+      steps: stepsOf(
+        row,
+        posts.flatMap((post) => (post.reply_id === row.id ? [isoTime(post.created_at)] : [])),
+      ),
+    }));
+  }
+}
+
+/** @param postedAt when each message that it answers was stored */
+function stepsOf(row: ReplyRow, postedAt: readonly string[]): LifeStep[] {
+  const steps: LifeStep[] = [];
+  const add = (at: string | null, step: LifeStepName, more: Partial<LifeStep> = {}): void => {
+    if (at === null) return;
+    steps.push({ at, step, attempt: null, worker: null, model: null, reason: null, actor: null, ...more });
+  };
+  // One transaction stores a message, its reply and the dispatch, a millisecond apart at times, in another order.
+  const [firstPostAt = ''] = postedAt.toSorted();
+  const atLeast = (at: string, than: string): string => (at < than ? than : at);
+  const queuedAt = atLeast(isoTime(row.created_at), firstPostAt);
+  const { attempt, model, claimed_by: worker } = row;
+  for (const at of postedAt) add(at, LifeStepName.Posted);
+  add(queuedAt, LifeStepName.Queued);
+  for (const past of row.past_attempts) {
+    const of = { attempt: past.attempt, worker: past.worker };
+    add(isoTimeOrNull(past.claimedAt), LifeStepName.Claimed, of);
+    add(isoTime(past.endedAt), LifeStepName.AttemptEnded, { ...of, model: past.model, reason: past.reason });
+  }
+  // The newest job is for the attempt after the last that ended, in whose transaction it may have been noted.
+  const dispatchedAt = isoTimeOrNull(row.dispatched_at);
+  const lastEndAt = isoTimeOrNull(row.past_attempts.at(-1)?.endedAt ?? null) ?? queuedAt;
+  add(dispatchedAt && atLeast(dispatchedAt, lastEndAt), LifeStepName.Dispatched, {
+    reason: `job ${row.dispatch_count}`,
+  });
+  // Between two attempts the columns are still of the one before.
+  if (!row.past_attempts.some((past) => past.attempt === attempt)) {
+    add(isoTimeOrNull(row.claimed_at), LifeStepName.Claimed, { attempt, worker });
+  }
+  add(isoTimeOrNull(row.first_token_at), LifeStepName.FirstToken);
+  add(isoTimeOrNull(row.cancel_requested_at), LifeStepName.CancelRequested, { actor: row.cancelled_by });
+  const end = {
+    completed: LifeStepName.Completed,
+    failed: LifeStepName.Failed,
+    cancelled: LifeStepName.Cancelled,
+  };
+  if (row.status in end) {
+    add(isoTimeOrNull(row.finished_at), end[row.status as keyof typeof end], {
+      attempt,
+      worker,
+      model,
+      reason: row.error_code ?? row.finish_reason,
+    });
+  }
+  add(isoTimeOrNull(row.announced_at), LifeStepName.Published);
+  // Stable, so that what happened in one millisecond keeps the order above.
+  return steps.toSorted((a, b) => Date.parse(a.at) - Date.parse(b.at));
+}
