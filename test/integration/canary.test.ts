@@ -183,7 +183,7 @@ describe.each(BACKENDS)('what people say and what is secret, on %s', (backend) =
     );
     await refusals.expect(401, guest.as('canary-token').get(messages));
     await refusals.expect(401, guest.as(`${ownerToken}canary`).get(messages));
-    await refusals.expect(404, guest.get(`/v1/sessions/${sessionId}x?token=${token}`));
+    await refusals.expect(400, guest.get(`/v1/sessions/${sessionId}x?token=${token}`));
     for (const password of ['canary-board-password', 'canary-wrong-password']) {
       const authorization = `Basic ${Buffer.from(`operator:${password}`).toString('base64')}`;
       await fetch(`${api.url}/admin/queues/`, { headers: { authorization } }).then((answer) => answer.text());

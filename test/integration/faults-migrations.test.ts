@@ -166,10 +166,11 @@ describe('a migration', () => {
     async () => {
       const database = await createTestDatabase();
       const cwd = mkdtempSync(join(tmpdir(), 'assistly-migration-'));
-      const last = 'Migration20261122154105_cancel_retry_idempotency';
+      const last = 'Migration20261126185647_reply_attempts';
       await database.query(`delete from mikro_orm_migrations where name >= '${last}'`);
       await database.query(
-        'drop table idempotency_keys; alter table replies drop column cancel_requested_at',
+        `alter table replies drop column claimed_by, drop column claimed_at, drop column past_attempts,
+          drop column cancelled_by, drop column characteristics_used, drop column characteristics_of`,
       );
       try {
         await connected(database.url, async (reader) => {
@@ -180,7 +181,7 @@ describe('a migration', () => {
           const run = launch(['cli/migrate.js'], cwd, { DATABASE_URL: database.url });
 
           expect(await run.exited).toBe(1);
-          expect(run.output).toMatch(/idempotency waits for a table in use; next try in 2 s/);
+          expect(run.output).toMatch(/reply_attempts waits for a table in use; next try in 2 s/);
           expect(run.output).toMatch(
             /\nNot migrated\. .* end them: \d+ \(report, idle in transaction, open for \d+ s\)\.\n$/,
           );
@@ -203,11 +204,12 @@ describe('a migration', () => {
     const database = await createTestDatabase();
     const { url } = database;
     // The schema of the version before: its newest change of a table in use has not happened.
-    const last = 'Migration20261122154105_cancel_retry_idempotency';
+    const last = 'Migration20261126185647_reply_attempts';
     const deleted = await database.query(
       `delete from mikro_orm_migrations where name >= '${last}' returning name`,
     );
-    await database.query('drop table idempotency_keys; alter table replies drop column cancel_requested_at');
+    await database.query(`alter table replies drop column claimed_by, drop column claimed_at, drop column past_attempts,
+          drop column cancelled_by, drop column characteristics_used, drop column characteristics_of`);
     const [chatbot, session] = [randomUUID(), randomUUID()];
     await database.query(
       `insert into chatbots (id, clerk_user_id, name) values ('${chatbot}', 'user', 'Bakery')`,

@@ -169,18 +169,20 @@ describe.each(BACKENDS)('traces on %s', (backend) => {
     expect(spans).toHaveLength(5);
 
     // The log leads to the trace, and back.
-    for (const [role, msg] of [
+    for (const [role, ...messages] of [
       [api, 'request completed'],
-      [worker, 'reply attempt ended: completed'],
+      [worker, 'a worker claimed a reply: its attempt begins', 'reply attempt ended: completed'],
     ] as const) {
-      expect(role.program.log.filter((line) => line['traceId'] === traceId)).toEqual([
-        expect.objectContaining({
-          msg,
-          replyId: body.reply.id,
-          sessionId,
-          requestId: 'request-of-the-test',
-        }),
-      ]);
+      expect(role.program.log.filter((line) => line['traceId'] === traceId)).toEqual(
+        messages.map((msg) =>
+          expect.objectContaining({
+            msg,
+            replyId: body.reply.id,
+            sessionId,
+            requestId: 'request-of-the-test',
+          }),
+        ),
+      );
     }
     expect(collector.headers.every((headers) => headers['x-collector-key'] === 'canary collector')).toBe(
       true,
