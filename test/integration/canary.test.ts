@@ -291,7 +291,7 @@ describe.each(BACKENDS)('what people say and what is secret, on %s', (backend) =
     expect(
       requests.filter(({ res }) => (res as Json).status === 401).map((line) => line['refusedToken']),
     ).toEqual(expect.arrayContaining([{ reason: 'malformed' }, { reason: 'signature' }]));
-    const attempts = worker.program.log.filter(({ attempt }) => attempt !== undefined);
+    const attempts = worker.program.log.filter(({ event }) => event === 'reply.attempt_ended');
     const attemptIds = attempts.map(({ replyId, attempt }) => `${String(replyId)} ${String(attempt)}`);
     expect(new Set(attemptIds).size).toBe(attemptIds.length);
     expect(attempts.find(({ replyId }) => replyId === posted.body.reply.id)).toMatchObject({
