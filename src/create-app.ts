@@ -10,6 +10,7 @@ import { assignRequestId } from './logging/logging.module.js';
 import { setUpOpenApi } from './openapi/docs-page.js';
 import { QueueBoard } from './operations/queue-board.js';
 import type { Timings } from './runtime/timings.js';
+import { RequestMetrics } from './http/request-metrics.js';
 import { traceRequest } from './http/request-span.js';
 import { isTracing, startTracing } from './tracing/tracing.js';
 
@@ -37,6 +38,7 @@ export async function createApp(
   app.set('etag', false); // clients poll for changes, so the hash of an answer would rarely save one
   app.set('query parser', 'simple');
   app.use(assignRequestId);
+  app.use(app.get(RequestMetrics, { strict: false }).measure);
   app.get(Shutdown, { strict: false }).register(ShutdownPhase.Disconnect, stopTracing);
   if (config.role === Role.Worker) return app;
 

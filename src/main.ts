@@ -102,11 +102,14 @@ async function start(): Promise<void> {
     if (address !== null) await tryAddress(address);
     const { createApp } = await import('./create-app.js');
     app = await createApp(config);
+    const { announce } = await import('./announce.js');
     if (address === null) {
       await app.init();
+      announce(app, config, null);
       return;
     }
     const url = await listen(app, address);
+    announce(app, config, url);
     if (config.isProduction || config.role === Role.Worker) return;
     const { greet } = await import('./greet.js');
     await greet({ app, config, url, embedded, isStopping: () => stopping !== null });

@@ -151,7 +151,7 @@ function fieldByField(env: NodeJS.ProcessEnv): Record<string, unknown> {
  * @throws {@link ConfigError} naming every variable that is wrong or missing
  */
 export function loadConfig(role: Role, env: NodeJS.ProcessEnv = process.env, stateDir = STATE_DIR): Config {
-  const parsed = schema.safeParse(withLowerCaseProxies(env));
+  const parsed = schema.safeParse(withAliases(env));
   const problems = (parsed.error?.issues ?? []).map((issue) => {
     const name = String(issue.path[0]);
     // The value of a key or a URL with a password never goes into a message.
@@ -168,14 +168,18 @@ export function loadConfig(role: Role, env: NodeJS.ProcessEnv = process.env, sta
   return { ...config, stateDir };
 }
 
-/** The proxies' names are everybody's, and mostly written in lower case, which wins where both are set. */
-function withLowerCaseProxies(env: NodeJS.ProcessEnv): NodeJS.ProcessEnv {
-  const { http_proxy, https_proxy, no_proxy } = env;
+/**
+ * What others call some of our settings. The proxies' names are everybody's, and mostly written in lower case, which wins
+ * where both are set; the commit is a host's, where ours says nothing.
+ */
+function withAliases(env: NodeJS.ProcessEnv): NodeJS.ProcessEnv {
+  const { http_proxy, https_proxy, no_proxy, GIT_COMMIT, RAILWAY_GIT_COMMIT_SHA } = env;
   return {
     ...env,
     HTTP_PROXY: http_proxy ?? env['HTTP_PROXY'],
     HTTPS_PROXY: https_proxy ?? env['HTTPS_PROXY'],
     NO_PROXY: no_proxy ?? env['NO_PROXY'],
+    GIT_COMMIT: GIT_COMMIT?.trim() || RAILWAY_GIT_COMMIT_SHA,
   };
 }
 

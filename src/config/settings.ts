@@ -41,6 +41,11 @@ const sections = {
       .describe(
         '`development`, `production` or `test`; production asks for a database, Clerk and a model, and prints no tokens',
       ),
+    GIT_COMMIT: text().meta({
+      description:
+        'Commit that the product was built from, shown to operators; without it that of Railway (`RAILWAY_GIT_COMMIT_SHA`), or of the clone',
+      example: '0123abc',
+    }),
     HOST: z
       .preprocess(blankToUndefined, z.string().trim().default('127.0.0.1'))
       .describe('Address to listen on; `0.0.0.0` for all, as in a container'),

@@ -3,11 +3,13 @@ import { APP_FILTER, APP_GUARD, APP_INTERCEPTOR, APP_PIPE } from '@nestjs/core';
 import { AuthGuard } from '../auth/auth.guard.js';
 import { AuthModule } from '../auth/auth.module.js';
 import { Role } from '../config/env.js';
+import { MetricsModule } from '../metrics/metrics.module.js';
 import { RuntimeModule } from '../runtime/runtime.module.js';
 import { IdleConnections } from './idle-connections.js';
 import { JsonBodyInterceptor } from './json-body.interceptor.js';
 import { ProblemFilter } from './problem.filter.js';
 import { QueryInterceptor } from './query.interceptor.js';
+import { RequestMetrics } from './request-metrics.js';
 import { createValidationPipe } from './validation.pipe.js';
 
 /**
@@ -17,12 +19,13 @@ import { createValidationPipe } from './validation.pipe.js';
 @Module({})
 export class HttpModule {
   static forRole(role: Role): DynamicModule {
-    const providers = [{ provide: APP_FILTER, useClass: ProblemFilter }, IdleConnections];
+    const providers = [{ provide: APP_FILTER, useClass: ProblemFilter }, IdleConnections, RequestMetrics];
     // A worker has the operations' routes only, which are public and take no body, and needs no owners' keys.
-    if (role === Role.Worker) return { module: HttpModule, imports: [RuntimeModule], providers };
+    if (role === Role.Worker)
+      return { module: HttpModule, imports: [RuntimeModule, MetricsModule], providers };
     return {
       module: HttpModule,
-      imports: [RuntimeModule, AuthModule],
+      imports: [RuntimeModule, MetricsModule, AuthModule],
       providers: [
         ...providers,
         { provide: APP_GUARD, useExisting: AuthGuard },

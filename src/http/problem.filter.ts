@@ -22,6 +22,13 @@ export class PartHealthDto {
   reason?: string;
 }
 
+export class BuildDto {
+  @ApiProperty({ example: '1.0.0' })
+  version!: string;
+  @ApiProperty({ description: '`unknown` where nothing says it.' })
+  commit!: string;
+}
+
 /** RFC 9457 problem document: the body of every error. */
 export class ProblemDto {
   @ApiProperty({
@@ -54,6 +61,8 @@ export class ProblemDto {
     description: 'Only for a process that is not ready, and only for operators.',
   })
   parts?: readonly PartHealth[];
+  @ApiProperty({ type: BuildDto, required: false, description: 'As `parts`: which program it is.' })
+  build?: BuildDto;
 }
 
 /** The one place where an error becomes a response. */
@@ -91,6 +100,7 @@ export class ProblemFilter implements ExceptionFilter {
       requestId: String(request.id),
       ...(error.options.errors && { errors: error.options.errors }),
       ...(error.options.parts && { parts: error.options.parts }),
+      ...(error.options.build && { build: error.options.build }),
     };
     response.status(error.status).type('application/problem+json').send(JSON.stringify(problem));
   }

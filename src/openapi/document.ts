@@ -1,5 +1,6 @@
 import type { INestApplication } from '@nestjs/common';
 import { DocumentBuilder, type OpenAPIObject, SwaggerModule } from '@nestjs/swagger';
+import { VERSION } from '../runtime/version.js';
 import { sessionEventName, sessionEventSchemas } from '../session-events/session-event.dto.js';
 import { EXAMPLES } from './examples.js';
 import { GUIDE } from './guide.js';
@@ -41,7 +42,7 @@ export function createOpenApiDocument(app: INestApplication): OpenAPIObject {
     .setOpenAPIVersion('3.1.0')
     .setTitle('Assistly')
     .setDescription(GUIDE)
-    .setVersion('1')
+    .setVersion(VERSION)
     .setLicense('MIT', 'https://opensource.org/license/mit')
     .addServer('/', 'Where this document was read.')
     .addBearerAuth(

@@ -5,9 +5,10 @@ import { Access } from '../auth/access.js';
 import { AppError } from '../runtime/app-error.js';
 import { isOperator, OPERATOR, type OperatorCredentials } from '../auth/operator.js';
 import { ApiProblems } from '../http/problem-api.js';
-import { PartHealthDto } from '../http/problem.filter.js';
+import { BuildDto, PartHealthDto } from '../http/problem.filter.js';
 import { namesOfMissing, Readiness } from '../runtime/readiness.js';
 import { Shutdown } from '../runtime/shutdown.js';
+import { BuildInfo } from './build-info.js';
 
 class HealthDto {
   @ApiProperty({ enum: ['ok'] })
@@ -17,6 +18,8 @@ class HealthDto {
 class ReadinessDto extends HealthDto {
   @ApiProperty({ type: [PartHealthDto], required: false, description: 'Only for operators.' })
   parts?: PartHealthDto[];
+  @ApiProperty({ type: BuildDto, required: false, description: 'Only for operators.' })
+  build?: BuildDto;
 }
 
 @ApiTags('Operations')
@@ -25,6 +28,7 @@ export class HealthController {
   constructor(
     private readonly readiness: Readiness,
     private readonly shutdown: Shutdown,
+    private readonly buildInfo: BuildInfo,
     @Inject(OPERATOR) private readonly operator: OperatorCredentials | null,
   ) {}
 
@@ -41,7 +45,7 @@ export class HealthController {
   @ApiOperation({
     summary: 'Whether the process may be given work',
     description:
-      'Names what is missing. With the operator’s credentials also each part and why it is down; without them, or with wrong ones, it answers all the same.',
+      'Names what is missing. With the operator’s credentials also each part and why it is down, and which version this is; without them, or with wrong ones, it answers all the same.',
     operationId: 'getReadiness',
   })
   @ApiSecurity({})
@@ -51,7 +55,9 @@ export class HealthController {
   async ready(@Req() { headers }: Request): Promise<ReadinessDto> {
     if (this.shutdown.signal.aborted) throw new AppError('service_unavailable', 'The process is stopping.');
     const parts = await this.readiness.look();
-    const details = this.operator && isOperator(this.operator, headers.authorization) ? { parts } : {};
+    const { version, commit } = this.buildInfo;
+    const isAsked = this.operator !== null && isOperator(this.operator, headers.authorization);
+    const details = isAsked ? { parts, build: { version, commit } } : {};
     const missing = namesOfMissing(parts);
     if (missing.length > 0) {
       throw new AppError('service_unavailable', `Not ready. Missing: ${missing.join(', ')}.`, details);

@@ -5,6 +5,7 @@ import { DatabaseModule } from '../database/database.module.js';
 import { MetricsModule } from '../metrics/metrics.module.js';
 import { QueueModule } from '../queue/queue.module.js';
 import { RuntimeModule } from '../runtime/runtime.module.js';
+import { BuildInfo } from './build-info.js';
 import { ConnectionBudget } from './connection-budget.js';
 import { HealthController } from './health.controller.js';
 import { MetricsController } from './metrics.controller.js';
@@ -13,7 +14,11 @@ import { MetricsController } from './metrics.controller.js';
 @Module({
   imports: [RuntimeModule, MetricsModule, DatabaseModule, QueueModule],
   controllers: [HealthController, MetricsController],
-  providers: [{ provide: OPERATOR, inject: [CONFIG], useFactory: operatorCredentials }, ConnectionBudget],
+  providers: [
+    { provide: OPERATOR, inject: [CONFIG], useFactory: operatorCredentials },
+    ConnectionBudget,
+    BuildInfo,
+  ],
   exports: [OPERATOR],
 })
 export class OperationsModule {}

@@ -50,6 +50,7 @@ export class AppError extends Error {
     readonly options: {
       errors?: FieldError[];
       parts?: readonly PartHealth[];
+      build?: { version: string; commit: string };
       cause?: unknown;
       retryAfterSeconds?: number;
       /** The scheme of the credential that is missing, where it is not a bearer token. */

@@ -8,6 +8,7 @@ import pg from 'pg';
 import { removeEmbeddedPostgres } from '../../src/dev/embedded-postgres/embedded-postgres.js';
 import { ApiClient } from '../support/api-client.js';
 import { createTestDatabase, type TestDatabase } from '../support/database.js';
+import { readText } from '../support/deploy-files.mjs';
 import { type Backend, BACKENDS } from '../support/conversations.js';
 import {
   createInstallation,
@@ -244,6 +245,29 @@ describe.each(BACKENDS)('apis and workers on %s', (backend: Backend) => {
       await admin.end();
     }
   }
+
+  it('say first what has started, and with what, without a secret', async () => {
+    const { apis, workers } = await running({ apis: 1, workers: 1 });
+
+    for (const [role, { program, url }] of [
+      ['api', apis[0]!],
+      ['worker', workers[0]!],
+    ] as const) {
+      const [line] = program.log.filter(({ event }) => event === 'process.started');
+      expect(line).toMatchObject({
+        role,
+        version: JSON.parse(readText('package.json')).version,
+        commit: expect.stringMatching(/^([0-9a-f]{40}|unknown)$/),
+        process: expect.stringMatching(/\/\d+$/),
+        address: url,
+        database: new URL(database.url).host,
+        queue: backend === 'redis' ? 'redis' : 'postgres',
+        model: 'ok',
+        clerk: 'by CLERK_JWT_KEY',
+      });
+      expect(JSON.stringify(line)).not.toMatch(/canary|password/);
+    }
+  });
 
   it('a worker answers on its health port, and on nothing else', async () => {
     const {

@@ -160,6 +160,17 @@ describe('the settings', () => {
   });
 });
 
+describe('the commit', () => {
+  it.each([
+    [{ GIT_COMMIT: 'abc', RAILWAY_GIT_COMMIT_SHA: 'def' }, 'abc'],
+    [{ RAILWAY_GIT_COMMIT_SHA: 'def' }, 'def'],
+    [{ GIT_COMMIT: ' ', RAILWAY_GIT_COMMIT_SHA: 'def' }, 'def'],
+    [{}, undefined],
+  ])('of %j is %s', (env, commit) => {
+    expect(loadConfig(Role.All, env).GIT_COMMIT).toBe(commit);
+  });
+});
+
 describe('the secrets', () => {
   it('are told by the ends of their names, the headers for the collector included', () => {
     const config = loadConfig(Role.All, {

@@ -4,11 +4,13 @@ import { productMetrics } from '../support/product-metrics.js';
 
 /** Every metric of ours, which dashboards and alerts, also those of operators, are written against. */
 const METRICS = [
+  'counter assistly_http_requests_total {method,route,status}',
   'counter assistly_provider_calls_total {model,outcome}',
   'counter assistly_provider_unknown_finish_reasons_total {model}',
   'counter assistly_replies_finished_total {status,error_code}',
   'counter assistly_reply_attempts_total {outcome}',
   'counter assistly_tokens_total {model,direction}',
+  'gauge assistly_build_info {role,version,commit}',
   'gauge assistly_database_pool_connections {state}',
   'gauge assistly_database_pool_max_connections {}',
   'gauge assistly_database_pool_waiting {}',
@@ -19,6 +21,7 @@ const METRICS = [
   'gauge assistly_source_up {source}',
   'gauge assistly_workers {}',
   'histogram assistly_event_lag_seconds {}',
+  'histogram assistly_http_request_duration_seconds {method,route}',
   'histogram assistly_provider_first_token_seconds {model}',
   'histogram assistly_reply_duration_seconds {status}',
   'histogram assistly_reply_first_token_seconds {}',
