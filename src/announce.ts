@@ -48,5 +48,5 @@ const modelOf = ({ OPENAI_API_KEY, OPENAI_BASE_URL, OPENAI_MODEL }: Config): str
 
 function clerkOf({ CLERK_JWT_KEY, CLERK_SECRET_KEY }: Config): string {
   if (CLERK_JWT_KEY !== undefined) return 'by CLERK_JWT_KEY';
-  return CLERK_SECRET_KEY === undefined ? 'none: tokens of this clone' : 'by CLERK_SECRET_KEY';
+  return CLERK_SECRET_KEY === undefined ? 'none' : 'by CLERK_SECRET_KEY';
 }

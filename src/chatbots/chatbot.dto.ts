@@ -10,15 +10,13 @@ const GREETING_DESCRIPTION =
   'What the chatbot says first; `{name}` in it stands for the guest’s name, and for nothing where none was given.';
 const MODEL_DESCRIPTION =
   'The model that speaks for this chatbot; null: the one that the server is configured with.';
-
 const INSTRUCTIONS_DESCRIPTION =
   'How the chatbot behaves, in the owner’s words: its tone, its role, what to do when unsure. The model gets them before the characteristics.';
 const IS_ENABLED_DESCRIPTION =
   'False: no session is opened, no message taken and no reply asked for again (`chatbot_disabled`); what was accepted before is still answered.';
 
-export class UpdateChatbotDto {
-  @Text({ maxLength: 255, isTrimmed: true, presence: 'optional' })
-  name?: string;
+/** What an owner may write of a chatbot, when it is made and later. */
+class WritableFieldsDto {
   @Text({ maxLength: 2_000, presence: 'clearable', description: GREETING_DESCRIPTION })
   greeting?: string | null;
   @Text({ maxLength: 255, isTrimmed: true, presence: 'clearable', description: MODEL_DESCRIPTION })
@@ -29,17 +27,14 @@ export class UpdateChatbotDto {
   isEnabled?: boolean;
 }
 
-export class CreateChatbotDto {
+export class UpdateChatbotDto extends WritableFieldsDto {
+  @Text({ maxLength: 255, isTrimmed: true, presence: 'optional' })
+  name?: string;
+}
+
+export class CreateChatbotDto extends WritableFieldsDto {
   @Text({ maxLength: 255, isTrimmed: true })
   name!: string;
-  @Text({ maxLength: 2_000, presence: 'clearable', description: GREETING_DESCRIPTION })
-  greeting?: string | null;
-  @Text({ maxLength: 255, isTrimmed: true, presence: 'clearable', description: MODEL_DESCRIPTION })
-  model?: string | null;
-  @Text({ maxLength: 8_000, presence: 'clearable', description: INSTRUCTIONS_DESCRIPTION })
-  instructions?: string | null;
-  @Flag(IS_ENABLED_DESCRIPTION)
-  isEnabled?: boolean;
   @TextList({
     maxItems: MAX_CHARACTERISTICS,
     maxLength: MAX_CHARACTERISTIC_LENGTH,

@@ -22,8 +22,9 @@ if (id === undefined || id.trim() === '') {
     if (lives.length === 0) {
       console.error(`No reply has to do with ${id}.`);
       process.exitCode = 1;
+    } else {
+      console.log(lives.map(toText).join('\n'));
     }
-    console.log(lives.map(toText).join('\n'));
   } catch (error) {
     console.error(error instanceof ConfigError ? error.message : `Not found out: ${errorMessage(error)}`);
     process.exitCode = 1;

@@ -78,7 +78,13 @@ export class Reconciler implements OnModuleInit, OnApplicationBootstrap {
     await this.part('replies', async () => {
       const found = await this.reconciliation.reconcile();
       const ended = new Set(found?.finished.map(({ reply }) => reply.id));
-      for (const reply of found?.lost ?? []) await this.reportLost(reply, !ended.has(reply.id));
+      const lost = new Set(found?.lost.map(({ id }) => id));
+      // At once: a stream that hangs must not keep the jobs back, one reply after the other.
+      await Promise.all(
+        (found?.lost ?? []).map((reply) =>
+          this.reportLost(reply, !ended.has(reply.id) && reply.cancel_requested_at === null),
+        ),
+      );
       for (const { reply, message, next } of found?.finished ?? []) {
         this.logger.warn(
           {
@@ -96,8 +102,13 @@ export class Reconciler implements OnModuleInit, OnApplicationBootstrap {
         await this.publisher.publishFinished(reply, message);
         await this.queue.enqueueNext(next);
       }
-      for (const { sessionId, replyId } of found?.cancels ?? [])
+      for (const { sessionId, replyId, requestId, attempt, worker } of found?.cancels ?? []) {
+        this.logger.warn(
+          { event: 'reply.cancel_resumed', replyId, sessionId, requestId, attempt, worker },
+          'a cancel of a reply was noted and not carried out: the reconciler carries it out',
+        );
         await this.cancellation.cancel(sessionId, replyId, null);
+      }
       for (const dispatch of found?.dispatches ?? []) {
         this.pacedLogger.warn(
           {
@@ -106,7 +117,9 @@ export class Reconciler implements OnModuleInit, OnApplicationBootstrap {
             sessionId: dispatch.sessionId,
             requestId: dispatch.requestId,
             number: dispatch.number,
-            reason: dispatch.number === 1 ? 'job not enqueued' : 'job lost or not taken',
+            attempt: dispatch.attempt,
+            worker: dispatch.worker,
+            reason: lost.has(dispatch.replyId) ? 'lease lost' : 'job lost or not taken',
           },
           'a due reply was not claimed by any worker: the reconciler enqueues it again',
         );

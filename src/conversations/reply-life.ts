@@ -1,5 +1,7 @@
 import { Injectable } from '@nestjs/common';
+import type { Expression, ExpressionBuilder, SqlBool } from 'kysely';
 import { Database, isoTime, isoTimeOrNull } from '../database/database.js';
+import type { Tables } from '../database/tables.js';
 import { MessageSender } from './message.entity.js';
 import { messageId, type ReplyDto, type ReplyRow, toReplyDto } from './reply.dto.js';
 
@@ -70,33 +72,37 @@ export class ReplyLives {
    */
   async search(id: string): Promise<ReplyLife[]> {
     const isUuid = /^[0-9a-f]{8}(-[0-9a-f]{4}){3}-[0-9a-f]{12}$/i.test(id);
-    const rows = await this.database.read((db) =>
+    const byIds = isUuid
+      ? await this.newest((eb) =>
+          eb.or([
+            eb('id', '=', id),
+            eb('chat_session_id', '=', id),
+            eb(
+              'id',
+              '=',
+              eb.selectFrom('messages').select('messages.reply_id').where('messages.id', '=', id),
+            ),
+          ]),
+        )
+      : [];
+    // Requests have no index, since nobody else asks by them: only where nothing else is found are all rows read.
+    return this.livesOf(byIds.length > 0 ? byIds : await this.newest((eb) => eb('request_id', '=', id)));
+  }
+
+  private newest(
+    where: (eb: ExpressionBuilder<Tables, 'replies'>) => Expression<SqlBool>,
+  ): Promise<ReplyRow[]> {
+    return this.database.read((db) =>
       db
         .selectFrom('replies')
         .selectAll()
         .select(messageId)
-        .where((eb) =>
-          eb.or([
-            eb('request_id', '=', id),
-            ...(isUuid
-              ? [
-                  eb('id', '=', id),
-                  eb('chat_session_id', '=', id),
-                  eb(
-                    'id',
-                    '=',
-                    eb.selectFrom('messages').select('messages.reply_id').where('messages.id', '=', id),
-                  ),
-                ]
-              : []),
-          ]),
-        )
+        .where(where)
         .orderBy('created_at', 'desc')
         .orderBy('id', 'desc')
         .limit(MAX_LIVES)
         .execute(),
     );
-    return this.livesOf(rows);
   }
 
   private async livesOf(rows: ReplyRow[]): Promise<ReplyLife[]> {

@@ -47,7 +47,7 @@ export class ReplyMetrics {
     });
     this.attempts = metrics.counter({
       name: 'assistly_reply_attempts_total',
-      help: 'Attempts that ended, by outcome: completed, failed, retrying, handed_back, lost; and worker_lost, counted by the reconciler for those of which nothing was heard.',
+      help: 'Attempts that ended, by outcome: completed, failed, retrying, handed_back, lost; and worker_lost, counted by the reconciler for those whose lease ran out (a worker that comes back counts them as lost, too).',
       labelNames: ['outcome'],
     });
     this.provider = providerMetrics(metrics);

@@ -1,11 +1,5 @@
 import { type Cluster, Redis, type RedisOptions } from 'ioredis';
-import {
-  type KeyOfEachPrimary,
-  type Node,
-  ownerOf,
-  primariesOf,
-  refreshSlots,
-} from '../redis/redis-cluster.js';
+import { type KeyOfEachPrimary, type Node, ownerOf, ownersOf, refreshSlots } from '../redis/redis-cluster.js';
 import type { StreamListener } from './event-stream.js';
 import { type ChannelOptions, type Channels, isMoved, RedisChannels, SHARDED } from './redis-channels.js';
 
@@ -33,6 +27,7 @@ export class ClusterChannels implements Channels {
   private readonly subscriptions = new Set<Subscription>();
   private readonly checking: NodeJS.Timeout;
   private isChecking = false;
+  private isClosed = false;
 
   /**
    * @param cluster says who has which slot
@@ -71,12 +66,14 @@ export class ClusterChannels implements Channels {
   }
 
   close(): void {
+    this.isClosed = true;
     clearInterval(this.checking);
     this.subscriptions.clear();
     for (const channels of this.nodes.values()) channels.close();
   }
 
   private at(node: Node): RedisChannels {
+    if (this.isClosed) throw new Error('the event stream is closed: it listens to nothing any more');
     let channels = this.nodes.get(node);
     if (!channels) {
       const [, host, port] = /^(.*):(\d+)$/.exec(node) ?? [];
@@ -110,6 +107,13 @@ export class ClusterChannels implements Channels {
   private async check(): Promise<void> {
     if (this.isChecking || this.cluster.status !== 'ready') return;
     this.isChecking = true;
+    await this.followSlots();
+    this.retireNodes();
+    this.isChecking = false;
+  }
+
+  /** Listens elsewhere to the channels whose slot has another primary than it had. Throws nothing. */
+  private async followSlots(): Promise<void> {
     const outcomes = await Promise.allSettled(
       [...this.subscriptions]
         .filter(({ name, node }) => node !== null && ownerOf(this.cluster, name) !== node)
@@ -126,7 +130,11 @@ export class ClusterChannels implements Channels {
         'the event stream could not subscribe at the node that a slot has moved to: it tries again in a second',
       );
     }
-    const primaries = primariesOf(this.cluster);
+  }
+
+  /** Closes the connections to those that are no primaries any more, and asks the others again for what they lost. */
+  private retireNodes(): void {
+    const { primaries } = ownersOf(this.cluster);
     for (const [node, channels] of this.nodes) {
       if (primaries.has(node) || !channels.isIdle) {
         void channels.resubscribe();
@@ -135,6 +143,5 @@ export class ClusterChannels implements Channels {
         this.nodes.delete(node);
       }
     }
-    this.isChecking = false;
   }
 }

@@ -56,7 +56,7 @@ interface Channel {
 export class RedisChannels implements Channels {
   private readonly channels = new Map<string, Channel>();
   private readonly connected: () => Promise<void>;
-  /** How often the server said, and no command of ours was answered so, that it lost a slot. */
+  /** How often the server said that a slot has left it, less the times that it said so in answer to a command of ours. */
   private lostSlots = 0;
 
   /** @param redis a connection that subscribes to nothing by itself: ioredis emits "ready" before it has, too early to reread */

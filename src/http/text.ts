@@ -42,8 +42,16 @@ const takesAtMost =
 
 /** The size of the largest body that the limits of a DTO's texts allow, in bytes. */
 export function mostBytesOf(dto: Type): number {
-  const fields = [...(fieldBytes.get(dto.prototype as object) ?? new Map<string, number>()).values()];
-  return fields.reduce((sum, bytes) => sum + bytes + BYTES_AROUND_FIELD, BYTES_AROUND_FIELD);
+  let sum = BYTES_AROUND_FIELD;
+  // With the fields that it has from its base classes.
+  for (
+    let at = dto.prototype as object | null;
+    at !== null;
+    at = Object.getPrototypeOf(at) as object | null
+  ) {
+    for (const bytes of fieldBytes.get(at)?.values() ?? []) sum += bytes + BYTES_AROUND_FIELD;
+  }
+  return sum;
 }
 
 interface TextOptions {

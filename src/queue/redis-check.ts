@@ -3,7 +3,7 @@ import { Redis, type RedisOptions } from 'ioredis';
 import { MissingPartError, Readiness } from '../runtime/readiness.js';
 import { CONFIG } from '../config/config.module.js';
 import type { Config } from '../config/env.js';
-import { connectCluster, isOnCluster, nodeOptions } from '../redis/redis-cluster.js';
+import { connectCluster, disconnectCluster, isOnCluster, nodeOptions } from '../redis/redis-cluster.js';
 import { connectRedis, type RedisSettings } from '../redis/redis-connection.js';
 
 const CONNECT_TIMEOUT_MS = 1_000;
@@ -76,7 +76,7 @@ async function lookAtMode(settings: RedisSettings): Promise<string | null> {
   const ask = async (redis: Redis): Promise<boolean> =>
     /redis_mode:cluster/.test(await infoOf(redis, 'server'));
   const isCluster = isClusterNamed
-    ? await Promise.any(
+    ? await firstAnswer(
         settings.REDIS_CLUSTER_NODES.map((node) =>
           ask(new Redis({ ...nodeOptions(settings), ...CONNECTION, ...node })),
         ),
@@ -108,9 +108,15 @@ async function policiesOf(settings: RedisSettings): Promise<(string | null)[]> {
     await cluster.connect();
     return await Promise.all(cluster.nodes('master').map((node) => ask(node.duplicate(CONNECTION))));
   } finally {
-    cluster.disconnect();
+    disconnectCluster(cluster);
   }
 }
+
+/** @throws the first node's error where none answers */
+const firstAnswer = <T>(asked: Promise<T>[]): Promise<T> =>
+  Promise.any(asked).catch((error: AggregateError) => {
+    throw error.errors[0];
+  });
 
 /** What a server says of itself, on a connection that is made for it. */
 async function infoOf(redis: Redis, section: string): Promise<string> {

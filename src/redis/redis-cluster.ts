@@ -11,6 +11,9 @@ const SLOTS_REFRESH_INTERVAL_MS = 2_000;
 /** Deadline of that question, in milliseconds. */
 const SLOTS_REFRESH_TIMEOUT_MS = 1_000;
 
+/** How many keys are tried to find one of each primary, for each: it is done every few seconds. */
+const TRIES_OF_A_PRIMARY = 50;
+
 /** How long a command waits before it is sent again while a slot or its primary changes, in milliseconds, and how often. */
 const RETRY_DELAY_MS = 100;
 const MAX_REDIRECTIONS = 16;
@@ -19,7 +22,7 @@ export const isOnCluster = ({
   REDIS_CLUSTER_NODES: nodes,
 }: Pick<RedisSettings, 'REDIS_CLUSTER_NODES'>): boolean => nodes.length > 0;
 
-/** What each node of a cluster is told by: user, password and TLS of the URL, whose host is not used. */
+/** How each node of a cluster is reached: with user, password and TLS of the URL, whose host is not used. */
 export function nodeOptions(settings: RedisSettings): RedisOptions {
   const url = urlOf(settings);
   const { username, password } = new URL(url);
@@ -69,9 +72,18 @@ export type Node = string;
 export const ownerOf = ({ slots }: Cluster, key: string): Node | null =>
   slots[new Command('get', [key]).getSlot()]?.[0] ?? null;
 
-/** The primaries that have slots. */
-export const primariesOf = ({ slots }: Cluster): Set<Node> =>
-  new Set(slots.flatMap(([primary]) => (primary === undefined ? [] : [primary])));
+/** The primaries that have slots, and how many slots have one. */
+export function ownersOf({ slots }: Cluster): { primaries: Set<Node>; served: number } {
+  const primaries = new Set<Node>();
+  let served = 0;
+  for (let slot = 0; slot < SLOTS; slot++) {
+    const primary = slots[slot]?.[0];
+    if (primary === undefined) continue;
+    primaries.add(primary);
+    served++;
+  }
+  return { primaries, served };
+}
 
 /** Asks the cluster anew who has which slot; what it says is seen by the functions here. */
 export const refreshSlots = (cluster: Cluster): Promise<void> =>
@@ -91,16 +103,15 @@ export class KeyOfEachPrimary {
 
   /** @throws MissingPartError where a slot is nobody's: what belongs there cannot be stored */
   get(): ReadonlyMap<Node, string> {
-    const served = Array.from({ length: SLOTS }, (_, slot) => this.cluster.slots[slot]?.[0]).filter(Boolean);
-    if (served.length < SLOTS) {
-      throw new MissingPartError(`the Redis Cluster serves ${served.length} of its ${SLOTS} slots`);
-    }
-    const primaries = new Set(served);
+    const { primaries, served } = ownersOf(this.cluster);
+    if (served < SLOTS)
+      throw new MissingPartError(`the Redis Cluster serves ${served} of its ${SLOTS} slots`);
     for (const [node, key] of this.known) {
       if (ownerOf(this.cluster, key) !== node) this.known.delete(node);
     }
     // Each number falls into some slot, evenly; a primary that so many miss has hardly any.
-    for (let number = 0; this.known.size < primaries.size && number < SLOTS; number++) {
+    const tries = TRIES_OF_A_PRIMARY * primaries.size;
+    for (let number = 0; this.known.size < primaries.size && number < tries; number++) {
       const key = `${this.name}:{${number}}`;
       const owner = ownerOf(this.cluster, key);
       if (owner !== null && !this.known.has(owner)) this.known.set(owner, key);

@@ -73,10 +73,6 @@ export class ReplyAttempt {
   /** Runs to one of the outcomes. Never throws for what a reply can go through. */
   async run(): Promise<Result> {
     const startedAt = performance.now();
-    this.logger.log(
-      { event: 'reply.attempt_started', ...this.ids(), worker: PROCESS_NAME },
-      'a worker claimed a reply: its attempt begins',
-    );
     const lease = new LeaseKeeper(this.services, this.claim, this.stop);
     await lease.start();
     let outcome: Outcome = 'lost';
@@ -123,6 +119,10 @@ export class ReplyAttempt {
       throw new Error('the event stream refused the attempt');
     }
     const model = models.choose(conversation.model, this.reply.failures);
+    this.logger.log(
+      { event: 'reply.attempt_started', ...this.ids(), worker: PROCESS_NAME, model: model.name },
+      'a worker has claimed a reply and is about to ask the model',
+    );
     try {
       return await this.ask(conversation, model, config.CONTEXT_MAX_TOKENS);
     } catch (error) {

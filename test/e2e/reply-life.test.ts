@@ -1,4 +1,5 @@
 import { execFile } from 'node:child_process';
+import { setTimeout as sleep } from 'node:timers/promises';
 import { promisify } from 'node:util';
 import { afterAll, beforeAll, describe, expect, it } from '@jest/globals';
 import type { Json } from '../support/api-client.js';
@@ -19,7 +20,7 @@ beforeAll(async () => {
   provider = await startRawProvider();
   stack = await Stack.start({
     env: { OPENAI_BASE_URL: provider.baseUrl, OPENAI_API_KEY: 'sk-test', DRAIN_TIMEOUT_MS: '0', ...OPERATOR },
-    timings: { attemptBackoffMs: 400 },
+    timings: { attemptBackoffMs: 400, reconcileIntervalMs: 200 },
   });
 });
 afterAll(async () => {
@@ -120,6 +121,33 @@ describe('the life of a reply', () => {
       attempt: 1,
       reason: 'worker_stopped',
     });
+  });
+
+  it('says of a worker that was lost who it was, and its watchers are told of the delay', async () => {
+    const { guest, session, cursor } = await converse(stack, 'held');
+    const stream = guest.follow(session.id, { after: cursor });
+    const question = newQuestion();
+    const { reply } = await guest.postMessage(session.id, question);
+    await stream.next('reply.delta', reply.id);
+
+    // As if nothing more had been heard of it; renewed in between, it is lost at the next try.
+    const retrying = await waitFor('the lease to be lost', async () => {
+      await stack.database.query(
+        `update replies set lease_until = now() - interval '1 s' where id = $1 and attempt = 1`,
+        [reply.id],
+      );
+      await sleep(300);
+      return stream.ofType('reply.retrying')[0];
+    });
+    await stream.next('reply.completed', reply.id);
+
+    expect(retrying.data).toEqual({ replyId: reply.id, attempt: 1, reason: 'worker_lost', retryAt: null });
+    expect(stream.textOf(reply.id)).toBe(answerTo(question));
+    await stream.close();
+    const { body } = await lifeOf(reply.id);
+    expect(body.steps.filter(({ step }: Json) => step === 'attempt_ended')).toMatchObject([
+      { attempt: 1, reason: 'worker_lost', worker: expect.stringMatching(WORKER) },
+    ]);
   });
 
   it('is for operators alone, and of replies that there are', async () => {

@@ -2,22 +2,19 @@ import { once } from 'node:events';
 import { setTimeout as sleep } from 'node:timers/promises';
 import { afterAll, afterEach, beforeAll, beforeEach, describe, expect, it } from '@jest/globals';
 import { Command } from 'ioredis';
-import { converse, dialogue, newQuestion, spoken, violations } from '../support/conversations.js';
+import { converse, newQuestion, violations } from '../support/conversations.js';
 import { ProductLog } from '../support/product-log.js';
 import { answerTo, type RawProvider, startRawProvider } from '../support/raw-provider.js';
 import { ask } from '../support/redis-servers.js';
+import { answered, ANSWERED_WITHIN_MS, readiness, startOnRedis } from '../support/redis-product.js';
 import { startRedis, startRedisCluster } from '../support/services.mjs';
-import { Stack } from '../support/stack.js';
+import type { Stack } from '../support/stack.js';
 import { waitFor } from '../support/wait.js';
 
 /** A Redis Cluster as it is run: primaries die, slots move, nodes are named where none should be. */
 
-const timings = { reconcileIntervalMs: 300, attemptBackoffMs: 200, redispatchAfterMs: 2_000 };
-/** What is promised of a failover. */
-const ANSWERED_WITHIN_MS = 10_000;
 /** A subscriber rereads the log only after that; who has the text sooner was told of it. */
 const REREAD_MS = 15_000;
-const OPERATOR = { BULL_BOARD_USER: 'operator', BULL_BOARD_PASSWORD: 'secret' };
 const PREFIX = 'cluster-test';
 
 type RedisCluster = Awaited<ReturnType<typeof startRedisCluster>>;
@@ -31,41 +28,12 @@ beforeAll(async () => {
 afterAll(() => provider.close());
 
 const startStack = (env: Record<string, string>): Promise<Stack> =>
-  Stack.start({
-    backend: 'redis',
-    env: {
-      OPENAI_BASE_URL: provider.baseUrl,
-      OPENAI_API_KEY: 'sk-test',
-      REDIS_PREFIX: PREFIX,
-      ...OPERATOR,
-      ...env,
-    },
-    timings,
-  });
+  startOnRedis(provider, { REDIS_PREFIX: PREFIX, ...env });
 
 const namedIn = ({ url, nodes }: RedisCluster): Record<string, string> => ({
   REDIS_URL: url,
   REDIS_CLUSTER_NODES: nodes,
 });
-
-async function readiness(stack: Stack): Promise<{ status: number; text: string }> {
-  const { BULL_BOARD_USER: user, BULL_BOARD_PASSWORD: password } = OPERATOR;
-  const response = await fetch(`${stack.apis[0]!.url}/health/ready`, {
-    headers: { authorization: `Basic ${Buffer.from(`${user}:${password}`).toString('base64')}` },
-  });
-  return { status: response.status, text: await response.text() };
-}
-
-/** One reply, in a session of its own. @returns how long it took */
-async function answered(stack: Stack, timeoutMs = ANSWERED_WITHIN_MS): Promise<number> {
-  const { guest, session } = await converse(stack, 'ok');
-  const question = newQuestion();
-  const startedAt = performance.now();
-  const { reply } = await guest.postMessage(session.id, question);
-  expect(await guest.finalReply(reply.id, timeoutMs)).toMatchObject({ status: 'completed' });
-  expect(spoken(await guest.messages(session.id))).toEqual(dialogue(question));
-  return performance.now() - startedAt;
-}
 
 const slotOf = (key: string): number => new Command('get', [key]).getSlot();
 
@@ -170,6 +138,40 @@ describeWithRedis('on a Redis Cluster', () => {
     expect((await readiness(stack)).status).toBe(200);
   });
 
+  it.each([
+    ['the queue', true],
+    ['sessions alone', false],
+  ])(
+    'a primary of %s that falls silent keeps no post waiting, and all are answered once it speaks again',
+    async (_what, isOfQueue) => {
+      const queues = await primaryOf(cluster.url, `{${PREFIX}:bull}`);
+      const silent = cluster.servers.find(({ url }) => (url === queues) === isOfQueue)!;
+      const sessions = await Promise.all(Array.from({ length: 12 }, () => converse(stack, 'ok')));
+      silent.process.kill('SIGSTOP');
+      try {
+        const posted = await Promise.all(
+          sessions.map(async ({ guest, session }) => {
+            const startedAt = performance.now();
+            const { reply } = await guest.postMessage(session.id, newQuestion());
+            return { guest, session, reply, tookMs: performance.now() - startedAt };
+          }),
+        );
+        // Cursor, publishing and enqueueing wait a second or two each at most.
+        expect(Math.max(...posted.map(({ tookMs }) => tookMs))).toBeLessThan(8_000);
+        expect((await readiness(stack)).status).toBe(503);
+        silent.process.kill('SIGCONT');
+        for (const { guest, reply } of posted) {
+          expect(await guest.finalReply(reply.id, 60_000)).toMatchObject({ status: 'completed' });
+        }
+      } finally {
+        silent.process.kill('SIGCONT');
+      }
+      await waitFor('nothing to be left', async () => (await violations(stack)).length === 0);
+      await waitFor('readiness', async () => (await readiness(stack)).status === 200);
+    },
+    120_000,
+  );
+
   it('a primary that deletes jobs when its memory is full keeps a process in production from being ready', async () => {
     const [, , last] = cluster.servers;
     await ask(last!.url, 'CONFIG', 'SET', 'maxmemory-policy', 'allkeys-lru');
@@ -216,17 +218,23 @@ describeWithRedis('a Redis Cluster with replicas', () => {
     'in which the primary of %s dies loses nothing, and posts are answered within ten seconds of the replica taking over',
     async (_what, queueKey) => {
       await answered(stack);
-      const { guest, session, cursor } = await converse(stack, 'pace:100');
-      const stream = guest.follow(session.id, { after: cursor });
-      const question = newQuestion();
-      const { reply } = await guest.postMessage(session.id, question);
-      await stream.next('reply.delta', reply.id);
       const withPassword = (url: string): string => url.replace('//', '//:secret@');
       const of = (key: string): Promise<string> => primaryOf(withPassword(cluster.url), key);
       const queues = await of(`{${PREFIX}:bull}`);
       const primary = queueKey
         ? queues
         : cluster.servers.slice(0, 3).find(({ url }) => url !== queues && url !== cluster.url)!.url;
+
+      // A session that is told by the one that dies.
+      let conversation = await converse(stack, 'pace:100');
+      while ((await of(`${PREFIX}:{${conversation.session.id}}:news`)) !== primary) {
+        conversation = await converse(stack, 'pace:100');
+      }
+      const { guest, session, cursor } = conversation;
+      const stream = guest.follow(session.id, { after: cursor });
+      const question = newQuestion();
+      const { reply } = await guest.postMessage(session.id, question);
+      await stream.next('reply.delta', reply.id);
 
       const { process: victim } = cluster.servers.find(({ url }) => url === primary)!;
       victim.kill('SIGKILL');
@@ -243,6 +251,11 @@ describeWithRedis('a Redis Cluster with replicas', () => {
       expect(await guest.finalReply(reply.id, 30_000)).toMatchObject({ status: 'completed' });
       await stream.next('reply.completed', reply.id);
       expect(stream.textOf(reply.id)).toBe(answerTo(question));
+      // And it listens at the new primary: what comes now is not left to a reread.
+      const next = await guest.postMessage(session.id, newQuestion());
+      const { finishedAt } = await guest.finalReply(next.reply.id, 30_000);
+      await stream.next('reply.completed', next.reply.id);
+      expect(Date.now() - Date.parse(finishedAt)).toBeLessThan(REREAD_MS / 5);
       await stream.close();
       await waitFor('nothing to be left', async () => (await violations(stack)).length === 0);
       await waitFor('readiness', async () => (await readiness(stack)).status === 200);

@@ -2,20 +2,17 @@ import { once } from 'node:events';
 import { randomUUID } from 'node:crypto';
 import { setTimeout as sleep } from 'node:timers/promises';
 import { afterAll, afterEach, beforeAll, beforeEach, describe, expect, it } from '@jest/globals';
-import { converse, dialogue, newQuestion, spoken, violations } from '../support/conversations.js';
+import { converse, newQuestion, violations } from '../support/conversations.js';
 import { ProductLog } from '../support/product-log.js';
 import { type RawProvider, startRawProvider } from '../support/raw-provider.js';
 import { ask, replicate, startSentinels } from '../support/redis-servers.js';
+import { answered, ANSWERED_WITHIN_MS, readiness, startOnRedis } from '../support/redis-product.js';
 import { startRedis } from '../support/services.mjs';
-import { Stack } from '../support/stack.js';
+import type { Stack } from '../support/stack.js';
 import { startTcpProxy } from '../support/tcp-proxy.js';
 import { waitFor } from '../support/wait.js';
 
 /** Redis as it is run: with a replica that takes over, with Sentinels, and with users that may not do everything. */
-
-const timings = { reconcileIntervalMs: 300, attemptBackoffMs: 200, redispatchAfterMs: 2_000 };
-/** What is promised of a failover. */
-const ANSWERED_WITHIN_MS = 10_000;
 
 type Server = Awaited<ReturnType<typeof startRedis>>;
 
@@ -25,35 +22,7 @@ beforeAll(async () => {
 });
 afterAll(() => provider.close());
 
-const startStack = (env: Record<string, string>): Promise<Stack> =>
-  Stack.start({
-    backend: 'redis',
-    env: { OPENAI_BASE_URL: provider.baseUrl, OPENAI_API_KEY: 'sk-test', ...env },
-    timings,
-  });
-
-async function readiness(
-  stack: Stack,
-  of: 'api' | 'worker' = 'api',
-): Promise<{ status: number; text: string }> {
-  const authorization = `Basic ${Buffer.from('operator:secret').toString('base64')}`;
-  const url = of === 'api' ? stack.apis[0]!.url : await stack.workers[0]!.getUrl();
-  const response = await fetch(`${url.replace('[::1]', '127.0.0.1')}/health/ready`, {
-    headers: { authorization },
-  });
-  return { status: response.status, text: await response.text() };
-}
-
-/** One reply, in a session of its own. @returns how long it took */
-async function answered(stack: Stack, timeoutMs = ANSWERED_WITHIN_MS): Promise<number> {
-  const { guest, session } = await converse(stack, 'ok');
-  const question = newQuestion();
-  const startedAt = performance.now();
-  const { reply } = await guest.postMessage(session.id, question);
-  expect(await guest.finalReply(reply.id, timeoutMs)).toMatchObject({ status: 'completed' });
-  expect(spoken(await guest.messages(session.id))).toEqual(dialogue(question));
-  return performance.now() - startedAt;
-}
+const startStack = (env: Record<string, string>): Promise<Stack> => startOnRedis(provider, env);
 
 (globalThis.HAS_REDIS ? describe : describe.skip)('a failover of Redis', () => {
   let first: Server;
@@ -94,8 +63,6 @@ async function answered(stack: Stack, timeoutMs = ANSWERED_WITHIN_MS): Promise<n
   it('that did not move the address is named by readiness, which reading alone would not see', async () => {
     const stack = await startStack({
       REDIS_URL: first.url,
-      BULL_BOARD_USER: 'operator',
-      BULL_BOARD_PASSWORD: 'secret',
     });
     try {
       await waitFor('readiness', async () => (await readiness(stack)).status === 200);
@@ -188,8 +155,6 @@ async function answered(stack: Stack, timeoutMs = ANSWERED_WITHIN_MS): Promise<n
       const log = new ProductLog();
       const stack = await startStack({
         REDIS_URL: url.href,
-        BULL_BOARD_USER: 'operator',
-        BULL_BOARD_PASSWORD: 'secret',
       });
       try {
         await stack.workers[0]!.listen(0, '127.0.0.1');

@@ -19,6 +19,7 @@ import {
 import { Metrics } from '../../src/metrics/metrics.js';
 import { ReplyMetrics } from '../../src/conversations/reply-metrics.js';
 import type { ReplyRow } from '../../src/conversations/reply.dto.js';
+import { PROCESS_NAME } from '../../src/runtime/process-name.js';
 import { DEFAULT_TIMINGS } from '../../src/runtime/timings.js';
 import { createTestDatabase, type TestDatabase } from '../support/database.js';
 
@@ -682,7 +683,9 @@ describe('a round of the reconciler', () => {
     await cancelling.requestCancel(replyId, 'guest');
     await change(replyId, `cancel_requested_at = clock_timestamp() - interval '1 minute'`);
 
-    expect((await reconciliation.reconcile())?.cancels).toEqual([{ sessionId, replyId }]);
+    expect((await reconciliation.reconcile())?.cancels).toEqual([
+      { sessionId, replyId, requestId: 'request-1', attempt: 1, worker: PROCESS_NAME },
+    ]);
   });
 
   it('takes more than it can at once in several rounds', async () => {

@@ -171,7 +171,11 @@ describe.each(BACKENDS)('traces on %s', (backend) => {
     // The log leads to the trace, and back.
     for (const [role, ...messages] of [
       [api, 'request completed'],
-      [worker, 'a worker claimed a reply: its attempt begins', 'reply attempt ended: completed'],
+      [
+        worker,
+        'a worker has claimed a reply and is about to ask the model',
+        'reply attempt ended: completed',
+      ],
     ] as const) {
       expect(role.program.log.filter((line) => line['traceId'] === traceId)).toEqual(
         messages.map((msg) =>

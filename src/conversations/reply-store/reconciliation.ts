@@ -23,6 +23,12 @@ export const RECONCILE_LIMIT = 100;
 /** `pg_try_advisory_xact_lock` key of the reconciler: the ASCII codes of "rply". */
 const RECONCILE_LOCK_KEY = 0x72706c79;
 
+/** The newest attempt of a reply, and the worker that made it. */
+interface Held {
+  attempt: number;
+  worker: string | null;
+}
+
 /** What the reconciler finds in the rows, and puts right in them. */
 @Injectable()
 export class ReplyReconciliation {
@@ -44,10 +50,11 @@ export class ReplyReconciliation {
   async reconcile(): Promise<{
     /** Replies whose lease ran out, as they are now: another attempt comes of each that is not among `finished`. */
     lost: Row<'replies'>[];
-    dispatches: Dispatch[];
+    /** Each with the attempt before it and who held that; 0 and null: none was. */
+    dispatches: (Dispatch & Held)[];
     finished: Finished[];
     /** Cancels that were accepted and not carried out. */
-    cancels: { sessionId: string; replyId: string }[];
+    cancels: ({ sessionId: string; replyId: string; requestId: string | null } & Held)[];
   } | null> {
     const found = await this.database.transaction(async (tx) => {
       const [lock] = await runOn(
@@ -105,7 +112,13 @@ export class ReplyReconciliation {
         .execute();
       const cancels = await tx
         .selectFrom('replies')
-        .select(['chat_session_id as sessionId', 'id as replyId'])
+        .select([
+          'chat_session_id as sessionId',
+          'id as replyId',
+          'request_id as requestId',
+          'attempt',
+          'claimed_by as worker',
+        ])
         .where('finished_at', 'is', null)
         .where('cancel_requested_at', '<', timeIn(-this.timings.cancelAfterMs))
         .limit(RECONCILE_LIMIT)
@@ -120,7 +133,11 @@ export class ReplyReconciliation {
     }
     return {
       lost: found.lost,
-      dispatches: found.due.map((reply) => toDispatch(reply, 0)),
+      dispatches: found.due.map((reply) => ({
+        ...toDispatch(reply, 0),
+        attempt: reply.attempt,
+        worker: reply.claimed_by,
+      })),
       finished,
       cancels: found.cancels,
     };
