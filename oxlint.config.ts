@@ -21,7 +21,7 @@ const MAY_IMPORT: Record<string, readonly string[]> = {
   queue: ['runtime', 'config', 'metrics', 'tracing', 'database', 'redis'],
   http: ['runtime', 'config', 'metrics', 'tracing', 'logging', 'database', 'auth'],
   guests: ['runtime', 'config', 'database', 'auth', 'http'],
-  chatbots: ['runtime', 'config', 'logging', 'database', 'auth', 'http'],
+  chatbots: ['runtime', 'config', 'llm', 'logging', 'database', 'auth', 'http'],
   // Both roles stand on it, so it knows no HTTP.
   conversations: [
     'runtime',
@@ -55,7 +55,18 @@ const MAY_IMPORT: Record<string, readonly string[]> = {
     ]),
   ),
   // The worker has no HTTP, and reads rows, not the api's features.
-  worker: ['runtime', 'config', 'metrics', 'tracing', 'llm', 'database', 'events', 'queue', 'conversations'],
+  worker: [
+    'runtime',
+    'config',
+    'metrics',
+    'tracing',
+    'llm',
+    'database',
+    'events',
+    'queue',
+    'chatbots',
+    'conversations',
+  ],
   operations: ['runtime', 'config', 'metrics', 'database', 'auth', 'queue', 'http', 'conversations'],
   openapi: ['runtime', 'config', 'http', 'session-events'],
   // A person's own machine: loaded only where no database is configured.

@@ -74,7 +74,12 @@ export async function migrate(
     return new MikroORM({
       ...options,
       schema: await ledgerSchema(client),
-      migrations: { ...options.migrations, ...(migrations && { migrationsList: migrations }) },
+      migrations: {
+        ...options.migrations,
+        // One transaction around all of them would be one that `create index concurrently` waits for.
+        allOrNothing: false,
+        ...(migrations && { migrationsList: migrations }),
+      },
       driverOptions: { ...connection, Client: IndependentClient, limits },
     });
   };

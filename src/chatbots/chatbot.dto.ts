@@ -3,6 +3,7 @@ import { Flag } from '../http/flag.js';
 import { Text, TextList } from '../http/text.js';
 import { isoTime } from '../database/database.js';
 import type { Row } from '../database/tables.js';
+import { exceedsPrompt, tokensOfCharacteristic, tokensOfInstructions } from './prompt-room.js';
 
 export const MAX_CHARACTERISTICS = 200;
 const MAX_CHARACTERISTIC_LENGTH = 8_000;
@@ -85,6 +86,18 @@ export class ChatbotSummaryDto {
   updatedAt!: string;
   @ApiProperty({ type: 'integer', minimum: 0, maximum: MAX_CHARACTERISTICS })
   characteristicCount!: number;
+  @ApiProperty({
+    type: 'integer',
+    minimum: 0,
+    description:
+      'Tokens that instructions and characteristics take of a prompt, all of them: an upper estimate for the few seconds after a change, until a worker has counted.',
+  })
+  promptTokens!: number;
+  @ApiProperty({
+    description:
+      'Whether they are too many to be in every prompt, by `promptTokens` and the server’s `CONTEXT_MAX_TOKENS`: then each reply gets the characteristics that fit its question best, and says so (`characteristicsUsed`).',
+  })
+  exceedsContext!: boolean;
 }
 
 export class ChatbotDto extends ChatbotSummaryDto {
@@ -115,10 +128,22 @@ export function toCharacteristicDto(
   };
 }
 
+/** How many characteristics a chatbot has, and what they take of a prompt. */
+export interface CharacteristicTotals {
+  count: number;
+  tokens: number;
+}
+
+/** @param maxTokens the limit of a prompt */
 export function toChatbotSummaryDto(
   chatbot: Row<'chatbots'>,
-  characteristicCount: number,
+  characteristics: CharacteristicTotals,
+  maxTokens: number,
 ): ChatbotSummaryDto {
+  const instructionsTokens =
+    chatbot.instructions === null
+      ? 0
+      : (chatbot.instructions_tokens ?? tokensOfInstructions(chatbot.instructions));
   return {
     id: chatbot.id,
     clerkUserId: chatbot.clerk_user_id,
@@ -129,16 +154,26 @@ export function toChatbotSummaryDto(
     isEnabled: chatbot.is_enabled,
     createdAt: isoTime(chatbot.created_at),
     updatedAt: isoTime(chatbot.updated_at),
-    characteristicCount,
+    characteristicCount: characteristics.count,
+    promptTokens: instructionsTokens + characteristics.tokens,
+    exceedsContext: exceedsPrompt(
+      { name: chatbot.name, instructionsTokens, characteristicsTokens: characteristics.tokens },
+      maxTokens,
+    ),
   };
 }
 
 export function toChatbotDto(
   chatbot: Row<'chatbots'>,
   characteristics: readonly Row<'chatbot_characteristics'>[],
+  maxTokens: number,
 ): ChatbotDto {
+  const tokens = characteristics.reduce(
+    (sum, { tokens, content }) => sum + (tokens ?? tokensOfCharacteristic(content)),
+    0,
+  );
   return {
-    ...toChatbotSummaryDto(chatbot, characteristics.length),
+    ...toChatbotSummaryDto(chatbot, { count: characteristics.length, tokens }, maxTokens),
     characteristics: characteristics.map(toCharacteristicDto),
   };
 }

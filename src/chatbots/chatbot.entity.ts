@@ -1,6 +1,7 @@
 import { defineEntity, p } from '@mikro-orm/core';
 import { createdAtColumn, idColumn, timeColumn } from '../database/columns.js';
 import type { TableOf } from '../database/tables.js';
+import { uncountTrigger } from './uncount-trigger.js';
 
 const ChatbotSchema = defineEntity({
   name: 'Chatbot',
@@ -15,16 +16,22 @@ const ChatbotSchema = defineEntity({
     instructions: p.text().nullable(),
     /** Off: nothing new is accepted; what was accepted is still answered. */
     isEnabled: p.boolean().default(true),
-    /** What instructions and characteristics take of a prompt, in tokens, all of them; an upper bound until counted. */
-    promptTokens: p.integer().default(0),
-    /** Whether {@link promptTokens} is of the texts as they are now, counted exactly. */
+    /** What the instructions take of a prompt, in tokens: an upper bound until a worker has counted; null: not known yet. */
+    instructionsTokens: p.integer().nullable(),
+    /** Whether a worker has counted the instructions as they are now. */
     isCounted: p.boolean().default(false),
     createdAt: createdAtColumn(),
     updatedAt: timeColumn().defaultRaw('clock_timestamp()').returning(),
   },
   indexes: [
     { name: 'chatbots_owner_newest_index', properties: ['clerkUserId', 'createdAt', 'id'] }, // an owner's list, read backwards
+    {
+      name: 'chatbots_uncounted_index',
+      properties: ['id'],
+      where: 'instructions is not null and not is_counted',
+    },
   ],
+  triggers: [uncountTrigger('instructions', 'instructions_tokens')],
 });
 
 /** An owner's chatbot: its name, what it says first, how it behaves, and which model speaks for it (null: the default). */

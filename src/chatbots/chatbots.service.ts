@@ -1,12 +1,17 @@
 import { Inject, Injectable } from '@nestjs/common';
+import { type Insertable, sql } from 'kysely';
+import { CONFIG } from '../config/config.module.js';
+import type { Config } from '../config/env.js';
 import { AppError, notFound } from '../runtime/app-error.js';
 import { newId } from '../database/columns.js';
 import { decodeCursor, isTimeKey, type Page, type PageRequest, toPage } from '../http/page.js';
 import { Database, isoTime, now } from '../database/database.js';
 import { type IdempotentRequest, once } from '../database/idempotency.js';
-import type { Tx } from '../database/tables.js';
+import type { Tables, Tx } from '../database/tables.js';
+import { Breather } from '../runtime/breather.js';
 import { type Timings, TIMINGS } from '../runtime/timings.js';
 import {
+  type CharacteristicTotals,
   type ChatbotCharacteristicDto,
   type ChatbotDto,
   type ChatbotSummaryDto,
@@ -18,12 +23,14 @@ import {
   toChatbotSummaryDto,
   type UpdateChatbotDto,
 } from './chatbot.dto.js';
+import { tokensOfCharacteristic, tokensOfInstructions } from './prompt-room.js';
 
 /** Chatbots and their characteristics. Whose a chatbot is stands in the WHERE of every statement. */
 @Injectable()
 export class ChatbotsService {
   constructor(
     private readonly database: Database,
+    @Inject(CONFIG) private readonly config: Pick<Config, 'CONTEXT_MAX_TOKENS'>,
     @Inject(TIMINGS) private readonly timings: Pick<Timings, 'idempotencyWaitMs'>,
   ) {}
 
@@ -33,15 +40,26 @@ export class ChatbotsService {
     dto: CreateChatbotDto,
     idempotent: IdempotentRequest | null,
   ): Promise<{ chatbot: ChatbotDto; isReplay: boolean }> {
+    const contents: ContentColumns[] = [];
+    const breather = new Breather();
+    for (const content of dto.characteristics ?? []) {
+      contents.push(contentColumns(content));
+      await breather.pause();
+    }
     const { result, isReplay } = await this.database.transaction((tx) =>
       once(tx, idempotent, this.timings.idempotencyWaitMs, async () => ({
-        chatbotId: await this.insert(tx, clerkUserId, dto),
+        chatbotId: await this.insert(tx, clerkUserId, dto, contents),
       })),
     );
     return { chatbot: await this.get(clerkUserId, result.chatbotId), isReplay };
   }
 
-  private async insert(tx: Tx, clerkUserId: string, dto: CreateChatbotDto): Promise<string> {
+  private async insert(
+    tx: Tx,
+    clerkUserId: string,
+    dto: CreateChatbotDto,
+    contents: readonly ContentColumns[],
+  ): Promise<string> {
     const chatbot = await tx
       .insertInto('chatbots')
       .values({
@@ -50,16 +68,16 @@ export class ChatbotsService {
         name: dto.name,
         greeting: dto.greeting,
         model: dto.model,
-        instructions: dto.instructions,
+        ...instructionsColumns(dto.instructions),
         ...(dto.isEnabled !== undefined && { is_enabled: dto.isEnabled }),
       })
       .returning(['id', 'created_at'])
       .executeTakeFirstOrThrow();
     // One time for all of them leaves their order to their ids, which are made in order.
-    const characteristics = (dto.characteristics ?? []).map((content) => ({
+    const characteristics = contents.map((content) => ({
       id: newId(),
       chatbot_id: chatbot.id,
-      content,
+      ...content,
       created_at: chatbot.created_at,
     }));
     if (characteristics.length > 0) {
@@ -83,27 +101,42 @@ export class ChatbotsService {
         .limit(page.limit + 1)
         .execute();
     });
-    const counts = await this.countCharacteristics(rows.map(({ id }) => id));
+    const totals = await this.totalsOf(rows.map(({ id }) => id));
     return toPage(
       rows,
       page.limit,
       list,
       (row) => [isoTime(row.created_at), row.id],
-      (row) => toChatbotSummaryDto(row, counts.get(row.id) ?? 0),
+      (row) =>
+        toChatbotSummaryDto(
+          row,
+          totals.get(row.id) ?? { count: 0, tokens: 0 },
+          this.config.CONTEXT_MAX_TOKENS,
+        ),
     );
   }
 
-  private async countCharacteristics(ids: string[]): Promise<Map<string, number>> {
+  private async totalsOf(ids: string[]): Promise<Map<string, CharacteristicTotals>> {
     if (ids.length === 0) return new Map();
-    const counts = await this.database.read((db) =>
+    const totals = await this.database.read((db) =>
       db
         .selectFrom('chatbot_characteristics')
-        .select((eb) => ['chatbot_id', eb.cast<number>(eb.fn.countAll(), 'integer').as('count')])
+        .select((eb) => [
+          'chatbot_id',
+          eb.cast<number>(eb.fn.countAll(), 'integer').as('count'),
+          // A text that a version before wrote has no tokens yet: it has no more than four times its bytes, tags and all.
+          eb
+            .cast<number>(
+              eb.fn.sum(eb.fn.coalesce('tokens', sql<number>`64 + 4 * octet_length(content)`)),
+              'integer',
+            )
+            .as('tokens'),
+        ])
         .where('chatbot_id', 'in', ids)
         .groupBy('chatbot_id')
         .execute(),
     );
-    return new Map(counts.map(({ chatbot_id, count }) => [chatbot_id, count]));
+    return new Map(totals.map(({ chatbot_id, ...total }) => [chatbot_id, total]));
   }
 
   async get(clerkUserId: string, id: string): Promise<ChatbotDto> {
@@ -125,7 +158,7 @@ export class ChatbotsService {
         .orderBy('id')
         .execute(),
     );
-    return toChatbotDto(chatbot, characteristics);
+    return toChatbotDto(chatbot, characteristics, this.config.CONTEXT_MAX_TOKENS);
   }
 
   async getPublic(id: string): Promise<PublicChatbotDto> {
@@ -145,7 +178,7 @@ export class ChatbotsService {
       name: dto.name,
       greeting: dto.greeting,
       model: dto.model,
-      instructions: dto.instructions,
+      ...instructionsColumns(dto.instructions),
       is_enabled: dto.isEnabled,
     };
     if (Object.values(changes).some((value) => value !== undefined)) {
@@ -188,7 +221,7 @@ export class ChatbotsService {
       }
       const characteristic = await tx
         .insertInto('chatbot_characteristics')
-        .values({ id: newId(), chatbot_id: chatbotId, content })
+        .values({ id: newId(), chatbot_id: chatbotId, ...contentColumns(content) })
         .returningAll()
         .executeTakeFirstOrThrow();
       return toCharacteristicDto(characteristic);
@@ -233,7 +266,7 @@ export class ChatbotsService {
     const characteristic = await this.database.write((db) =>
       db
         .updateTable('chatbot_characteristics')
-        .set({ content })
+        .set(contentColumns(content))
         .where('id', '=', id)
         .where('chatbot_id', '=', (eb) =>
           eb
@@ -267,3 +300,24 @@ export class ChatbotsService {
     if (!deleted) throw notFound();
   }
 }
+
+/** A text, with what it takes of a prompt at most: a worker counts it. */
+type ContentColumns = Required<
+  Pick<Insertable<Tables['chatbot_characteristics']>, 'content' | 'tokens' | 'is_counted'>
+>;
+
+const contentColumns = (content: string): ContentColumns => ({
+  content,
+  tokens: tokensOfCharacteristic(content),
+  is_counted: false,
+});
+
+/** @param instructions undefined: they stay as they are */
+const instructionsColumns = (instructions: string | null | undefined) =>
+  instructions === undefined
+    ? {}
+    : {
+        instructions,
+        instructions_tokens: instructions === null ? null : tokensOfInstructions(instructions),
+        is_counted: false,
+      };

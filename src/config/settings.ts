@@ -204,7 +204,7 @@ const sections = {
       example: 'localhost,127.0.0.1,.internal',
     }),
     CONTEXT_MAX_TOKENS: integer(16_000, 500, 2_000_000).describe(
-      'Most tokens of a prompt; older messages that do not fit are left out',
+      'Most tokens of a prompt; older messages that do not fit are left out, and characteristics that fit the question least. An api tells owners by it whether theirs all fit: give it the same',
     ),
   },
   Replies: {

@@ -6,6 +6,7 @@ import type { Row } from '../database/tables.js';
 import { EventStream } from '../events/event-stream.js';
 import { pruneIdempotencyKeys } from '../database/idempotency.js';
 import { type Timings, TIMINGS } from '../runtime/timings.js';
+import { chatbotsToCount } from '../chatbots/uncounted-texts.js';
 import { ErasureService } from './erasure.service.js';
 import { ReplyEventPublisher } from './reply-event-publisher.js';
 import { ReplyMetrics } from './reply-metrics.js';
@@ -130,6 +131,10 @@ export class Reconciler implements OnModuleInit, OnApplicationBootstrap {
       for (const { reply, message } of await this.publication.findUnpublished()) {
         await this.publisher.publishFinished(reply, message);
       }
+    });
+    await this.part('uncounted texts', async () => {
+      const [chatbotId] = await this.database.readOnce((db) => chatbotsToCount(db, 1));
+      if (chatbotId !== undefined) await this.queue.enqueueTokenCount();
     });
     await this.part('erasures', () => this.erasures.removeTraces());
     if (this.rounds % PRUNE_EVERY === 0) {

@@ -1,3 +1,4 @@
+import type { JobsOptions } from 'bullmq';
 import { z } from 'zod';
 import { type JobOf, type QueueContract, readJob } from '../queue/job-contract.js';
 
@@ -23,16 +24,20 @@ const generateJob = z.object({
 });
 export type GenerateJob = z.infer<typeof generateJob>;
 
+/** Count the tokens of what owners wrote: whatever is uncounted, so one job is enough at a time. */
+const countTokensJob = z.object({ version: z.literal(1) });
+
 /** Every job of this queue, by name. */
 export interface ReplyJobs {
   generate: GenerateJob;
+  count_tokens: z.infer<typeof countTokensJob>;
 }
 type ReplyJob = JobOf<ReplyJobs>;
 
 export const REPLY_QUEUE: QueueContract<ReplyJobs> = {
   queue: 'replies',
   part: 'queue',
-  payloads: { generate: generateJob },
+  payloads: { generate: generateJob, count_tokens: countTokensJob },
   options: {
     attempts: 1, // the row schedules the retry, as a new job
     removeOnComplete: { age: 3_600, count: 1_000 }, // for Bull Board to show; seconds
@@ -43,6 +48,13 @@ export const REPLY_QUEUE: QueueContract<ReplyJobs> = {
 
 /** A job id is never used twice: BullMQ silently ignores an id that it has, finished jobs included. */
 export const jobIdOf = (replyId: string, number: number): string => `r-${replyId}-${number}`;
+
+/** There is one such job at a time: it goes at once when it has ended, and only then another can be added. */
+export const COUNT_TOKENS_OPTIONS = {
+  jobId: 'count-tokens',
+  removeOnComplete: true,
+  removeOnFail: true,
+} as const satisfies JobsOptions;
 
 /** A job of this queue, checked; null: it is to be left alone. */
 export const readReplyJob = (job: { name: string; data: unknown }): ReplyJob | null =>

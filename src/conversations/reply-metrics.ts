@@ -26,6 +26,7 @@ export class ReplyMetrics {
   private readonly duration: Histogram<'status'>;
   private readonly firstToken: Histogram;
   private readonly attempts: Counter<'outcome'>;
+  private readonly prompts: Counter<'characteristics'>;
   private readonly provider: ProviderMetrics;
 
   constructor(metrics: Metrics) {
@@ -50,6 +51,11 @@ export class ReplyMetrics {
       help: 'Attempts that ended, by outcome: completed, failed, retrying, handed_back, lost; and worker_lost, counted by the reconciler for those whose lease ran out (a worker that comes back counts them as lost, too).',
       labelNames: ['outcome'],
     });
+    this.prompts = metrics.counter({
+      name: 'assistly_prompts_total',
+      help: 'Prompts that were sent to a model, by the characteristics of the chatbot in them: all, or some, where not all of them fitted.',
+      labelNames: ['characteristics'],
+    });
     this.provider = providerMetrics(metrics);
     // Shown as 0 before the first: a rate needs a number to begin with.
     for (const status of FINAL_STATUSES) {
@@ -67,6 +73,10 @@ export class ReplyMetrics {
 
   attemptEnded(outcome: string): void {
     this.attempts.inc({ outcome });
+  }
+
+  promptBuilt({ used, of }: { used: number; of: number }): void {
+    this.prompts.inc({ characteristics: used < of ? 'some' : 'all' });
   }
 
   /** A provider has ended an answer for a reason that nobody here knows. */

@@ -1,7 +1,7 @@
 import { Injectable } from '@nestjs/common';
 import { GatedQueue, QueueParts } from '../queue/gated-queue.js';
 import { inOwnTrace, SpanAttribute } from '../tracing/spans.js';
-import { jobIdOf, REPLY_QUEUE, type ReplyJobs } from './reply-jobs.js';
+import { COUNT_TOKENS_OPTIONS, jobIdOf, REPLY_QUEUE, type ReplyJobs } from './reply-jobs.js';
 import { ReplyDispatching } from './reply-store/dispatching.js';
 import type { Dispatch } from './reply-store/transitions.js';
 
@@ -52,6 +52,18 @@ export class ReplyQueue extends GatedQueue<ReplyJobs> {
       ...(next.requestId !== null && { [SpanAttribute.RequestId]: next.requestId }),
     };
     await inOwnTrace('next reply', { attributes }, () => this.enqueue(next));
+  }
+
+  /** Has a worker count the tokens of what owners wrote. Nothing new where that is to come. Never throws. */
+  async enqueueTokenCount(): Promise<void> {
+    try {
+      await this.add('count_tokens', { version: 1 }, COUNT_TOKENS_OPTIONS);
+    } catch (error) {
+      this.pacedLogger.warn(
+        { event: 'token_count.enqueue_failed', err: error },
+        'the queue did not take the job of counting tokens: the reconciler enqueues it again',
+      );
+    }
   }
 
   /**

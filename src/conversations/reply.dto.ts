@@ -5,16 +5,32 @@ import type { Row, Tables } from '../database/tables.js';
 import { MessageSender } from './message.entity.js';
 import { FINAL_STATUSES, ReplyErrorCode, ReplyFinishReason, ReplyStatus } from './reply-status.js';
 
-/** What a guest sees of each failure: never the provider's own words, which may hold a key or a URL. */
+/** What each failure means to those who run a chatbot. */
+const ERROR_MEANINGS: Record<ReplyErrorCode, string> = {
+  provider_timeout: 'the model took too long to answer',
+  provider_unavailable: 'the model’s server could not be reached, or broke off its answers',
+  provider_rate_limited: 'the model’s server is busy, or its account has no more to spend at this pace',
+  provider_rejected:
+    'the model’s server refused the request (a wrong key, an unknown model, an empty account; the worker’s log says which), or the model this question',
+  context_too_long: 'the prompt is too long for the model, shortened as well',
+  empty_reply: 'the model ended without a text',
+  expired: 'the reply was not ready in time',
+  internal: 'an error of the product’s own, which the log has',
+};
+
+/**
+ * What a guest reads of each failure. Whether a key is wrong is not the guest's business, and never are the provider's own
+ * words, which may hold a key or a URL.
+ */
 const ERROR_DETAILS: Record<ReplyErrorCode, string> = {
-  provider_timeout: 'The model took too long to answer.',
-  provider_unavailable: 'The model could not be reached.',
-  provider_rate_limited: 'The model is busy.',
-  provider_rejected: 'The model did not accept the request.',
-  context_too_long: 'The conversation is too long for the model.',
-  empty_reply: 'The model had nothing to say.',
-  expired: 'The reply was not ready in time.',
-  internal: 'Something went wrong on our side.',
+  provider_timeout: 'The answer took too long. Please try again.',
+  provider_unavailable: 'The answer cannot be given at the moment. Please try again in a few minutes.',
+  provider_rate_limited: 'There are too many questions at the moment. Please try again in a minute.',
+  provider_rejected: 'This could not be answered. Please try again later, or ask in other words.',
+  context_too_long: 'This conversation has become too long. Please start a new one.',
+  empty_reply: 'There was no answer to this. Please ask in other words.',
+  expired: 'The answer was not ready in time. Please try again.',
+  internal: 'Something went wrong on our side. Please try again.',
 };
 
 class ReplyUsageDto {
@@ -26,16 +42,23 @@ class ReplyUsageDto {
   estimated!: boolean;
 }
 
+class CharacteristicsUsedDto {
+  @ApiProperty({ type: 'integer', minimum: 0, description: 'So many were in the prompt.' })
+  used!: number;
+  @ApiProperty({ type: 'integer', minimum: 0, description: 'So many the chatbot had.' })
+  of!: number;
+}
+
 class ReplyErrorDto {
   @ApiProperty({
     enum: ReplyErrorCode,
     enumName: 'ReplyErrorCode',
-    description: Object.entries(ERROR_DETAILS)
-      .map(([code, detail]) => `- \`${code}\`: ${detail}`)
+    description: Object.entries(ERROR_MEANINGS)
+      .map(([code, meaning]) => `- \`${code}\`: ${meaning}.`)
       .join('\n'),
   })
   code!: ReplyErrorCode;
-  @ApiProperty({ description: 'One sentence for people.' })
+  @ApiProperty({ description: 'What a guest may read of it, in English; `code` is for everybody else.' })
   detail!: string;
 }
 
@@ -111,6 +134,13 @@ export class ReplyDto {
   firstTokenAt!: string | null;
   @ApiProperty({ type: String, format: 'date-time', nullable: true, description: 'When it became final.' })
   finishedAt!: string | null;
+  @ApiProperty({
+    type: CharacteristicsUsedDto,
+    nullable: true,
+    description:
+      'What the model was told of the chatbot’s characteristics. Where not all of them fitted, it got those that fit the question best. Null until a model is asked.',
+  })
+  characteristicsUsed!: CharacteristicsUsedDto | null;
 }
 
 /** A reply with its AI message's id. */
@@ -153,6 +183,10 @@ export function toReplyDto(row: ReplyRow): ReplyDto {
     startedAt: isoTimeOrNull(row.started_at),
     firstTokenAt: isoTimeOrNull(row.first_token_at),
     finishedAt: isoTimeOrNull(row.finished_at),
+    characteristicsUsed:
+      row.characteristics_used === null || row.characteristics_of === null
+        ? null
+        : { used: row.characteristics_used, of: row.characteristics_of },
   };
 }
 
@@ -170,5 +204,6 @@ export function asQueued(reply: ReplyDto): ReplyDto {
     startedAt: null,
     firstTokenAt: null,
     finishedAt: null,
+    characteristicsUsed: null,
   };
 }

@@ -2,6 +2,7 @@ import { setTimeout as sleep } from 'node:timers/promises';
 import MiniSearch from 'minisearch';
 import { type ChatTurn, FinishReason, LlmClient, type LlmChunk, type LlmRequest } from './llm-client.js';
 import { tracedChat } from './traced-chat.js';
+import { isFunctionWord, stemOf, wordsIn } from './words.js';
 
 const MODEL = 'extractive';
 
@@ -23,26 +24,6 @@ const MIN_RELATIVE_SCORE = 0.5;
 const GREETING =
   /^(hi|hello|hey|hiya|howdy|greetings|good (morning|afternoon|evening|day)|hallo|moin|servus|guten (morgen|tag|abend)|salut|bonjour|bonsoir|hola|buenos d[ií]as|buenas (tardes|noches)|ciao|buongiorno|ol[áa]|hej|ahoj|привет|你好|こんにちは)( (there|all|everyone|again))?[\s\p{P}\p{S}]*$/iu;
 
-/** Words that say nothing about what a question is about. */
-const STOP_WORDS: ReadonlySet<string> = new Set(
-  `a about all also am an and any anything are as at be been but by can could did do does doing else ever for
-  from get give got had has have he help her here hers him his how i if in into is it its just know let like
-  may me might mine more most much must my need no not of off on only or other our ours out over own please
-  say shall she should so some something such tell than thank thanks that the their them then there these
-  they thing this those to too up us very want was we were what when where which while who whom whose why
-  will with would you your yours yourself
-  aber als am an auch auf aus bei bin bist da das dass dein dem den der des die dir du ein eine einen einer
-  er es euch euer für haben hat ich ihr im ist ja kann man mein mich mir mit nach nein nicht oder sein sich
-  sie sind um und uns von vor war was wer wie wir wird wo zu zum zur
-  au aux avec ce ces dans de des du elle est et il ils je la le les leur lui mais mes moi mon ne nos notre
-  nous on ou où par pas pour qu que quel quelle quels quelles qui sa se ses son sont sur tu un une vos votre vous
-  al como con cuál cuáles cuando de del donde dónde el ella ellos en es esta este hay la las lo los más me mi
-  no o para pero por que qué se si sí son su sus te tiene tu un una unos y ya yo
-  che chi ci come con cosa da dei del della di dove e gli ha ho i il in io le lo ma mi nel non per più quale
-  quando sei si sono ti tra un una`.split(/\s+/),
-);
-
-const WORDS = new Intl.Segmenter(undefined, { granularity: 'word' });
 const SENTENCES = new Intl.Segmenter(undefined, { granularity: 'sentence' });
 
 /**
@@ -94,11 +75,8 @@ function answerTo(question: string, characteristics: readonly string[]): string 
 
 /** The passages that match best, in the order in which the owner wrote them. */
 function findPassages(question: string, characteristics: readonly string[]): string[] {
-  const words = new Set(
-    wordsIn(question)
-      .map(toTerm)
-      .filter((term) => term !== null),
-  );
+  const words = new Set(wordsIn(question).map(toTerm));
+  words.delete(null);
   if (words.size === 0) return [];
   const passages = [...new Set(splitIntoPassages(characteristics))];
   const index = new MiniSearch({ fields: ['text'], tokenize: wordsIn, processTerm: toTerm });
@@ -147,16 +125,5 @@ const sentencesIn = (text: string): string[] =>
     (sentence) => sentence.match(/[^]{1,1000}/gu) ?? [],
   );
 
-/** By the rules of Unicode, so that languages without spaces have words too. */
-const wordsIn = (text: string): string[] =>
-  Array.from(WORDS.segment(text))
-    .filter(({ isWordLike }) => isWordLike)
-    .map(({ segment }) => segment);
-
-/** The form in which a word is looked up, without case, accents and English endings; null for a stop word. */
-function toTerm(word: string): string | null {
-  const term = word.toLowerCase().replace(/['’]\p{L}*$/u, '');
-  if (term === '' || STOP_WORDS.has(term)) return null;
-  const plain = term.normalize('NFD').replace(/\p{M}/gu, '').normalize('NFC');
-  return plain.length > 4 ? plain.replace(/(?<=.{3})(ing|ies|ed|es|s|y|e)$/, '') : plain;
-}
+/** The form in which a word is looked up; null for one that says nothing about what a question is about. */
+const toTerm = (word: string): string | null => (isFunctionWord(word) ? null : stemOf(word));

@@ -1,4 +1,5 @@
 import { countTokens as countPiece, setMergeCacheSize } from 'gpt-tokenizer/encoding/o200k_base';
+import { Breather } from '../runtime/breather.js';
 import { PIECE_CHARS } from './tokens-at-most.js';
 
 /** By default special tokens are refused with an exception; in a guest's text they are text. */
@@ -20,6 +21,20 @@ export function countTokens(text: string, stopAt = Infinity): number {
   let tokens = 0;
   for (let start = 0; start < text.length && tokens < stopAt; start += PIECE_CHARS) {
     tokens += countPiece(text.slice(start, start + PIECE_CHARS), AS_PLAIN_TEXT);
+  }
+  return tokens;
+}
+
+/** The same, for texts of any length: gives way to others between two pieces. */
+export async function countTokensGently(
+  text: string,
+  breather: Breather,
+  stopAt = Infinity,
+): Promise<number> {
+  let tokens = 0;
+  for (let start = 0; start < text.length && tokens < stopAt; start += PIECE_CHARS) {
+    tokens += countPiece(text.slice(start, start + PIECE_CHARS), AS_PLAIN_TEXT);
+    await breather.pause();
   }
   return tokens;
 }

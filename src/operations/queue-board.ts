@@ -166,7 +166,7 @@ export class QueueBoard {
     if (!job) return { allow: true }; // which Bull Board answers with 404
     if (await job.isCompleted()) return { allow: false, message: 'This job has done its work.' };
     const known = readReplyJob(job);
-    if (known) await this.dispatching.endPause(known.data.replyId);
+    if (known?.name === 'generate') await this.dispatching.endPause(known.data.replyId);
     this.logger.log({ event: 'job.retried_by_operator', jobId }, 'an operator asked to enqueue a job again');
     return { allow: true };
   }

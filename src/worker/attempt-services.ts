@@ -8,6 +8,7 @@ import { ReplyClaims } from '../conversations/reply-store/claims.js';
 import { EventStream } from '../events/event-stream.js';
 import { LlmModels } from '../llm/llm-models.js';
 import { type Timings, TIMINGS } from '../runtime/timings.js';
+import { CharacteristicChoice } from './characteristic-choice.js';
 import { ConversationReader } from './conversation-reader.js';
 
 /** What every attempt works with. Attempts are made for one run each, so Nest injects this once for all of them. */
@@ -19,6 +20,7 @@ export class AttemptServices {
     readonly publisher: ReplyEventPublisher,
     readonly queue: ReplyQueue,
     readonly conversations: ConversationReader,
+    readonly characteristicChoice: CharacteristicChoice,
     readonly stream: EventStream,
     readonly models: LlmModels,
     readonly metrics: ReplyMetrics,

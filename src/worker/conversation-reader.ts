@@ -1,7 +1,11 @@
 import { Injectable } from '@nestjs/common';
 import { sql } from 'kysely';
-import { Database } from '../database/database.js';
+import { tokensOfCharacteristic, tokensOfInstructions } from '../chatbots/prompt-room.js';
 import type { MessageRow } from '../conversations/message.dto.js';
+import { Database } from '../database/database.js';
+import type { Row } from '../database/tables.js';
+import type { CountedText } from './prompt-parts.js';
+import { TokenCounter } from './token-counter.js';
 
 /** Older messages than so many are of no help to an answer, and most models could not hold them. */
 const HISTORY_LIMIT = 200;
@@ -10,8 +14,9 @@ const HISTORY_LIMIT = 200;
 export interface Conversation {
   chatbotName: string;
   model: string | null;
-  instructions: string | null;
-  characteristics: string[];
+  instructions: CountedText | null;
+  /** Oldest first: the owner's order. */
+  characteristics: CountedText[];
   guestName: string | null;
   /** What came before, oldest first. */
   history: MessageRow[];
@@ -19,27 +24,55 @@ export interface Conversation {
   question: MessageRow[];
 }
 
+type OfChatbot = Omit<Conversation, 'history' | 'question'>;
+
 /** Reads what a claimed reply answers. To be called after the claim has committed, when no message can join any more. */
 @Injectable()
 export class ConversationReader {
-  constructor(private readonly database: Database) {}
+  constructor(
+    private readonly database: Database,
+    private readonly tokenCounter: TokenCounter,
+  ) {}
 
   /** @returns null where the session is gone */
   async read(sessionId: string, replyId: string): Promise<Conversation | null> {
-    const [session, characteristics, question, history] = await Promise.all([
+    const [ofChatbot, [question, history]] = await Promise.all([
+      this.readCounted(sessionId),
+      this.readMessages(sessionId, replyId),
+    ]);
+    if (!ofChatbot || question.length === 0) return null;
+    return { ...ofChatbot, history: history.reverse(), question };
+  }
+
+  /** A worker that was not in time for the job of counting a chatbot's texts counts them now, once for all replies. */
+  private async readCounted(sessionId: string): Promise<OfChatbot | null> {
+    const [session, characteristics] = await this.readChatbot(sessionId);
+    if (!session) return null;
+    const isCounted =
+      (session.instructions === null || session.is_counted) &&
+      characteristics.every(({ is_counted }) => is_counted);
+    if (isCounted) return toOfChatbot(session, characteristics);
+    await this.tokenCounter.count(session.chatbot_id);
+    const [counted, countedCharacteristics] = await this.readChatbot(sessionId);
+    return counted ? toOfChatbot(counted, countedCharacteristics) : null;
+  }
+
+  private readChatbot(sessionId: string) {
+    return Promise.all([
       this.database.read((db) =>
         db
           .selectFrom('chat_sessions as s')
           .innerJoin('chatbots as c', 'c.id', 's.chatbot_id')
           .leftJoin('guests as g', 'g.id', 's.guest_id')
-          .select(['c.name', 'c.model', 'c.instructions', 'g.name as guest_name'])
+          .select(['s.chatbot_id', 'c.name', 'c.model', 'c.instructions', 'c.instructions_tokens'])
+          .select(['c.is_counted', 'g.name as guest_name'])
           .where('s.id', '=', sessionId)
           .executeTakeFirst(),
       ),
       this.database.read((db) =>
         db
           .selectFrom('chatbot_characteristics')
-          .select('content')
+          .select(['content', 'tokens', 'is_counted'])
           .where('chatbot_id', '=', (eb) =>
             eb.selectFrom('chat_sessions').select('chatbot_id').where('id', '=', sessionId),
           )
@@ -47,6 +80,12 @@ export class ConversationReader {
           .orderBy('id')
           .execute(),
       ),
+    ]);
+  }
+
+  /** The question oldest first, the history newest first. */
+  private readMessages(sessionId: string, replyId: string): Promise<[MessageRow[], MessageRow[]]> {
+    return Promise.all([
       this.database.read((db) =>
         db
           .selectFrom('messages')
@@ -91,15 +130,32 @@ export class ConversationReader {
           .execute(),
       ),
     ]);
-    if (!session || question.length === 0) return null;
-    return {
-      chatbotName: session.name,
-      model: session.model,
-      instructions: session.instructions,
-      characteristics: characteristics.map(({ content }) => content),
-      guestName: session.guest_name,
-      history: history.reverse(),
-      question,
-    };
   }
 }
+
+interface ChatbotRow {
+  name: string;
+  model: string | null;
+  instructions: string | null;
+  instructions_tokens: number | null;
+  guest_name: string | null;
+}
+type CharacteristicRow = Pick<Row<'chatbot_characteristics'>, 'content' | 'tokens'>;
+
+/** Texts that changed again while they were counted go by what they have at most. */
+const toOfChatbot = (chatbot: ChatbotRow, characteristics: readonly CharacteristicRow[]): OfChatbot => ({
+  chatbotName: chatbot.name,
+  model: chatbot.model,
+  instructions:
+    chatbot.instructions === null
+      ? null
+      : {
+          text: chatbot.instructions,
+          tokens: chatbot.instructions_tokens ?? tokensOfInstructions(chatbot.instructions),
+        },
+  characteristics: characteristics.map(({ content, tokens }) => ({
+    text: content,
+    tokens: tokens ?? tokensOfCharacteristic(content),
+  })),
+  guestName: chatbot.guest_name,
+});

@@ -1,7 +1,7 @@
 import { setTimeout as sleep } from 'node:timers/promises';
 import { Logger } from '@nestjs/common';
 import { openingOf } from '../conversations/reply-event-publisher.js';
-import type { Usage } from '../conversations/reply-store/claims.js';
+import type { CharacteristicsUsed, Usage } from '../conversations/reply-store/claims.js';
 import type { Claim, Dispatch, Finished } from '../conversations/reply-store/transitions.js';
 import { LostReason, ReplyErrorCode } from '../conversations/reply-status.js';
 import type { ReplyRow } from '../conversations/reply.dto.js';
@@ -32,6 +32,8 @@ export interface Result {
 interface AttemptDetail extends Partial<Usage> {
   /** The model that was asked last; none where the attempt ended before. */
   model?: string;
+  /** How many of the chatbot's characteristics the prompt held, and of how many. */
+  characteristicsUsed?: CharacteristicsUsed;
   /** From the call of the model to its first text. */
   firstTextMs?: number;
   finishReason?: FinishReason;
@@ -135,13 +137,19 @@ export class ReplyAttempt {
   private async ask(conversation: Conversation, model: ChosenModel, maxTokens: number): Promise<Answer> {
     const { services, claim, stop } = this;
     const opening = openingOf(this.reply, conversation.question);
-    const prompt = buildPrompt({ ...conversation, maxTokens });
+    const prompt = await buildPrompt({ ...conversation, maxTokens }, services.characteristicChoice);
+    const characteristicsUsed = {
+      used: prompt.characteristics.length,
+      of: conversation.characteristics.length,
+    };
     const isHeld = await this.patiently(() =>
-      services.claims.beginCall(claim, model.name, prompt.inputTokens),
+      services.claims.beginCall(claim, model.name, prompt.inputTokens, characteristicsUsed),
     );
     if (!isHeld) throw this.lost();
     this.hasAsked = true;
     this.onAsking();
+    services.metrics.promptBuilt(characteristicsUsed);
+    this.detail.characteristicsUsed = characteristicsUsed;
     const deltas = new DeltaPublisher(services.stream, claim, opening, () => stop.abort(StopReason.Lost));
     const askedAt = performance.now();
     this.detail.model = model.name;
@@ -283,5 +291,12 @@ function textsOf(
   answered: string,
 ): string[] {
   const turns = prompt.turns.filter(({ role }) => role !== 'system').map(({ content }) => content);
-  return [...turns, ...prompt.characteristics, chatbotName, instructions ?? '', guestName ?? '', answered];
+  return [
+    ...turns,
+    ...prompt.characteristics,
+    chatbotName,
+    instructions?.text ?? '',
+    guestName ?? '',
+    answered,
+  ];
 }

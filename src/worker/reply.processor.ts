@@ -6,6 +6,7 @@ import { type GenerateJob, readReplyJob, REPLY_QUEUE } from '../conversations/re
 import { ReplyDispatching } from '../conversations/reply-store/dispatching.js';
 import type { Result } from './reply-attempt.js';
 import { ReplyGenerator } from './reply-generator.js';
+import { TokenCounter } from './token-counter.js';
 
 /** Longest that closing a worker may take, after its jobs have ended. */
 const CLOSE_TIMEOUT_MS = 3_000;
@@ -28,6 +29,7 @@ export class ReplyProcessor extends WorkerHost {
   constructor(
     private readonly generator: ReplyGenerator,
     private readonly dispatching: ReplyDispatching,
+    private readonly tokenCounter: TokenCounter,
   ) {
     super();
   }
@@ -53,12 +55,27 @@ export class ReplyProcessor extends WorkerHost {
     switch (known?.name) {
       case 'generate':
         return this.generate(known.data, job.id);
+      case 'count_tokens':
+        await this.countTokens();
+        return { outcome: 'completed' };
       case undefined:
         this.logger.warn(
           { event: 'reply.job_unknown', jobId: job.id, job: job.name },
           'a job has an unknown name or version, or a payload that does not fit, and is skipped: the reconciler enqueues its reply again',
         );
         return { outcome: 'nothing_to_do' };
+    }
+  }
+
+  private async countTokens(): Promise<void> {
+    try {
+      await this.tokenCounter.countAll();
+    } catch (error) {
+      this.logger.warn(
+        { event: 'token_count.failed', err: error },
+        'the tokens of what owners wrote could not all be counted: the reconciler enqueues the job again',
+      );
+      throw new Error('internal'); // as below
     }
   }
 

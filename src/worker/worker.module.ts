@@ -6,11 +6,13 @@ import { LlmModule } from '../llm/llm.module.js';
 import { ConversationsModule } from '../conversations/conversations.module.js';
 import { QueueModule } from '../queue/queue.module.js';
 import { AttemptServices } from './attempt-services.js';
+import { CharacteristicChoice } from './characteristic-choice.js';
 import { ConversationReader } from './conversation-reader.js';
 import { ReplyProcessor } from './reply.processor.js';
 import { ReplyWorker } from './reply-worker.js';
 import { StartGate } from './start-gate.js';
 import { ReplyGenerator } from './reply-generator.js';
+import { TokenCounter } from './token-counter.js';
 
 /** The worker's role: takes jobs and generates replies. */
 @Module({
@@ -23,6 +25,15 @@ import { ReplyGenerator } from './reply-generator.js';
     LlmModule,
     ConversationsModule,
   ],
-  providers: [AttemptServices, ConversationReader, ReplyGenerator, ReplyProcessor, ReplyWorker, StartGate],
+  providers: [
+    AttemptServices,
+    CharacteristicChoice,
+    ConversationReader,
+    ReplyGenerator,
+    ReplyProcessor,
+    ReplyWorker,
+    StartGate,
+    TokenCounter,
+  ],
 })
 export class WorkerModule {}

@@ -34,6 +34,8 @@ describe('creating a chatbot', () => {
       updatedAt: expect.stringMatching(TIME),
       characteristicCount: 0,
       characteristics: [],
+      promptTokens: 0,
+      exceedsContext: false,
     });
   });
 

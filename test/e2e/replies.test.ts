@@ -67,6 +67,7 @@ describe('posting a message', () => {
       startedAt: null,
       firstTokenAt: null,
       finishedAt: null,
+      characteristicsUsed: null,
     });
     const stream = guest.follow(session.id, { after: answer.headers.get('x-event-cursor') ?? '' });
     await stream.next('reply.queued');

@@ -292,7 +292,7 @@ describe('a claim', () => {
 describe('the fence', () => {
   const writes: [string, (claim: Claim) => Promise<unknown>, unknown][] = [
     ['a heartbeat', (claim) => claims.heartbeat(claim), false],
-    ['the note of a call', (claim) => claims.beginCall(claim, 'model', 5), false],
+    ['the note of a call', (claim) => claims.beginCall(claim, 'model', 5, { used: 1, of: 2 }), false],
     ['a checkpoint', (claim) => claims.checkpoint(claim, 'text'), false],
     ['a completion', (claim) => claims.complete(claim, ANSWER), null],
     ['a failure', (claim) => claims.fail(claim, 'internal'), null],
@@ -333,7 +333,7 @@ describe('the fence', () => {
     await change(replyId, `lease_until = clock_timestamp() + interval '1 second'`);
 
     expect(await claims.heartbeat(claim)).toBe(true);
-    expect(await claims.beginCall(claim, 'a-model', 123)).toBe(true);
+    expect(await claims.beginCall(claim, 'a-model', 123, { used: 1, of: 2 })).toBe(true);
     expect(await claims.checkpoint(claim, 'Half an ans')).toBe(true);
 
     const row = await rowOf(replyId);

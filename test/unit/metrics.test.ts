@@ -5,6 +5,7 @@ import { productMetrics } from '../support/product-metrics.js';
 /** Every metric of ours, which dashboards and alerts, also those of operators, are written against. */
 const METRICS = [
   'counter assistly_http_requests_total {method,route,status}',
+  'counter assistly_prompts_total {characteristics}',
   'counter assistly_provider_calls_total {model,outcome}',
   'counter assistly_provider_unknown_finish_reasons_total {model}',
   'counter assistly_replies_finished_total {status,error_code}',

@@ -13,7 +13,14 @@ const data = {
 describe('a job of the queue of replies', () => {
   it('is told by its name, and read with what its payload promises', () => {
     expect(readReplyJob({ name: 'generate', data })).toEqual({ name: 'generate', data });
-    expect(readReplyJob({ name: 'generate', data: { ...data, requestId: null } })?.data.requestId).toBeNull();
+    expect(readReplyJob({ name: 'generate', data: { ...data, requestId: null } })?.data).toEqual({
+      ...data,
+      requestId: null,
+    });
+    expect(readReplyJob({ name: 'count_tokens', data: { version: 1 } })).toEqual({
+      name: 'count_tokens',
+      data: { version: 1 },
+    });
   });
 
   it('may carry a field more, of a newer version: it is left out', () => {

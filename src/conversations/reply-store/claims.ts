@@ -27,6 +27,12 @@ export interface Usage {
   isEstimated: boolean;
 }
 
+/** How many of a chatbot's characteristics a prompt held, and of how many. */
+export interface CharacteristicsUsed {
+  used: number;
+  of: number;
+}
+
 /** What a worker does with a reply, from taking it to letting it go; each write but the first is fenced. */
 @Injectable()
 export class ReplyClaims {
@@ -96,10 +102,16 @@ export class ReplyClaims {
   }
 
   /** Notes what is about to be asked, before it is. @returns whether the claim still holds */
-  async beginCall(claim: Claim, model: string, estimatedInputTokens: number): Promise<boolean> {
+  async beginCall(
+    claim: Claim,
+    model: string,
+    estimatedInputTokens: number,
+    characteristics: CharacteristicsUsed,
+  ): Promise<boolean> {
     return this.fenced(
       claim,
-      sql`model = ${model}, input_tokens = ${estimatedInputTokens}, output_tokens = null, is_usage_estimated = true`,
+      sql`model = ${model}, input_tokens = ${estimatedInputTokens}, output_tokens = null, is_usage_estimated = true,
+        characteristics_used = ${characteristics.used}, characteristics_of = ${characteristics.of}`,
     );
   }
 

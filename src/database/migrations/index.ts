@@ -5,6 +5,8 @@ import { Migration20261126185644_paused_replies } from './Migration2026112618564
 import { Migration20261126185645_instructions } from './Migration20261126185645_instructions.js';
 import { Migration20261126185646_characteristic_tokens } from './Migration20261126185646_characteristic_tokens.js';
 import { Migration20261126185647_reply_attempts } from './Migration20261126185647_reply_attempts.js';
+import { Migration20261126234639_counted_tokens } from './Migration20261126234639_counted_tokens.js';
+import { Migration20261126234640_uncounted_indexes } from './Migration20261126234640_uncounted_indexes.js';
 
 /** In the order in which they run. A file that is not in this list does not exist for the product. */
 export const migrations = [
@@ -15,4 +17,6 @@ export const migrations = [
   Migration20261126185645_instructions,
   Migration20261126185646_characteristic_tokens,
   Migration20261126185647_reply_attempts,
+  Migration20261126234639_counted_tokens,
+  Migration20261126234640_uncounted_indexes,
 ];
