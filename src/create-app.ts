@@ -10,6 +10,7 @@ import { assignRequestId } from './logging/logging.module.js';
 import { setUpOpenApi } from './openapi/docs-page.js';
 import { QueueBoard } from './operations/queue-board.js';
 import type { Timings } from './runtime/timings.js';
+import { HttpAdapter } from './http/http-adapter.js';
 import { RequestMetrics } from './http/request-metrics.js';
 import { traceRequest } from './http/request-span.js';
 import { isTracing, startTracing } from './tracing/tracing.js';
@@ -28,11 +29,15 @@ export async function createApp(
   timings: Partial<Timings> = {},
 ): Promise<NestExpressApplication> {
   const stopTracing = await startTracing(config); // before anything that might begin a span
-  const app = await NestFactory.create<NestExpressApplication>(await AppModule.forRole(config, timings), {
-    bodyParser: false, // the interceptor reads bodies, after the guard
-    bufferLogs: true,
-    abortOnError: false,
-  });
+  const app = await NestFactory.create<NestExpressApplication>(
+    await AppModule.forRole(config, timings),
+    new HttpAdapter(),
+    {
+      bodyParser: false, // the interceptor reads bodies, after the guard
+      bufferLogs: true,
+      abortOnError: false,
+    },
+  );
   app.useLogger(app.get(Logger));
   app.disable('x-powered-by');
   app.set('etag', false); // clients poll for changes, so the hash of an answer would rarely save one

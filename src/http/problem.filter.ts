@@ -65,6 +65,19 @@ export class ProblemDto {
   build?: BuildDto;
 }
 
+/** The document that tells a client of an error. */
+export const problemOf = (error: AppError, requestId: string): ProblemDto => ({
+  type: 'about:blank',
+  title: error.title,
+  status: error.status,
+  detail: error.detail,
+  code: error.code,
+  requestId,
+  ...(error.options.errors && { errors: error.options.errors }),
+  ...(error.options.parts && { parts: error.options.parts }),
+  ...(error.options.build && { build: error.options.build }),
+});
+
 /** The one place where an error becomes a response. */
 @Catch()
 export class ProblemFilter implements ExceptionFilter {
@@ -91,17 +104,7 @@ export class ProblemFilter implements ExceptionFilter {
     if (error.options.retryAfterSeconds !== undefined) {
       response.setHeader('Retry-After', String(error.options.retryAfterSeconds));
     }
-    const problem: ProblemDto = {
-      type: 'about:blank',
-      title: error.title,
-      status: error.status,
-      detail: error.detail,
-      code: error.code,
-      requestId: String(request.id),
-      ...(error.options.errors && { errors: error.options.errors }),
-      ...(error.options.parts && { parts: error.options.parts }),
-      ...(error.options.build && { build: error.options.build }),
-    };
+    const problem = problemOf(error, String(request.id));
     response.status(error.status).type('application/problem+json').send(JSON.stringify(problem));
   }
 }

@@ -6,17 +6,21 @@ import { EXAMPLES } from './examples.js';
 /** What a front end does about each error. */
 const ADVICE: Record<ProblemCode, string> = {
   invalid_request: 'Show `errors` beside the fields that their `pointer`s name.',
+  malformed_request: 'A bug in the client, or in what stands between.',
   malformed_json: 'A bug in the client.',
   invalid_cursor: 'Start the list again without a cursor.',
   unauthorized: 'Get a fresh token. For a guest: the session is gone; open another.',
   chatbot_disabled: 'Say that the chat is closed, and keep showing what was said.',
   not_found: 'It is not there, or not yours; the two look the same.',
+  request_timeout: 'The connection is too slow: try again.',
   reply_not_retryable: 'Hide the button: it is not the latest reply, or it is not failed or cancelled.',
   idempotency_in_progress: 'Send the same again after `Retry-After` seconds.',
   limit_reached: 'Something must be deleted first.',
   payload_too_large: 'Bodies are at most 128 KiB, a chatbot’s as large as its limits together need.',
-  unsupported_media_type: 'Send `Content-Type: application/json`.',
+  unsupported_media_type: 'Send `Content-Type: application/json`, and no `Content-Encoding`.',
+  expectation_failed: 'Send no `Expect` but `100-continue`.',
   idempotency_key_reused: 'A bug in the client: a new request needs a new key.',
+  headers_too_large: 'Send fewer headers: 16 KiB are taken.',
   internal_error: 'Say sorry, and show the `requestId`, with which it is found in the logs.',
   service_unavailable: 'Try again, after `Retry-After` seconds where the answer says so.',
 };

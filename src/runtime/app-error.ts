@@ -3,17 +3,21 @@ import type { PartHealth } from './readiness.js';
 /** What went wrong, as far as clients may know it. The codes are part of the contract: stable, and listed in OpenAPI. */
 export const PROBLEMS = {
   invalid_request: { status: 400, title: 'The request is not valid' },
+  malformed_request: { status: 400, title: 'The request is not valid HTTP' },
   malformed_json: { status: 400, title: 'The body is not valid JSON' },
   invalid_cursor: { status: 400, title: 'The cursor does not belong to this list' },
   unauthorized: { status: 401, title: 'A valid credential is required' },
   chatbot_disabled: { status: 403, title: 'The chatbot is switched off' },
   not_found: { status: 404, title: 'There is no such thing' },
+  request_timeout: { status: 408, title: 'The request took too long to arrive' },
   reply_not_retryable: { status: 409, title: 'The reply cannot be retried' },
   idempotency_in_progress: { status: 409, title: 'The first request with this key is still running' },
   limit_reached: { status: 409, title: 'A limit of the resource is reached' },
   payload_too_large: { status: 413, title: 'The body is too large' },
   unsupported_media_type: { status: 415, title: 'The body must be application/json' },
+  expectation_failed: { status: 417, title: 'The expectation cannot be met' },
   idempotency_key_reused: { status: 422, title: 'The idempotency key was used with another body' },
+  headers_too_large: { status: 431, title: 'The headers are too large' },
   service_unavailable: { status: 503, title: 'The service is not available for the moment' },
   internal_error: { status: 500, title: 'Something went wrong on our side' },
 } as const;

@@ -167,7 +167,7 @@ describe('a migration', () => {
       const database = await createTestDatabase();
       const cwd = mkdtempSync(join(tmpdir(), 'assistly-migration-'));
       const last = 'Migration20261126185647_reply_attempts';
-      await database.query(`delete from mikro_orm_migrations where name >= '${last}'`);
+      await database.query(`delete from mikro_orm_migrations where name = '${last}'`);
       await database.query(
         `alter table replies drop column claimed_by, drop column claimed_at, drop column past_attempts,
           drop column cancelled_by, drop column characteristics_used, drop column characteristics_of`,
@@ -206,7 +206,7 @@ describe('a migration', () => {
     // The schema of the version before: its newest change of a table in use has not happened.
     const last = 'Migration20261126185647_reply_attempts';
     const deleted = await database.query(
-      `delete from mikro_orm_migrations where name >= '${last}' returning name`,
+      `delete from mikro_orm_migrations where name = '${last}' returning name`,
     );
     await database.query(`alter table replies drop column claimed_by, drop column claimed_at, drop column past_attempts,
           drop column cancelled_by, drop column characteristics_used, drop column characteristics_of`);
