@@ -45,6 +45,14 @@ const HEADERS = {
 /** What any route may answer with. */
 const ALWAYS: ProblemCode[] = ['internal_error', 'service_unavailable'];
 
+/** What is refused before there is a route, whatever was meant to be asked: documented in the guide alone. */
+export const CONNECTION_PROBLEMS: readonly ProblemCode[] = [
+  'malformed_request',
+  'request_timeout',
+  'expectation_failed',
+  'headers_too_large',
+];
+
 /** The problems of any route that reads a body, be it only to refuse it. */
 export const BODY_PROBLEMS: ProblemCode[] = [
   'invalid_request',
