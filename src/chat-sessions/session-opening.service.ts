@@ -50,6 +50,7 @@ export class SessionOpeningService {
           token_hash: tokenHash,
           event_token_key: eventTokenKey,
           message_count: hasGreeting ? 1 : 0,
+          message_chars: hasGreeting ? greeting.length : 0,
           last_message_at: hasGreeting ? now : null,
         })
         .execute();

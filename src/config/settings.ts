@@ -219,6 +219,20 @@ const sections = {
       'Longest reply, in UTF-16 units; a longer one is cut there, with the finish reason `length`',
     ),
   },
+  Limits: {
+    LIMIT_REPLY_MESSAGES: integer(20, 1, 1_000).describe(
+      'Most messages that one reply answers: beyond, no message joins a reply that is queued (429 `reply_full`)',
+    ),
+    LIMIT_REPLY_CHARS: integer(40_000, 8_000, 1_000_000).describe(
+      'Most characters of the messages that one reply answers',
+    ),
+    LIMIT_SESSION_MESSAGES: integer(2_000, 10, 1_000_000).describe(
+      'Most messages of a session, answers included: beyond, nothing more can be posted to it (409 `session_full`)',
+    ),
+    LIMIT_SESSION_CHARS: integer(4_000_000, 100_000, 1_000_000_000).describe(
+      'Most characters of the messages of a session, answers included',
+    ),
+  },
   Access: {
     CLERK_JWT_KEY: publicKey().meta({
       description:
@@ -270,6 +284,7 @@ export const schema = z.object({
   ...sections['Database and queue'],
   ...sections.Model,
   ...sections.Replies,
+  ...sections.Limits,
   ...sections.Access,
 });
 

@@ -17,6 +17,8 @@ const ChatSessionSchema = defineEntity({
     eventTokenKey: p.string().length(64),
     /** The sequence of the newest message. Counted under this row's lock, so sequence order is commit order. */
     messageCount: p.integer().default(0),
+    /** UTF-16 units of its messages, but for those of before that was counted. */
+    messageChars: p.bigint('number').default(0),
     lastMessageAt: timeColumn().nullable(),
     /** When it was opened or last written to: what lists of sessions are ordered by. */
     activeAt: timeColumn().defaultRaw('clock_timestamp()').returning(),

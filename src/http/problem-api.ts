@@ -12,6 +12,7 @@ const DESCRIPTIONS: Record<number, string> = {
   413: 'The body is too large.',
   415: 'The body is not application/json in UTF-8.',
   422: 'The idempotency key was used with another body.',
+  429: 'Too much at once.',
   500: 'Something went wrong on our side; it is logged under the request id.',
   503: 'The service is not available for the moment. Try again.',
 };
@@ -31,6 +32,14 @@ const HEADERS = {
       description: 'Seconds to wait; with `idempotency_in_progress`.',
       schema: { type: 'integer' as const, minimum: 1 },
       example: 1,
+    },
+  },
+  429: {
+    'Retry-After': {
+      description: 'Seconds to wait.',
+      required: true,
+      schema: { type: 'integer' as const, minimum: 1 },
+      example: 5,
     },
   },
   503: {

@@ -44,7 +44,15 @@ export class MessagesController {
     },
   })
   @ApiIdempotent()
-  @ApiProblems('unauthorized', 'chatbot_disabled', 'not_found', ...BODY_PROBLEMS, ...IDEMPOTENCY_PROBLEMS)
+  @ApiProblems(
+    'unauthorized',
+    'chatbot_disabled',
+    'not_found',
+    'session_full',
+    'reply_full',
+    ...BODY_PROBLEMS,
+    ...IDEMPOTENCY_PROBLEMS,
+  )
   async post(
     @Caller() caller: Principal,
     @IdParam() id: string,

@@ -1,4 +1,4 @@
-import { createHash } from 'node:crypto';
+import { createHash, randomUUID } from 'node:crypto';
 import { once } from 'node:events';
 import { writeFile } from 'node:fs/promises';
 import { createServer } from 'node:http';
@@ -169,6 +169,16 @@ async function play(): Promise<Examples> {
     characteristics: Array.from({ length: 200 }, (_, index) => `Shelf ${index + 1}`),
   });
   await keep('limit_reached', owner, `POST /v1/chatbots/${full.id}/characteristics`, { content: 'One more' });
+  const strict = await stack.addApi({ LIMIT_REPLY_MESSAGES: '1' });
+  const talk = await stack.client().openSession(full.id);
+  const ofTalk = `/v1/sessions/${talk.session.id}/messages`;
+  await stack.database.query(
+    `insert into replies (id, chat_session_id) values ('${randomUUID()}', '${talk.session.id}')`,
+  );
+  await talk.guest.postMessage(talk.session.id, 'Is shelf 1 high?');
+  await keep('reply_full', talk.guest.at(strict.url), `POST ${ofTalk}`, { content: 'And shelf 2?' });
+  await stack.database.query(`update chat_sessions set message_count = 2000 where id = '${talk.session.id}'`);
+  await keep('session_full', talk.guest, `POST ${ofTalk}`, { content: 'And shelf 3?' });
   problems['idempotency_in_progress'] = await whileKeyIsTaken(
     [`guest:${session.id}`, 'POST', `${ofSession}/messages`, 'c4a1b5c1'],
     () => guest.post(`${ofSession}/messages`, { content: 'Hello?' }, { 'idempotency-key': 'c4a1b5c1' }),

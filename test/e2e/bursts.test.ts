@@ -15,6 +15,7 @@ beforeAll(async () => {
     env: {
       OPENAI_BASE_URL: provider.baseUrl,
       CONTEXT_MAX_TOKENS: '100000',
+      LIMIT_REPLY_MESSAGES: '100',
       // Four processes share one thread here: waiting for that is soon longer than the patience with a pool.
       DATABASE_POOL_MAX: '30',
     },

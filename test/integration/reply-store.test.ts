@@ -42,7 +42,15 @@ let reconciliation: ReplyReconciliation;
 beforeAll(async () => {
   testDatabase = await createTestDatabase();
   database = new Database(new MikroORM(ormOptions(testDatabase.url, 5)));
-  const config = { REPLY_ATTEMPTS, REPLY_MAX_AGE_MS, OPENAI_FALLBACK_MODEL: undefined };
+  const config = {
+    REPLY_ATTEMPTS,
+    REPLY_MAX_AGE_MS,
+    OPENAI_FALLBACK_MODEL: undefined,
+    LIMIT_REPLY_MESSAGES: 20,
+    LIMIT_REPLY_CHARS: 40_000,
+    LIMIT_SESSION_MESSAGES: 2_000,
+    LIMIT_SESSION_CHARS: 4_000_000,
+  };
   const transitions = new ReplyTransitions(database, config, new ReplyMetrics(new Metrics()));
   posting = new ReplyPosting(database, config, DEFAULT_TIMINGS);
   claims = new ReplyClaims(database, config, transitions, DEFAULT_TIMINGS);

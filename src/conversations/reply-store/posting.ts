@@ -11,7 +11,10 @@ import { type Timings, TIMINGS } from '../../runtime/timings.js';
 import { type MessageRow, timeOfNewest } from '../message.dto.js';
 import { ReplyStatus } from '../reply-status.js';
 import { replyRow, type ReplyRow } from '../reply.dto.js';
-import { type Dispatch, nextSequence, timeIn, toDispatch } from './transitions.js';
+import { countMessage, type Dispatch, type SessionSize, timeIn, toDispatch } from './transitions.js';
+
+/** A reply that others wait behind takes seconds; the queued one takes no more messages as soon as it begins. */
+const FULL_REPLY_RETRY_SECONDS = 5;
 
 /** What a request made, or, for a repetition with the same idempotency key, what the first one made. */
 interface Retried {
@@ -38,7 +41,15 @@ interface WhereToPost {
 export class ReplyPosting {
   constructor(
     private readonly database: Database,
-    @Inject(CONFIG) private readonly config: Pick<Config, 'REPLY_MAX_AGE_MS'>,
+    @Inject(CONFIG)
+    private readonly config: Pick<
+      Config,
+      | 'REPLY_MAX_AGE_MS'
+      | 'LIMIT_REPLY_MESSAGES'
+      | 'LIMIT_REPLY_CHARS'
+      | 'LIMIT_SESSION_MESSAGES'
+      | 'LIMIT_SESSION_CHARS'
+    >,
     @Inject(TIMINGS) private readonly timings: Pick<Timings, 'idempotencyWaitMs'>,
   ) {}
 
@@ -46,7 +57,7 @@ export class ReplyPosting {
    * Stores a user message and the reply that will answer it: the session's queued one, or a new one.
    *
    * @param cursor where the session's events stood before, kept for a repetition of the request
-   * @throws AppError not_found where the session is gone, chatbot_disabled; the idempotency errors
+   * @throws AppError not_found where the session is gone, chatbot_disabled, session_full, reply_full; the idempotency errors
    */
   async post(
     { sessionId, isEnabled }: WhereToPost,
@@ -58,14 +69,16 @@ export class ReplyPosting {
     return this.database.transaction(async (tx) => {
       let dispatch: Dispatch | null = null;
       const { result, isReplay } = await once(tx, idempotent, this.timings.idempotencyWaitMs, async () => {
-        const sequence = await nextSequence(tx, sessionId);
-        if (sequence === null) throw notFound();
+        const size = await countMessage(tx, sessionId, content);
+        if (size === null) throw notFound();
         if (!isEnabled) throw chatbotDisabled();
+        this.refuseFullSession(size);
         // Locked, so that a claim waits until this message is committed, or has happened before it.
         const unfinished = await this.lockUnfinished(tx, sessionId);
         const queued = unfinished.find(({ status }) => status === ReplyStatus.Queued);
         const replyId = queued?.id ?? newId();
-        if (!queued) {
+        if (queued) await this.refuseFullReply(tx, queued.id, content);
+        else {
           dispatch = await this.insertReply(
             tx,
             { id: replyId, sessionId, requestId },
@@ -77,7 +90,7 @@ export class ReplyPosting {
           tx,
           sql`
             insert into messages (id, chat_session_id, sequence, sender, content, reply_id, created_at)
-            values (${messageId}, ${sessionId}, ${sequence}, 'user', ${content}, ${replyId}, ${timeOfNewest(sessionId)})`,
+            values (${messageId}, ${sessionId}, ${size.messages}, 'user', ${content}, ${replyId}, ${timeOfNewest(sessionId)})`,
         );
         return { messageId, replyId, cursor };
       });
@@ -148,6 +161,37 @@ export class ReplyPosting {
       if (!reply) throw notFound();
       return { reply, dispatch, cursor: result.cursor, isReplay };
     });
+  }
+
+  /** @throws AppError session_full */
+  private refuseFullSession({ messages, chars }: SessionSize): void {
+    const { LIMIT_SESSION_MESSAGES, LIMIT_SESSION_CHARS } = this.config;
+    if (messages <= LIMIT_SESSION_MESSAGES && chars <= LIMIT_SESSION_CHARS) return;
+    throw new AppError('session_full', 'This session holds as much as one may. Open another.');
+  }
+
+  /**
+   * @param content what is to join the reply, whose row is locked
+   * @throws AppError reply_full
+   */
+  private async refuseFullReply(tx: Tx, replyId: string, content: string): Promise<void> {
+    const { LIMIT_REPLY_MESSAGES, LIMIT_REPLY_CHARS } = this.config;
+    const [joined] = await runOn(
+      tx,
+      sql<{ messages: number; chars: number }>`
+        select count(*)::int as messages, coalesce(sum(char_length(content)), 0)::float8 as chars
+        from messages where reply_id = ${replyId} and sender = 'user'`,
+    );
+    if (!joined) return;
+    const fits = joined.messages < LIMIT_REPLY_MESSAGES && joined.chars + content.length <= LIMIT_REPLY_CHARS;
+    if (fits) return;
+    throw new AppError(
+      'reply_full',
+      'As many messages wait for one reply as it may answer. Try again later.',
+      {
+        retryAfterSeconds: FULL_REPLY_RETRY_SECONDS,
+      },
+    );
   }
 
   private async lockUnfinished(tx: Tx, sessionId: string): Promise<Pick<Row<'replies'>, 'id' | 'status'>[]> {

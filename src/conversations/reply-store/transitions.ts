@@ -85,17 +85,26 @@ export const toDispatch = (reply: Row<'replies'>, delayMs: number): Dispatch => 
   requestId: reply.request_id,
 });
 
+/** How much a session holds, by what its row counts. */
+export interface SessionSize {
+  /** The sequence of the newest message. */
+  messages: number;
+  /** UTF-16 units of all of them. */
+  chars: number;
+}
+
 /** Locks the session and counts one message more; null where the session is gone. */
-export async function nextSequence(tx: Tx, sessionId: string): Promise<number | null> {
+export async function countMessage(tx: Tx, sessionId: string, content: string): Promise<SessionSize | null> {
   const [session] = await runOn(
     tx,
-    sql<Pick<Row<'chat_sessions'>, 'message_count'>>`
+    sql<SessionSize>`
       update chat_sessions
-      set message_count = message_count + 1, last_message_at = clock_timestamp(), active_at = clock_timestamp()
+      set message_count = message_count + 1, message_chars = message_chars + ${content.length},
+        last_message_at = clock_timestamp(), active_at = clock_timestamp()
       where id = ${sessionId}
-      returning message_count`,
+      returning message_count as messages, message_chars::float8 as chars`,
   );
-  return session?.message_count ?? null;
+  return session ?? null;
 }
 
 /** Makes a reply final, and gives it back; undefined where the claim is lost or the reply is final already. */
@@ -143,12 +152,12 @@ export class ReplyTransitions {
         if (reply === undefined) return null;
         let message: MessageRow | null = null;
         if (text !== null) {
-          const sequence = await nextSequence(tx, sessionId);
+          const size = await countMessage(tx, sessionId, text);
           [message = null] = await runOn(
             tx,
             sql<MessageRow>`
             insert into messages (id, chat_session_id, sequence, sender, content, reply_id, created_at)
-            values (${newId()}, ${sessionId}, ${sequence}, 'ai', ${text}, ${replyId}, ${timeOfNewest(sessionId)})
+            values (${newId()}, ${sessionId}, ${size?.messages ?? null}, 'ai', ${text}, ${replyId}, ${timeOfNewest(sessionId)})
             returning *`,
           );
         }

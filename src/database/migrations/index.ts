@@ -7,6 +7,7 @@ import { Migration20261126185646_characteristic_tokens } from './Migration202611
 import { Migration20261126185647_reply_attempts } from './Migration20261126185647_reply_attempts.js';
 import { Migration20261126234639_counted_tokens } from './Migration20261126234639_counted_tokens.js';
 import { Migration20261126234640_uncounted_indexes } from './Migration20261126234640_uncounted_indexes.js';
+import { Migration20261127004855_session_size } from './Migration20261127004855_session_size.js';
 
 /** In the order in which they run. A file that is not in this list does not exist for the product. */
 export const migrations = [
@@ -19,4 +20,5 @@ export const migrations = [
   Migration20261126185647_reply_attempts,
   Migration20261126234639_counted_tokens,
   Migration20261126234640_uncounted_indexes,
+  Migration20261127004855_session_size,
 ];
