@@ -6,6 +6,7 @@ import { QueueGate } from '../queue/queue-gate.js';
 import { PacedLogger } from '../runtime/paced-logger.js';
 import { MissingPartError, Readiness, reasonOf } from '../runtime/readiness.js';
 import { Shutdown, ShutdownPhase } from '../runtime/shutdown.js';
+import { LoopWatch } from './loop-watch.js';
 import { ReplyGenerator } from './reply-generator.js';
 import { ReplyProcessor } from './reply.processor.js';
 
@@ -20,6 +21,7 @@ export class ReplyWorker implements OnModuleInit, OnApplicationBootstrap {
   private isRunning = false;
   private refusal: { error: Error; at: number } | null = null;
   private isStopping = false;
+  private loopWatch: LoopWatch | null = null;
 
   constructor(
     @Inject(CONFIG) private readonly config: Pick<Config, 'REPLY_CONCURRENCY'>,
@@ -52,6 +54,7 @@ export class ReplyWorker implements OnModuleInit, OnApplicationBootstrap {
     this.registrar.register();
     const { worker } = this.processor;
     worker.concurrency = this.config.REPLY_CONCURRENCY;
+    this.loopWatch = new LoopWatch((isLate) => this.adapt(isLate));
     worker.on('error', (error) => {
       if (error.name === 'ReplyError') this.refusal = { error, at: performance.now() };
       this.pacedLogger.warn(
@@ -70,8 +73,19 @@ export class ReplyWorker implements OnModuleInit, OnApplicationBootstrap {
       );
   }
 
+  /** A worker whose loop is late takes no job while it has one, rather than lose the leases of those that it has. */
+  private adapt(isLate: boolean): void {
+    this.processor.worker.concurrency = isLate ? 1 : this.config.REPLY_CONCURRENCY;
+    if (!isLate) return;
+    this.pacedLogger.warn(
+      { event: 'reply.worker_late' },
+      'the event loop of a worker is late: it takes no more jobs until it has caught up',
+    );
+  }
+
   private stopTaking(): void {
     this.isStopping = true;
+    this.loopWatch?.stop();
     if (this.isRunning) this.processor.stopTaking();
   }
 }
