@@ -50,6 +50,7 @@ const MAY_IMPORT: Record<string, readonly string[]> = {
         'events',
         'http',
         'guests',
+        'chatbots',
         'conversations',
       ],
     ]),

@@ -1,6 +1,7 @@
 import { Injectable } from '@nestjs/common';
 import { createSessionSecrets } from '../auth/session-tokens.js';
 import { chatbotDisabled, notFound } from '../runtime/app-error.js';
+import { greet } from '../chatbots/greeting.js';
 import { newId } from '../database/columns.js';
 import { selectSessions } from '../conversations/session-access.js';
 import { type OpenSessionDto, toChatSessionDto } from './chat-session.dto.js';
@@ -39,7 +40,7 @@ export class SessionOpeningService {
       const guestId = name === null && email === null ? null : newId();
       if (guestId !== null) await tx.insertInto('guests').values({ id: guestId, name, email }).execute();
       let messages: MessageRow[] = [];
-      const greeting = chatbot.greeting === null ? '' : fillIn(chatbot.greeting, name);
+      const greeting = chatbot.greeting === null ? '' : greet(chatbot.greeting, name);
       const hasGreeting = greeting.trim() !== '';
       await tx
         .insertInto('chat_sessions')
@@ -82,9 +83,4 @@ export class SessionOpeningService {
       cursor,
     };
   }
-}
-
-/** Puts the guest's name into a greeting; nothing where there is none. */
-function fillIn(greeting: string, name: string | null): string {
-  return greeting.replaceAll('{name}', () => name ?? '');
 }

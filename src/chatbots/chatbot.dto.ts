@@ -7,6 +7,8 @@ import { exceedsPrompt, tokensOfCharacteristic, tokensOfInstructions } from './p
 
 export const MAX_CHARACTERISTICS = 200;
 const MAX_CHARACTERISTIC_LENGTH = 8_000;
+/** Of a greeting, before and after the guest's name is put into it. */
+export const MAX_GREETING_LENGTH = 2_000;
 const GREETING_DESCRIPTION =
   'What the chatbot says first; `{name}` in it stands for the guest’s name, and for nothing where none was given.';
 const MODEL_DESCRIPTION =
@@ -18,7 +20,7 @@ const IS_ENABLED_DESCRIPTION =
 
 /** What an owner may write of a chatbot, when it is made and later. */
 class WritableFieldsDto {
-  @Text({ maxLength: 2_000, presence: 'clearable', description: GREETING_DESCRIPTION })
+  @Text({ maxLength: MAX_GREETING_LENGTH, presence: 'clearable', description: GREETING_DESCRIPTION })
   greeting?: string | null;
   @Text({ maxLength: 255, isTrimmed: true, presence: 'clearable', description: MODEL_DESCRIPTION })
   model?: string | null;
@@ -29,12 +31,12 @@ class WritableFieldsDto {
 }
 
 export class UpdateChatbotDto extends WritableFieldsDto {
-  @Text({ maxLength: 255, isTrimmed: true, presence: 'optional' })
+  @Text({ maxLength: 255, isName: true, presence: 'optional' })
   name?: string;
 }
 
 export class CreateChatbotDto extends WritableFieldsDto {
-  @Text({ maxLength: 255, isTrimmed: true })
+  @Text({ maxLength: 255, isName: true })
   name!: string;
   @TextList({
     maxItems: MAX_CHARACTERISTICS,

@@ -1,3 +1,4 @@
+import { withBrokenControlTokens } from '../llm/control-tokens.js';
 import { tokensAtMost } from '../llm/tokens-at-most.js';
 
 /**
@@ -5,9 +6,10 @@ import { tokensAtMost } from '../llm/tokens-at-most.js';
  * the prompt, and both go by this file: a chatbot whose texts do not exceed it has all of them in every prompt.
  */
 
-/** Without a "<" of its own, no text can close its tag or open another. */
-const tagged = (tag: string, text: string): string =>
-  `<${tag}>\n${text.replaceAll('<', '&lt;')}\n</${tag}>\n`;
+/** What people wrote, as it stands in the system turn: no control token is whole, and without a "<" no tag can be. */
+const escaped = (text: string): string => withBrokenControlTokens(text).replaceAll('<', '&lt;');
+
+const tagged = (tag: string, text: string): string => `<${tag}>\n${escaped(text)}\n</${tag}>\n`;
 
 /** A characteristic as it stands in a prompt. */
 export const characteristicPart = (content: string): string => tagged('characteristic', content);
@@ -25,7 +27,10 @@ export const tokensOfInstructions = (instructions: string): number =>
   tokensAtMost(instructionsPart(instructions));
 
 /** A name as it stands in a prompt: on one line, in quotes. */
-export const quoted = (name: string): string => JSON.stringify(name.replace(/\s+/g, ' ').trim());
+export const quoted = (name: string): string => JSON.stringify(escaped(name.replace(NO_NAME, ' ').trim()));
+
+/** What no name holds since names are checked, and stored ones may. */
+const NO_NAME = /(?:(?![\u200c\u200d])[\s\p{Cc}\p{Cf}\p{Zl}\p{Zp}])+/gu;
 
 /** Of what the rules leave: most that the instructions take; what is longer is shortened. */
 const INSTRUCTIONS_SHARE = 1 / 2;

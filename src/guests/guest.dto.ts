@@ -6,7 +6,7 @@ import type { Row } from '../database/tables.js';
 
 /** What a guest may tell of itself when a session opens; a blank counts as not told. */
 export class GuestInputDto {
-  @Text({ maxLength: 255, isTrimmed: true, presence: 'clearable' })
+  @Text({ maxLength: 255, isName: true, presence: 'clearable' })
   name?: string | null;
   @Text({
     maxLength: 255,

@@ -58,6 +58,8 @@ interface TextOptions {
   maxLength: number;
   /** Names and addresses are trimmed; contents are kept as sent. */
   isTrimmed?: boolean;
+  /** A name: trimmed, on one line, and without what changes how the line reads. */
+  isName?: boolean;
   /** `clearable`: null or a blank clears it. `optional`: may be left out. */
   presence?: 'required' | 'optional' | 'clearable';
   description?: string;
@@ -88,7 +90,7 @@ function IsText(maxLength: number, options?: ValidationOptions): PropertyDecorat
 
 /** A text field of a request body: its rule, its normal form and its documentation in one place. */
 export function Text(options: TextOptions): PropertyDecorator {
-  const { maxLength, isTrimmed = false, presence = 'required' } = options;
+  const { maxLength, isName = false, isTrimmed = isName, presence = 'required' } = options;
   const api: ApiPropertyOptions = {
     type: String,
     minLength: presence === 'clearable' ? 0 : 1,
@@ -112,7 +114,29 @@ export function Text(options: TextOptions): PropertyDecorator {
         !(presence === 'clearable' && value === null) && !(presence !== 'required' && value === undefined),
     ),
     IsText(maxLength),
+    ...(isName ? [IsName()] : []),
   );
+}
+
+/** Line breaks, control characters, and those that format (among them the ones that turn the direction of the text). */
+const NOT_IN_NAMES = /(?![\u200c\u200d])[\p{Cc}\p{Cf}\p{Zl}\p{Zp}]/u;
+/** Joiners, which names of some scripts need between their letters, are no name by themselves. */
+const VISIBLE = /[^\s\p{Cc}\p{Cf}\p{Z}]/u;
+
+function IsName(): PropertyDecorator {
+  return (target, property) => {
+    registerDecorator({
+      name: 'isName',
+      target: target.constructor,
+      propertyName: String(property),
+      validator: {
+        // What is no text, or blank, the other rule refuses.
+        validate: (value: unknown) =>
+          typeof value !== 'string' || isBlank(value) || (!NOT_IN_NAMES.test(value) && VISIBLE.test(value)),
+        defaultMessage: () => 'must be one line, without control and format characters',
+      },
+    });
+  };
 }
 
 /** A list of texts, each kept as sent; may be left out. */

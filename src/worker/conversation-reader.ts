@@ -1,5 +1,6 @@
 import { Injectable } from '@nestjs/common';
 import { sql } from 'kysely';
+import { greet } from '../chatbots/greeting.js';
 import { tokensOfCharacteristic, tokensOfInstructions } from '../chatbots/prompt-room.js';
 import type { MessageRow } from '../conversations/message.dto.js';
 import { Database } from '../database/database.js';
@@ -24,7 +25,7 @@ export interface Conversation {
   question: MessageRow[];
 }
 
-type OfChatbot = Omit<Conversation, 'history' | 'question'>;
+type OfChatbot = Omit<Conversation, 'history' | 'question'> & { greeting: string | null };
 
 /** Reads what a claimed reply answers. To be called after the claim has committed, when no message can join any more. */
 @Injectable()
@@ -36,12 +37,20 @@ export class ConversationReader {
 
   /** @returns null where the session is gone */
   async read(sessionId: string, replyId: string): Promise<Conversation | null> {
-    const [ofChatbot, [question, history]] = await Promise.all([
+    const [ofChatbot, [question, newest]] = await Promise.all([
       this.readCounted(sessionId),
       this.readMessages(sessionId, replyId),
     ]);
     if (!ofChatbot || question.length === 0) return null;
-    return { ...ofChatbot, history: history.reverse(), question };
+    const { greeting, ...conversation } = ofChatbot;
+    const history = newest.reverse().flatMap((message) => {
+      const isGreeting = message.sender === 'ai' && message.reply_id === null;
+      if (!isGreeting) return [message];
+      // As it is stored it holds what the guest gave as a name, and would speak it as the chatbot.
+      const content = greet(greeting ?? '', null);
+      return content.trim() === '' ? [] : [{ ...message, content }];
+    });
+    return { ...conversation, history, question };
   }
 
   /** A worker that was not in time for the job of counting a chatbot's texts counts them now, once for all replies. */
@@ -64,7 +73,14 @@ export class ConversationReader {
           .selectFrom('chat_sessions as s')
           .innerJoin('chatbots as c', 'c.id', 's.chatbot_id')
           .leftJoin('guests as g', 'g.id', 's.guest_id')
-          .select(['s.chatbot_id', 'c.name', 'c.model', 'c.instructions', 'c.instructions_tokens'])
+          .select([
+            's.chatbot_id',
+            'c.name',
+            'c.model',
+            'c.greeting',
+            'c.instructions',
+            'c.instructions_tokens',
+          ])
           .select(['c.is_counted', 'g.name as guest_name'])
           .where('s.id', '=', sessionId)
           .executeTakeFirst(),
@@ -136,6 +152,7 @@ export class ConversationReader {
 interface ChatbotRow {
   name: string;
   model: string | null;
+  greeting: string | null;
   instructions: string | null;
   instructions_tokens: number | null;
   guest_name: string | null;
@@ -146,6 +163,7 @@ type CharacteristicRow = Pick<Row<'chatbot_characteristics'>, 'content' | 'token
 const toOfChatbot = (chatbot: ChatbotRow, characteristics: readonly CharacteristicRow[]): OfChatbot => ({
   chatbotName: chatbot.name,
   model: chatbot.model,
+  greeting: chatbot.greeting,
   instructions:
     chatbot.instructions === null
       ? null

@@ -6,6 +6,7 @@ import {
   questionRoom,
   quoted,
 } from '../chatbots/prompt-room.js';
+import { withBrokenControlTokens } from '../llm/control-tokens.js';
 import type { ChatTurn } from '../llm/llm-client.js';
 import { countTokensGently } from '../llm/tokens.js';
 import { Breather } from '../runtime/breather.js';
@@ -71,7 +72,7 @@ export async function buildPrompt(input: PromptInput, choice: CharacteristicChoi
   const instructions = await fitInstructions(input.instructions, instructionsRoom(restTokens), breather);
   restTokens -= instructions?.tokens ?? 0;
   const question = await fitQuestion(
-    input.question.map(({ content }) => ({ role: 'user', content })),
+    input.question.map(({ content }) => turnOf('user', content)),
     questionRoom(restTokens),
     breather,
   );
@@ -82,7 +83,7 @@ export async function buildPrompt(input: PromptInput, choice: CharacteristicChoi
   );
   restTokens -= question.tokens + characteristics.reduce((sum, { tokens }) => sum + tokens, 0);
   const history = await newestThatFit(
-    input.history.map(({ sender, content }) => ({ role: sender === 'ai' ? 'assistant' : 'user', content })),
+    input.history.map(({ sender, content }) => turnOf(sender === 'ai' ? 'assistant' : 'user', content)),
     restTokens,
     breather,
   );
@@ -96,6 +97,11 @@ export async function buildPrompt(input: PromptInput, choice: CharacteristicChoi
     inputTokens: input.maxTokens - restTokens,
   };
 }
+
+const turnOf = (role: 'user' | 'assistant', content: string): ChatTurn => ({
+  role,
+  content: withBrokenControlTokens(content),
+});
 
 interface SystemInput {
   chatbotName: string;

@@ -61,7 +61,7 @@ describe('an OpenAI-compatible server', () => {
     expect(places).toEqual(places.toSorted((a, b) => a - b));
   });
 
-  it('is told the conversation with its roles and in its order', async () => {
+  it('is told the conversation with its roles and in its order, the greeting without the guest’s name', async () => {
     model.onMessage('What is a loaf?', { content: 'Four euros.' });
     model.onMessage('And a cake?', { content: 'Twenty.' });
     model.onMessage('Whom do I ask?', { content: 'Rosa.' });
@@ -73,7 +73,7 @@ describe('an OpenAI-compatible server', () => {
 
     expect(requestAbout('Whom do I ask?').body.messages.slice(1)).toEqual([
       { role: 'user', content: '(The guest opens the chat.)' },
-      { role: 'assistant', content: 'Good morning, Ada Lovelace!' },
+      { role: 'assistant', content: 'Good morning, !' },
       { role: 'user', content: 'What is a loaf?' },
       { role: 'assistant', content: 'Four euros.' },
       { role: 'user', content: 'And a cake?' },
