@@ -6,6 +6,7 @@ import { IdempotencyKey } from './database/idempotency-key.entity.js';
 import { Message } from './conversations/message.entity.js';
 import { Reply } from './conversations/reply.entity.js';
 import { Erasure } from './conversations/erasure.entity.js';
+import { RateLimit } from './limits/rate-limit.entity.js';
 
 export const entities = [
   Chatbot,
@@ -16,4 +17,5 @@ export const entities = [
   Reply,
   Erasure,
   IdempotencyKey,
+  RateLimit,
 ];

@@ -10,6 +10,7 @@ import {
 import type { Response } from 'express';
 import { Access } from '../auth/access.js';
 import { Caller, Owner, type Principal } from '../auth/principal.js';
+import { Origin, type RequestOrigin } from '../http/request-origin.js';
 import { ApiIdParam, IdParam } from '../http/id-param.js';
 import { ApiPage, PAGE_PROBLEMS } from '../http/page-api.js';
 import { type Page, PageQuery, type PageRequest } from '../http/page.js';
@@ -48,10 +49,11 @@ export class ChatSessionsController {
   @ApiProblems('chatbot_disabled', 'not_found', ...BODY_PROBLEMS)
   async open(
     @IdParam() id: string,
+    @Origin() { address }: RequestOrigin,
     @Body() body: OpenSessionDto,
     @Res({ passthrough: true }) response: Response,
   ): Promise<OpenedSessionDto> {
-    const { opened, cursor } = await this.opening.open(id, body);
+    const { opened, cursor } = await this.opening.open(id, body, address);
     response.setHeader(EVENT_CURSOR_HEADER, cursor);
     markIds(response, { sessionId: opened.session.id });
     return opened;

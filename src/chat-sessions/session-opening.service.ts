@@ -5,6 +5,7 @@ import { greet } from '../chatbots/greeting.js';
 import { newId } from '../database/columns.js';
 import { selectSessions } from '../conversations/session-access.js';
 import { type OpenSessionDto, toChatSessionDto } from './chat-session.dto.js';
+import { RateLimits, StoreDown } from '../limits/rate-limits.js';
 import { Database, now } from '../database/database.js';
 import { type MessageRow, timeOfNewest, toMessageDto } from '../conversations/message.dto.js';
 import type { OpenedSessionDto } from './opened-session.dto.js';
@@ -15,14 +16,27 @@ import { ReplyEventPublisher } from '../conversations/reply-event-publisher.js';
 export class SessionOpeningService {
   constructor(
     private readonly database: Database,
+    private readonly limits: RateLimits,
     private readonly publisher: ReplyEventPublisher,
   ) {}
 
   /**
+   * @param address the caller's
    * @returns the answer, and the cursor from which the session's events begin
-   * @throws AppError not_found, chatbot_disabled
+   * @throws AppError rate_limited, not_found, chatbot_disabled
    */
-  async open(chatbotId: string, dto: OpenSessionDto): Promise<{ opened: OpenedSessionDto; cursor: string }> {
+  async open(
+    chatbotId: string,
+    dto: OpenSessionDto,
+    address: string,
+  ): Promise<{ opened: OpenedSessionDto; cursor: string }> {
+    await this.limits.take(
+      [
+        { limit: 'sessionsPerAddress', of: address },
+        { limit: 'sessionsPerChatbot', of: chatbotId },
+      ],
+      StoreDown.Allow,
+    );
     const sessionId = newId();
     const { token, tokenHash, eventTokenKey } = createSessionSecrets();
     const name = dto.guest?.name ?? null;

@@ -24,6 +24,47 @@ export const integer = (fallback: number, min: number, max: number) =>
       .max(max, `must be at most ${max}`)
       .default(fallback),
   );
+/** A setting that is on or off. */
+export const flag = (fallback: boolean) =>
+  z.preprocess(
+    blankToUndefined,
+    z
+      .enum(['true', 'false'], { error: 'must be true or false' })
+      .default(fallback ? 'true' : 'false')
+      .transform((value) => value === 'true'),
+  );
+
+/** At most so many in a window, which begins with the first of them. */
+export class Rate {
+  constructor(
+    readonly max: number,
+    readonly windowSeconds: number,
+  ) {}
+
+  /** As it is set. */
+  toString(): string {
+    return `${this.max}/${this.windowSeconds}`;
+  }
+}
+
+/** A {@link Rate}, written as `200/3600`. */
+export const rate = (max: number, windowSeconds: number) =>
+  z.preprocess(
+    blankToUndefined,
+    z
+      .string()
+      .trim()
+      .regex(/^\d{1,9}\/\d{1,7}$/, 'must be a number and a time in seconds, such as 200/3600')
+      .default(`${max}/${windowSeconds}`)
+      .transform((value, context) => {
+        const [most = 0, seconds = 0] = value.split('/').map(Number);
+        if (most < 1 || seconds < 1) {
+          context.addIssue({ code: 'custom', message: 'must be at least 1/1' });
+        }
+        return new Rate(most, seconds);
+      }),
+  );
+
 /** A URL of one of these protocols. */
 export const url = (...protocols: string[]) =>
   optional(

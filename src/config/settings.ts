@@ -3,6 +3,7 @@ import {
   acceptedTokens,
   blankToUndefined,
   databaseUrl,
+  flag,
   headers,
   hosts,
   integer,
@@ -13,6 +14,7 @@ import {
   optional,
   PreparedStatements,
   publicKey,
+  rate,
   text,
   url,
 } from './setting-types.js';
@@ -220,6 +222,18 @@ const sections = {
     ),
   },
   Limits: {
+    LIMITS_ENABLED: flag(true).describe(
+      '`false` turns off the limits in time below, for load tests, and where something in front does that; the bounds of a reply and of a session stay',
+    ),
+    LIMIT_SESSIONS_PER_ADDRESS: rate(300, 3_600).describe(
+      'Sessions opened from one address, as `number/seconds`; an IPv6 address counts by its /64, and eight times as many by its /48',
+    ),
+    LIMIT_SESSIONS_PER_CHATBOT: rate(6_000, 3_600).describe('Sessions opened with one chatbot'),
+    LIMIT_MESSAGES_PER_SESSION: rate(60, 60).describe('Messages posted to one session'),
+    LIMIT_MESSAGES_PER_ADDRESS: rate(600, 60).describe('Messages posted by guests from one address'),
+    LIMIT_MESSAGES_PER_CHATBOT: rate(3_000, 60).describe('Messages posted to all sessions of one chatbot'),
+    LIMIT_ACTIONS_PER_SESSION: rate(60, 60).describe('Replies of one session stopped or asked for again'),
+    LIMIT_OWNER_WRITES: rate(600, 60).describe('Requests of one owner that write, messages aside'),
     LIMIT_REPLY_MESSAGES: integer(20, 1, 1_000).describe(
       'Most messages that one reply answers: beyond, no message joins a reply that is queued (429 `reply_full`)',
     ),

@@ -3,17 +3,19 @@ import { APP_FILTER, APP_GUARD, APP_INTERCEPTOR, APP_PIPE } from '@nestjs/core';
 import { AuthGuard } from '../auth/auth.guard.js';
 import { AuthModule } from '../auth/auth.module.js';
 import { Role } from '../config/env.js';
+import { LimitsModule } from '../limits/limits.module.js';
 import { MetricsModule } from '../metrics/metrics.module.js';
 import { RuntimeModule } from '../runtime/runtime.module.js';
 import { IdleConnections } from './idle-connections.js';
 import { JsonBodyInterceptor } from './json-body.interceptor.js';
+import { OwnerWritesGuard } from './owner-writes.guard.js';
 import { ProblemFilter } from './problem.filter.js';
 import { QueryInterceptor } from './query.interceptor.js';
 import { RequestMetrics } from './request-metrics.js';
 import { createValidationPipe } from './validation.pipe.js';
 
 /**
- * What every request passes, in the order in which Nest asks them: the guard, the interceptors that check the query and
+ * What every request passes, in the order in which Nest asks them: the guards, the interceptors that check the query and
  * read the body, the pipe that checks it; whatever goes wrong in any of them becomes a problem document by the filter.
  */
 @Module({})
@@ -25,10 +27,11 @@ export class HttpModule {
       return { module: HttpModule, imports: [RuntimeModule, MetricsModule], providers };
     return {
       module: HttpModule,
-      imports: [RuntimeModule, MetricsModule, AuthModule],
+      imports: [RuntimeModule, MetricsModule, AuthModule, LimitsModule],
       providers: [
         ...providers,
         { provide: APP_GUARD, useExisting: AuthGuard },
+        { provide: APP_GUARD, useClass: OwnerWritesGuard },
         { provide: APP_INTERCEPTOR, useClass: QueryInterceptor },
         { provide: APP_INTERCEPTOR, useClass: JsonBodyInterceptor },
         { provide: APP_PIPE, useFactory: createValidationPipe },

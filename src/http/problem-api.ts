@@ -62,12 +62,13 @@ export const CONNECTION_PROBLEMS: readonly ProblemCode[] = [
   'headers_too_large',
 ];
 
-/** The problems of any route that reads a body, be it only to refuse it. */
+/** The problems of any route that changes something: it reads a body, be it only to refuse it, and is limited. */
 export const BODY_PROBLEMS: ProblemCode[] = [
   'invalid_request',
   'malformed_json',
   'payload_too_large',
   'unsupported_media_type',
+  'rate_limited',
 ];
 
 /** Documents the problems that a route may answer with, by their codes. Their examples come with the document. */

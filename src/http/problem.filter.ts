@@ -2,6 +2,7 @@ import { type ArgumentsHost, Catch, type ExceptionFilter, HttpException } from '
 import { ApiProperty } from '@nestjs/swagger';
 import type { Request, Response } from 'express';
 import { AppError, type FieldError, PROBLEM_CODES, type ProblemCode } from '../runtime/app-error.js';
+import { LIMIT_NAMES, type LimitName } from '../limits/limit-names.js';
 import { isDatabaseUnavailable } from '../database/database-errors.js';
 import { markRefusedToken } from '../logging/request-ids.js';
 import type { PartHealth } from '../runtime/readiness.js';
@@ -56,6 +57,12 @@ export class ProblemDto {
   })
   errors?: FieldError[];
   @ApiProperty({
+    enum: LIMIT_NAMES,
+    required: false,
+    description: 'Only with `rate_limited`: which limit was reached.',
+  })
+  limit?: LimitName;
+  @ApiProperty({
     type: [PartHealthDto],
     required: false,
     description: 'Only for a process that is not ready, and only for operators.',
@@ -74,6 +81,7 @@ export const problemOf = (error: AppError, requestId: string): ProblemDto => ({
   code: error.code,
   requestId,
   ...(error.options.errors && { errors: error.options.errors }),
+  ...(error.options.limit !== undefined && { limit: error.options.limit as LimitName }),
   ...(error.options.parts && { parts: error.options.parts }),
   ...(error.options.build && { build: error.options.build }),
 });

@@ -1,9 +1,10 @@
-import { Body, Controller, Get, HttpCode, Post, Query, Req, Res } from '@nestjs/common';
+import { Body, Controller, Get, HttpCode, Post, Query, Res } from '@nestjs/common';
 import { ApiAcceptedResponse, ApiOperation, ApiQuery, ApiTags } from '@nestjs/swagger';
-import type { Request, Response } from 'express';
+import type { Response } from 'express';
 import { Access } from '../auth/access.js';
 import { Caller, type Principal } from '../auth/principal.js';
 import { AppError } from '../runtime/app-error.js';
+import { Origin, type RequestOrigin } from '../http/request-origin.js';
 import { ApiIdParam, IdParam } from '../http/id-param.js';
 import { markIds } from '../logging/request-ids.js';
 import { locationHeader } from '../http/location-header.js';
@@ -58,14 +59,14 @@ export class MessagesController {
     @IdParam() id: string,
     @Body() body: CreateMessageDto,
     @Idempotent() idempotent: IdempotentRequest | null,
-    @Req() request: Request,
+    @Origin() origin: RequestOrigin,
     @Res({ passthrough: true }) response: Response,
   ): Promise<PostedMessageDto> {
     const { posted, cursor, isReplay } = await this.messages.post(
       caller,
       id,
       body.content,
-      String(request.id),
+      origin,
       idempotent,
     );
     markReplay(response, isReplay);

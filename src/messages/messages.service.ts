@@ -1,7 +1,9 @@
 import { Injectable } from '@nestjs/common';
 import type { Principal } from '../auth/principal.js';
+import type { RequestOrigin } from '../http/request-origin.js';
 import { decodeCursor, isSequenceKey, type Page, type PageRequest, toPage } from '../http/page.js';
 import { SessionAccess } from '../conversations/session-access.js';
+import { RateLimits, StoreDown } from '../limits/rate-limits.js';
 import { Database } from '../database/database.js';
 import type { IdempotentRequest } from '../database/idempotency.js';
 import { type MessageDto, toMessageDto } from '../conversations/message.dto.js';
@@ -18,6 +20,7 @@ export class MessagesService {
   constructor(
     private readonly database: Database,
     private readonly sessions: SessionAccess,
+    private readonly limits: RateLimits,
     private readonly posting: ReplyPosting,
     private readonly publisher: ReplyEventPublisher,
     private readonly queue: ReplyQueue,
@@ -28,16 +31,25 @@ export class MessagesService {
    * are stored: neither a slow stream nor a dead queue fails it, since both are made up for from the rows.
    *
    * @returns the answer, and the cursor from which the events of this post follow
-   * @throws AppError not_found, chatbot_disabled; the idempotency errors
+   * @throws AppError not_found, rate_limited, chatbot_disabled, session_full, reply_full; the idempotency errors
    */
   async post(
     caller: Principal,
     sessionId: string,
     content: string,
-    requestId: string,
+    { requestId, address }: RequestOrigin,
     idempotent: IdempotentRequest | null,
   ): Promise<{ posted: PostedMessageDto; cursor: string; isReplay: boolean }> {
     const session = await this.sessions.find(caller, sessionId);
+    await this.limits.take(
+      [
+        { limit: 'messagesPerSession', of: session.id },
+        // An owner's server posts for many guests from one address.
+        ...(caller.kind === 'owner' ? [] : [{ limit: 'messagesPerAddress' as const, of: address }]),
+        { limit: 'messagesPerChatbot', of: session.chatbot_id },
+      ],
+      StoreDown.Refuse,
+    );
     const cursor = await this.publisher.cursor(session.id);
     const where = { sessionId: session.id, isEnabled: session.is_enabled };
     const stored = await this.posting.post(where, content, requestId, idempotent, cursor);

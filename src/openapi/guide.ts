@@ -21,6 +21,8 @@ const ADVICE: Record<ProblemCode, string> = {
   unsupported_media_type: 'Send `Content-Type: application/json`, and no `Content-Encoding`.',
   expectation_failed: 'Send no `Expect` but `100-continue`.',
   idempotency_key_reused: 'A bug in the client: a new request needs a new key.',
+  rate_limited:
+    'Wait for `Retry-After` seconds, then send the same again; `limit` says what there was too much of.',
   reply_full: 'Send the same again after `Retry-After` seconds: the replies before it are being made.',
   headers_too_large: 'Send fewer headers: 16 KiB are taken.',
   internal_error: 'Say sorry, and show the `requestId`, with which it is found in the logs.',

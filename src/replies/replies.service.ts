@@ -4,6 +4,7 @@ import { notFound } from '../runtime/app-error.js';
 import { Latch } from '../runtime/latch.js';
 import { Shutdown } from '../runtime/shutdown.js';
 import { isOf } from '../conversations/session-access.js';
+import { RateLimits, StoreDown } from '../limits/rate-limits.js';
 import { Database } from '../database/database.js';
 import { EventStream, EventType } from '../events/event-stream.js';
 import type { IdempotentRequest } from '../database/idempotency.js';
@@ -30,6 +31,7 @@ export class RepliesService {
   constructor(
     private readonly database: Database,
     private readonly stream: EventStream,
+    private readonly limits: RateLimits,
     private readonly posting: ReplyPosting,
     private readonly cancellation: ReplyCancellation,
     private readonly publisher: ReplyEventPublisher,
@@ -64,9 +66,14 @@ export class RepliesService {
     }
   }
 
-  /** Stops a reply; on a final one it changes nothing. The answer is final. */
+  /**
+   * Stops a reply; on a final one it changes nothing. The answer is final.
+   *
+   * @throws AppError not_found, rate_limited
+   */
   async cancel(caller: Principal, id: string): Promise<ReplyDto> {
     const row = await this.find(caller, id);
+    await this.limits.take([{ limit: 'actionsPerSession', of: row.chat_session_id }], StoreDown.Allow);
     if (!isFinal(row.status)) {
       const by = caller.kind === 'owner' ? CancelledBy.Owner : CancelledBy.Guest;
       await this.cancellation.cancel(row.chat_session_id, row.id, by);
@@ -77,7 +84,7 @@ export class RepliesService {
   /**
    * Asks again for what a failed or cancelled reply should have answered.
    *
-   * @throws AppError not_found, chatbot_disabled, reply_not_retryable; the idempotency errors
+   * @throws AppError not_found, rate_limited, chatbot_disabled, reply_not_retryable; the idempotency errors
    */
   async retry(
     caller: Principal,
@@ -86,6 +93,7 @@ export class RepliesService {
     idempotent: IdempotentRequest | null,
   ): Promise<{ reply: ReplyDto; cursor: string; isReplay: boolean }> {
     const { chat_session_id: sessionId, is_enabled: isEnabled } = await this.find(caller, id);
+    await this.limits.take([{ limit: 'actionsPerSession', of: sessionId }], StoreDown.Refuse);
     const before = await this.publisher.cursor(sessionId);
     const {
       reply: row,

@@ -18,6 +18,7 @@ export const PROBLEMS = {
   unsupported_media_type: { status: 415, title: 'The body must be application/json' },
   expectation_failed: { status: 417, title: 'The expectation cannot be met' },
   idempotency_key_reused: { status: 422, title: 'The idempotency key was used with another body' },
+  rate_limited: { status: 429, title: 'Too many requests' },
   reply_full: { status: 429, title: 'The reply takes no more messages' },
   headers_too_large: { status: 431, title: 'The headers are too large' },
   service_unavailable: { status: 503, title: 'The service is not available for the moment' },
@@ -59,6 +60,8 @@ export class AppError extends Error {
       build?: { version: string; commit: string };
       cause?: unknown;
       retryAfterSeconds?: number;
+      /** Which limit was reached, by its name in `Chatbot.limits`. */
+      limit?: string;
       /** The scheme of the credential that is missing, where it is not a bearer token. */
       scheme?: 'Basic';
       /** Of a credential that was sent and is no good: what the challenge says of it. */

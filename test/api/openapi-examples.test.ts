@@ -169,6 +169,9 @@ async function play(): Promise<Examples> {
     characteristics: Array.from({ length: 200 }, (_, index) => `Shelf ${index + 1}`),
   });
   await keep('limit_reached', owner, `POST /v1/chatbots/${full.id}/characteristics`, { content: 'One more' });
+  const limited = await stack.addApi({ LIMITS_ENABLED: 'true', LIMIT_SESSIONS_PER_ADDRESS: '1/60' });
+  await stack.client().at(limited.url).openSession(full.id);
+  await keep('rate_limited', stack.client().at(limited.url), `POST /v1/chatbots/${full.id}/sessions`, {});
   const strict = await stack.addApi({ LIMIT_REPLY_MESSAGES: '1' });
   const talk = await stack.client().openSession(full.id);
   const ofTalk = `/v1/sessions/${talk.session.id}/messages`;

@@ -61,6 +61,7 @@ export class Stack {
         NODE_ENV: 'test',
         LOG_LEVEL: process.env['TEST_LOG_LEVEL'] ?? 'silent',
         DATABASE_URL: pooled(database.url, backend),
+        LIMITS_ENABLED: 'false', // every test of a file comes from one address
         DRAIN_TIMEOUT_MS: '500', // what a test leaves running is of no use to it
         ...(backend === 'redis' && redisSettings()),
         ...env,

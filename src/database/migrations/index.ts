@@ -8,6 +8,7 @@ import { Migration20261126185647_reply_attempts } from './Migration2026112618564
 import { Migration20261126234639_counted_tokens } from './Migration20261126234639_counted_tokens.js';
 import { Migration20261126234640_uncounted_indexes } from './Migration20261126234640_uncounted_indexes.js';
 import { Migration20261127004855_session_size } from './Migration20261127004855_session_size.js';
+import { Migration20261127011034_rate_limits } from './Migration20261127011034_rate_limits.js';
 
 /** In the order in which they run. A file that is not in this list does not exist for the product. */
 export const migrations = [
@@ -21,4 +22,5 @@ export const migrations = [
   Migration20261126234639_counted_tokens,
   Migration20261126234640_uncounted_indexes,
   Migration20261127004855_session_size,
+  Migration20261127011034_rate_limits,
 ];
