@@ -47,7 +47,7 @@ export class PostgresLimitStore extends LimitStore {
   }
 
   /** Another process may be at it; what is left goes the next time. */
-  private async prune(): Promise<void> {
+  async prune(): Promise<void> {
     await this.database
       .write((db) => runOn(db, sql`delete from rate_limits where ends_at < clock_timestamp()`))
       .catch(() => undefined);

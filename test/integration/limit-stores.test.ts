@@ -1,0 +1,145 @@
+import { randomUUID } from 'node:crypto';
+import { afterAll, beforeAll, describe, expect, it } from '@jest/globals';
+import { MikroORM } from '@mikro-orm/postgresql';
+import { ormOptions } from '../../mikro-orm.config.js';
+import { loadConfig, Role } from '../../src/config/env.js';
+import { Database } from '../../src/database/database.js';
+import type { LimitStore } from '../../src/limits/limit-store.js';
+import { networksOf } from '../../src/limits/network.js';
+import { PostgresLimitStore } from '../../src/limits/postgres-limit-store.js';
+import { RateLimits, StoreDown } from '../../src/limits/rate-limits.js';
+import { RedisLimitStore } from '../../src/limits/redis-limit-store.js';
+import { type Backend, BACKENDS } from '../support/conversations.js';
+import { createTestDatabase, type TestDatabase } from '../support/database.js';
+import { freePort } from '../support/services.mjs';
+import { redisSettings } from '../support/test-redis.js';
+import { waitFor } from '../support/wait.js';
+
+let testDatabase: TestDatabase;
+let database: Database;
+beforeAll(async () => {
+  testDatabase = await createTestDatabase();
+  database = new Database(new MikroORM(ormOptions(testDatabase.url, 8)));
+});
+afterAll(async () => {
+  await database.close();
+  await testDatabase.drop();
+});
+
+const configOf = (more: Record<string, string> = {}) =>
+  loadConfig(Role.Api, { NODE_ENV: 'test', DATABASE_URL: testDatabase.url, ...more });
+
+describe.each(BACKENDS)('the store of limits on %s', (backend: Backend) => {
+  /** Two, as two processes have them. */
+  let stores: LimitStore[];
+  beforeAll(async () => {
+    const config = configOf(backend === 'redis' ? redisSettings() : {});
+    const make = (): LimitStore =>
+      backend === 'redis'
+        ? new RedisLimitStore(config, config.REDIS_PREFIX, () => undefined)
+        : new PostgresLimitStore(database);
+    stores = [make(), make()];
+    for (const store of stores) {
+      await waitFor('a connection', async () => {
+        await store.take([hit(1)]);
+        return true;
+      });
+    }
+  });
+  afterAll(() => Promise.all(stores.map((store) => store.close())));
+
+  const hit = (max: number, key: string = randomUUID(), windowSeconds = 60) => ({ key, max, windowSeconds });
+
+  it('takes exactly as many as the limit, whoever asks and however many at once', async () => {
+    const one = hit(30);
+    const answers = await Promise.all(Array.from({ length: 100 }, (_, n) => stores[n % 2]!.take([one])));
+
+    expect(answers.filter((answer) => answer === null)).toHaveLength(30);
+    for (const answer of answers) {
+      if (!answer) continue;
+      expect(answer.index).toBe(0);
+      expect(answer.retryAfterMs).toBeGreaterThan(50_000);
+      expect(answer.retryAfterMs).toBeLessThanOrEqual(60_000);
+    }
+  });
+
+  it('says which was too much, and counts nothing of those behind it', async () => {
+    const [narrow, wide] = [hit(1), hit(2)];
+    expect(await stores[0]!.take([narrow, wide])).toBeNull();
+
+    expect(await stores[1]!.take([narrow, wide])).toMatchObject({ index: 0 });
+    expect(await stores[0]!.take([hit(1), wide])).toBeNull();
+    expect(await stores[1]!.take([hit(1), wide])).toMatchObject({ index: 1 });
+  });
+
+  it('begins anew when the window is over', async () => {
+    const short = hit(1, randomUUID(), 1);
+    await stores[0]!.take([short]);
+    expect(await stores[0]!.take([short])).toMatchObject({ index: 0 });
+
+    await waitFor('the next window', async () => (await stores[0]!.take([short])) === null);
+  });
+
+  it('survives requests that count the same things in any number at once', async () => {
+    const [chatbot, address] = [hit(1_000_000), hit(1_000_000)];
+    const answers = await Promise.all(
+      Array.from({ length: 200 }, (_, n) => stores[n % 2]!.take([hit(9), address, chatbot])),
+    );
+
+    expect(answers.every((answer) => answer === null)).toBe(true);
+  });
+});
+
+it('PostgreSQL keeps no row of a window that is over', async () => {
+  const store = new PostgresLimitStore(database);
+  await store.take([{ key: 'gone', max: 1, windowSeconds: 1 }]);
+  await testDatabase.query(`update rate_limits set ends_at = clock_timestamp() - interval '1 second'`);
+
+  await store.prune();
+
+  expect(await testDatabase.query(`select key from rate_limits where key = 'gone'`)).toEqual([]);
+  await store.close();
+});
+
+describe('a store of limits that does not answer', () => {
+  it('lets those in who open or stop, refuses what costs a model, and waits for neither', async () => {
+    const config = configOf({ REDIS_URL: `redis://127.0.0.1:${await freePort()}` });
+    const store = new RedisLimitStore(config, 'none', () => undefined);
+    const limits = new RateLimits(config, store);
+    const startedAt = performance.now();
+
+    await limits.take([{ limit: 'sessionsPerAddress', of: '203.0.113.1' }], StoreDown.Allow);
+    await expect(
+      limits.take([{ limit: 'messagesPerSession', of: 'x' }], StoreDown.Refuse),
+    ).rejects.toMatchObject({
+      code: 'service_unavailable',
+      options: { retryAfterSeconds: 1 },
+    });
+
+    expect(performance.now() - startedAt).toBeLessThan(5_000);
+    await store.close();
+  });
+
+  it('does not matter where limits are off', async () => {
+    const config = configOf({ REDIS_URL: `redis://127.0.0.1:${await freePort()}`, LIMITS_ENABLED: 'false' });
+    const store = new RedisLimitStore(config, 'none', () => undefined);
+
+    await new RateLimits(config, store).take([{ limit: 'messagesPerSession', of: 'x' }], StoreDown.Refuse);
+    await store.close();
+  });
+});
+
+it.each([
+  ['203.0.113.9', ['203.0.113.9']],
+  ['::ffff:203.0.113.9', ['203.0.113.9']],
+  ['::ffff:cb00:7109', ['203.0.113.9']],
+  ['2001:db8:1:2:3:4:5:6', ['2001:db8:1:2::/64', '2001:db8:1::/48']],
+  ['2001:0DB8:0001:0002::', ['2001:db8:1:2::/64', '2001:db8:1::/48']],
+  ['fe80::1%eth0', ['fe80::/64', 'fe80::/48']],
+  ['::1', ['::/64', '::/48']],
+  ['', ['unknown']],
+  ['unix:', ['unknown']],
+  [undefined, ['unknown']],
+])('the address %s counts as %j', (address, networks) => {
+  expect(networksOf(address)).toEqual(networks);
+});
