@@ -11,6 +11,12 @@ import { freePort, startRedis, startTemporaryPostgres } from '../test/support/se
 const COUNT = 2_000;
 const CONCURRENCY = 20;
 const STATE_DIR = '.assistly';
+/** Limits that are counted and never reached. */
+const UNREACHABLE_LIMITS = Object.fromEntries(
+  ['SESSIONS_PER_ADDRESS', 'MESSAGES_PER_SESSION', 'MESSAGES_PER_ADDRESS', 'MESSAGES_PER_CHATBOT'].map(
+    (name) => [`LIMIT_${name}`, '1000000/60'],
+  ),
+);
 
 /** @type {(() => Promise<unknown>)[]} */
 const cleanUp = [];
@@ -116,10 +122,13 @@ try {
   const owner = signLocalOwnerToken(STATE_DIR, 'user_bench');
 
   for (const backend of redis ? ['postgres', 'redis'] : ['postgres']) {
-    const url = await startApi({
+    const env = {
       DATABASE_URL: server.url,
       ...(backend === 'redis' && redis && { REDIS_URL: redis.url }),
-    });
+      LIMIT_REPLY_MESSAGES: '1000', // without a worker, all messages of a session join one reply
+    };
+    const url = await startApi({ ...env, LIMITS_ENABLED: 'false' });
+    const limitedUrl = await startApi({ ...env, ...UNREACHABLE_LIMITS });
     const chatbot = await call(url, '/v1/chatbots', owner, { name: 'Bench' });
     const sessions = await Promise.all(
       Array.from({ length: CONCURRENCY }, async () => {
@@ -132,15 +141,12 @@ try {
     );
     const floor = await measureFloor(pool, sessions);
     print('storing a message and a reply, in plain SQL', floor);
-    print(
-      'POST /v1/sessions/:id/messages',
-      await measure((lane) =>
-        call(url, `/v1/sessions/${sessions[lane].id}/messages`, sessions[lane].token, {
-          content: 'When are you open?',
-        }),
-      ),
-      floor,
-    );
+    const post = (to) => (lane) =>
+      call(to, `/v1/sessions/${sessions[lane].id}/messages`, sessions[lane].token, {
+        content: 'When are you open?',
+      });
+    print('POST /v1/sessions/:id/messages', await measure(post(url)), floor);
+    print('the same, counted by three limits', await measure(post(limitedUrl)), floor);
     const readFloor = await measure((lane) =>
       pool.query('select * from messages where chat_session_id = $1 order by sequence limit 51', [
         sessions[lane].id,

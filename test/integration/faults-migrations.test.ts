@@ -36,7 +36,14 @@ const DIST = fileURLToPath(new URL('../../dist/src/', import.meta.url));
 function launch(args: [string, ...string[]], cwd: string, settings: Record<string, string>) {
   const child = spawn(process.execPath, [join(DIST, args[0]), ...args.slice(1)], {
     cwd,
-    env: { PATH: process.env['PATH'], HOME: cwd, NODE_ENV: 'test', LOG_LEVEL: 'error', ...settings },
+    env: {
+      PATH: process.env['PATH'],
+      HOME: cwd,
+      NODE_ENV: 'test',
+      LOG_LEVEL: 'error',
+      LIMITS_ENABLED: 'false',
+      ...settings,
+    },
     stdio: ['ignore', 'pipe', 'pipe'],
   });
   const launched = {

@@ -184,6 +184,7 @@ export class Cluster {
     const common = {
       NODE_ENV: 'test',
       LOG_LEVEL: 'info',
+      LIMITS_ENABLED: 'false', // all of the load comes from one address
       DATABASE_URL: cluster.databaseUrl,
       ...(backend === 'redis' && {
         REDIS_URL: `redis://127.0.0.1:${cluster.redisPort}`,
