@@ -18,6 +18,15 @@ import { isTracing, startTracing } from './tracing/tracing.js';
 /** Headers that a page from another origin may read. */
 const EXPOSED_HEADERS = ['X-Request-Id', 'X-Event-Cursor', 'Location', 'Retry-After', 'Idempotency-Replayed'];
 
+/** Of whatever is served: no page may be made of it. The pages that there are set their own over these. */
+const securityHeaders = helmet({
+  contentSecurityPolicy: {
+    useDefaults: false,
+    directives: { defaultSrc: ["'none'"], frameAncestors: ["'none'"] },
+  },
+  crossOriginResourcePolicy: { policy: 'cross-origin' }, // CORS decides who may read it
+});
+
 /**
  * A process of a role, wired and not yet listening. Its database has a URL by now; that the database answers is
  * not required: it becomes ready when it does.
@@ -43,21 +52,12 @@ export async function createApp(
   app.set('etag', false); // clients poll for changes, so the hash of an answer would rarely save one
   app.set('query parser', 'simple');
   app.use(assignRequestId);
+  app.use(securityHeaders);
   app.use(app.get(RequestMetrics, { strict: false }).measure);
   app.get(Shutdown, { strict: false }).register(ShutdownPhase.Disconnect, stopTracing);
   if (config.role === Role.Worker) return app;
 
   app.set('trust proxy', parseTrustProxy(config.TRUST_PROXY));
-  app.use(
-    '/v1',
-    helmet({
-      contentSecurityPolicy: {
-        useDefaults: false,
-        directives: { defaultSrc: ["'none'"], frameAncestors: ["'none'"] },
-      },
-      crossOriginResourcePolicy: { policy: 'cross-origin' }, // CORS decides who may read it
-    }),
-  );
   // Before CORS: no page of another origin has business there. It answers by itself, so the log has no line of it.
   app.get(QueueBoard, { strict: false }).mountOn(app);
   if (config.CORS_ORIGINS.length > 0) {
@@ -68,6 +68,6 @@ export async function createApp(
     });
   }
   if (isTracing(config)) app.use('/v1', traceRequest);
-  setUpOpenApi(app);
+  if (!config.isProduction || config.DOCS_IN_PRODUCTION) setUpOpenApi(app);
   return app;
 }

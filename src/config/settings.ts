@@ -273,6 +273,7 @@ const sections = {
       example: 'operator',
     }),
     BULL_BOARD_PASSWORD: text().meta({ description: 'Password of the queue board', example: '...' }),
+    DOCS_IN_PRODUCTION: flag(false).describe('`true` serves `/docs` and `/openapi.json` in production, too'),
     METRICS_TOKEN: text().meta({
       description:
         'Bearer token with which Prometheus reads `/metrics`; without it open to all, in production to nobody',

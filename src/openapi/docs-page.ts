@@ -1,5 +1,6 @@
-import type { INestApplication } from '@nestjs/common';
+import { type INestApplication, NotFoundException } from '@nestjs/common';
 import { SwaggerModule } from '@nestjs/swagger';
+import type { RequestHandler } from 'express';
 import helmet from 'helmet';
 import { createOpenApiDocument } from './document.js';
 
@@ -19,13 +20,11 @@ const pageHeaders = helmet({
     },
   },
 });
-const documentHeaders = helmet({
-  contentSecurityPolicy: {
-    useDefaults: false,
-    directives: { defaultSrc: ["'none'"], frameAncestors: ["'none'"] },
-  },
-  crossOriginResourcePolicy: { policy: 'cross-origin' }, // for tools in browsers; CORS decides whose
-});
+/** What explains the page's scripts is nothing that the page needs. */
+const noSourceMaps: RequestHandler = ({ path }, _response, next) => {
+  if (path.endsWith('.map')) next(new NotFoundException());
+  else next();
+};
 
 /** A request that Swagger UI is about to send. */
 interface PageRequest {
@@ -66,8 +65,7 @@ function leaveStreamsSoon(request: PageRequest): PageRequest {
 
 /** Serves `/openapi.json` and `/docs`. The document is made at the first request for it. */
 export function setUpOpenApi(app: INestApplication): void {
-  app.use('/docs', pageHeaders);
-  app.use('/openapi.json', documentHeaders);
+  app.use('/docs', pageHeaders, noSourceMaps);
   SwaggerModule.setup('docs', app, () => createOpenApiDocument(app), {
     raw: ['json'],
     jsonDocumentUrl: 'openapi.json',

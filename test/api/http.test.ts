@@ -1,3 +1,4 @@
+import { generateKeyPairSync } from 'node:crypto';
 import { type ChildProcess, spawn } from 'node:child_process';
 import { once } from 'node:events';
 import { mkdtemp, rm } from 'node:fs/promises';
@@ -143,18 +144,25 @@ describe('a page from another origin', () => {
 });
 
 describe('every answer of the API', () => {
-  it.each([['/v1/chatbots'], ['/v1/nothing'], ['/v1/%zz']])(
-    'tells browsers to run and frame nothing of it, also %s',
-    async (path) => {
-      const headers = await headersOf(path);
+  it.each([
+    ['/v1/chatbots'],
+    ['/v1/nothing'],
+    ['/v1/%zz'],
+    ['/openapi.json'],
+    ['/health/live'],
+    ['/health/ready'],
+    ['/metrics'],
+    ['/'],
+    ['/nothing'],
+  ])('tells browsers to run and frame nothing of it, also %s', async (path) => {
+    const headers = await headersOf(path);
 
-      expect(headers.get('x-content-type-options')).toBe('nosniff');
-      expect(headers.get('content-security-policy')).toBe("default-src 'none';frame-ancestors 'none'");
-      expect(headers.get('x-frame-options')).toMatch(/DENY|SAMEORIGIN/);
-      expect(headers.get('referrer-policy')).toBe('no-referrer');
-      expect(headers.get('strict-transport-security')).toMatch(/max-age=\d+/);
-    },
-  );
+    expect(headers.get('x-content-type-options')).toBe('nosniff');
+    expect(headers.get('content-security-policy')).toBe("default-src 'none';frame-ancestors 'none'");
+    expect(headers.get('x-frame-options')).toMatch(/DENY|SAMEORIGIN/);
+    expect(headers.get('referrer-policy')).toBe('no-referrer');
+    expect(headers.get('strict-transport-security')).toMatch(/max-age=\d+/);
+  });
 
   it.each([
     ['/v1/chatbots'],
@@ -305,6 +313,32 @@ describe('the OpenAPI document', () => {
     expect(response.status).toBe(200);
     expect(response.headers.get('content-type')).toMatch(/^text\/html/);
     expect(await response.text()).toContain('<title>Assistly API</title>');
+  });
+});
+
+describe('the documentation', () => {
+  it('comes without what only its makers need', async () => {
+    for (const name of ['swagger-ui.css', 'swagger-ui-bundle.js', 'swagger-ui-standalone-preset.js']) {
+      expect((await checkedFetch(`${url}/docs/${name}`)).status).toBe(200);
+      expect((await checkedFetch(`${url}/docs/${name}.map`)).status).toBe(404);
+    }
+  });
+
+  it('is off in production, unless it is switched on', async () => {
+    const { publicKey } = generateKeyPairSync('rsa', { modulusLength: 2048 });
+    const production = {
+      NODE_ENV: 'production',
+      CLERK_JWT_KEY: publicKey.export({ type: 'spki', format: 'pem' }) as string,
+    };
+    const [off, on] = [
+      await stack.addApi(production),
+      await stack.addApi({ ...production, DOCS_IN_PRODUCTION: 'true' }),
+    ];
+
+    for (const path of ['/docs', '/docs/swagger-ui.css', '/openapi.json']) {
+      expect((await checkedFetch(off.url + path)).status).toBe(404);
+      expect((await checkedFetch(on.url + path)).status).toBe(200);
+    }
   });
 });
 
