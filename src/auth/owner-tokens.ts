@@ -19,7 +19,8 @@ const MAX_TOKEN_LENGTH = 8_192;
 const KEYS_TIMEOUT_MS = 5_000;
 const LOCAL_TOKEN_LIFETIME_SECONDS = 30 * 86_400;
 
-type Keys = { jwtKey: string } | { secretKey: string };
+/** Any of which a token may be signed by. */
+type Keys = readonly ({ jwtKey: string } | { secretKey: string })[];
 
 /** An owner, or why the token names none. */
 export type Verified =
@@ -78,13 +79,12 @@ export class OwnerTokens {
     >,
   ) {
     if (config.CLERK_JWT_KEY !== undefined) {
-      // Hosts that keep a variable on one line write its line breaks as \n.
-      this.keys = { jwtKey: config.CLERK_JWT_KEY.replaceAll('\\n', '\n') };
+      this.keys = config.CLERK_JWT_KEY.map((jwtKey) => ({ jwtKey }));
     } else if (config.CLERK_SECRET_KEY !== undefined) {
-      this.keys = { secretKey: config.CLERK_SECRET_KEY };
+      this.keys = [{ secretKey: config.CLERK_SECRET_KEY }];
     } else {
       if (config.isProduction) throw new Error('local owner tokens are not for production');
-      this.keys = { jwtKey: localPublicKey(config.stateDir) };
+      this.keys = [{ jwtKey: localPublicKey(config.stateDir) }];
     }
     this.authorizedParties = config.CLERK_AUTHORIZED_PARTIES;
     this.acceptedTokens = config.CLERK_ACCEPTED_TOKENS;
@@ -94,7 +94,7 @@ export class OwnerTokens {
     if (token.length > MAX_TOKEN_LENGTH) return { refusal: TokenRefusal.Malformed };
     if (OPAQUE.test(token)) return { refusal: TokenRefusal.Kind, said: { kind: 'opaque' } };
     const jwt = read(token);
-    if (!jwt) return { refusal: TokenRefusal.Malformed };
+    if (!jwt || !isPlain(jwt)) return { refusal: TokenRefusal.Malformed };
     const kind = kindOf(jwt);
     if (!this.acceptedTokens.includes(kind)) return { refusal: TokenRefusal.Kind, said: { kind } };
     try {
@@ -113,8 +113,26 @@ export class OwnerTokens {
     }
   }
 
+  /** By whichever of the keys has signed it. */
   private async claimsOf(token: string, kind: AcceptedToken): Promise<{ sub?: unknown; sts?: unknown }> {
-    const options = { ...this.keys, clockSkewInMs: CLOCK_SKEW_MS };
+    let refusal: unknown;
+    for (const key of this.keys) {
+      try {
+        return await this.claimsBy(key, token, kind);
+      } catch (error) {
+        if (refusalOf(error) !== TokenRefusal.Signature) throw error;
+        refusal = error;
+      }
+    }
+    throw refusal;
+  }
+
+  private async claimsBy(
+    key: Keys[number],
+    token: string,
+    kind: AcceptedToken,
+  ): Promise<{ sub?: unknown; sts?: unknown }> {
+    const options = { ...key, clockSkewInMs: CLOCK_SKEW_MS };
     if (kind === AcceptedToken.Session) {
       const { authorizedParties } = this;
       return verifyToken(token, { ...options, ...(authorizedParties.length > 0 && { authorizedParties }) });
@@ -151,8 +169,17 @@ function kindOf({ header, payload: { sub } }: UnverifiedJwt): AcceptedToken {
     : AcceptedToken.Session;
 }
 
+/**
+ * Whether its times are times, and it asks for no extension: none is known here, and RFC 7515 wants a token refused whose
+ * `crit` is not understood.
+ */
+const isPlain = ({ header, payload }: UnverifiedJwt): boolean =>
+  !('crit' in header) &&
+  ['exp', 'nbf', 'iat'].every((name) => payload[name] === undefined || Number.isFinite(payload[name]));
+
+/** Clerk's ids have no spaces; one with a line break would be another line of a log. */
 const isUserId = (sub: unknown): sub is string =>
-  typeof sub === 'string' && sub !== '' && sub.length <= 255 && !sub.includes('\0');
+  typeof sub === 'string' && sub !== '' && sub.length <= 255 && !/[\s\p{Cc}]/u.test(sub);
 
 function refusalOf(error: unknown): TokenRefusal {
   if (error instanceof NoAnswerError) return TokenRefusal.NoKeys;

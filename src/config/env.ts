@@ -108,6 +108,7 @@ function problemsAcrossVariables(config: Omit<Config, 'stateDir'>): string[] {
       );
     }
   }
+  if (config.isProduction) problems.push(...weaknesses(config));
   if (
     config.OPENAI_FALLBACK_MODEL === undefined &&
     (config.OPENAI_FALLBACK_BASE_URL !== undefined || config.OPENAI_FALLBACK_API_KEY !== undefined)
@@ -132,6 +133,32 @@ function problemsAcrossVariables(config: Omit<Config, 'stateDir'>): string[] {
     if (origin !== '*' && (!URL.canParse(origin) || new URL(origin).origin !== origin)) {
       problems.push(`CORS_ORIGINS holds "${origin}", which is no origin such as https://app.example.com`);
     }
+  }
+  return problems;
+}
+
+/** Shorter secrets are guessed. */
+const MIN_SECRET_CHARS = 12;
+
+/** What would work in production, and is no protection. */
+function weaknesses(config: Omit<Config, 'stateDir'>): string[] {
+  const problems: string[] = [];
+  for (const name of ['BULL_BOARD_PASSWORD', 'METRICS_TOKEN'] as const) {
+    const secret = config[name];
+    if (secret !== undefined && secret.length < MIN_SECRET_CHARS) {
+      problems.push(
+        `${name} must have ${MIN_SECRET_CHARS} characters or more in production: make one with "openssl rand -hex 24"`,
+      );
+    }
+  }
+  if (config.CLERK_SECRET_KEY !== undefined && !/^sk_(?:live|test)_\S+$/.test(config.CLERK_SECRET_KEY)) {
+    problems.push('CLERK_SECRET_KEY is no secret key of Clerk, which begins with sk_live_ or sk_test_');
+  }
+  const trusted = parseTrustProxy(config.TRUST_PROXY);
+  if (Array.isArray(trusted) && trusted.some((network) => /\/0*$/.test(network))) {
+    problems.push(
+      'TRUST_PROXY holds a network of all addresses: whoever connects could say to be anybody; name the proxies',
+    );
   }
   return problems;
 }

@@ -1,4 +1,4 @@
-import { createPublicKey } from 'node:crypto';
+import { createPublicKey, type KeyObject } from 'node:crypto';
 import { z } from 'zod';
 import { DatabaseUrlError, parseDatabaseUrl } from './database-url.js';
 
@@ -167,27 +167,44 @@ export const hosts = () =>
     }),
   );
 
+/** Where one PEM public key ends and another may begin. */
+const END_OF_KEY = '-----END PUBLIC KEY-----';
+/** The weakest RSA keys that are still safe. */
+const MIN_RSA_BITS = 2_048;
+
 /**
- * A PEM public key as Clerk shows it, also where its line breaks became spaces or `\\n` on the way through a
- * host's settings page, or where only the middle was copied.
+ * PEM public keys as Clerk shows them, one after the other, also where line breaks became spaces or `\\n` on the way
+ * through a host's settings page, or where only the middle was copied.
  */
-export const publicKey = () =>
+export const publicKeys = () =>
   optional(
     z.string().transform((value, context) => {
-      const base64 = value.replaceAll(/-----(BEGIN|END) PUBLIC KEY-----|\\n|\s/g, '');
-      try {
-        const key = createPublicKey({ key: Buffer.from(base64, 'base64'), format: 'der', type: 'spki' });
-        if (key.asymmetricKeyType === 'rsa') return key.export({ type: 'spki', format: 'pem' }) as string;
-      } catch {
-        // the issue below says what is wrong
+      const texts = value
+        .split(END_OF_KEY)
+        .map((text) => text.replaceAll(/-----BEGIN PUBLIC KEY-----|\\n|\s/g, ''))
+        .filter((text) => text !== '');
+      const keys = texts.map(rsaKey);
+      if (keys.length > 0 && keys.every((key) => key !== null)) {
+        return keys.map((key) => key.export({ type: 'spki', format: 'pem' }) as string);
       }
       context.addIssue({
         code: 'custom',
-        message: 'must be the PEM public key of the Clerk instance ("-----BEGIN PUBLIC KEY-----" and so on)',
+        message: `must be the PEM public key of the Clerk instance ("-----BEGIN PUBLIC KEY-----" and so on), of ${MIN_RSA_BITS} bits or more; several one after the other while keys are changed`,
       });
       return z.NEVER;
     }),
   );
+
+/** @returns null where the text is no RSA key, or one that could be broken */
+function rsaKey(base64: string): KeyObject | null {
+  try {
+    const key = createPublicKey({ key: Buffer.from(base64, 'base64'), format: 'der', type: 'spki' });
+    const bits = key.asymmetricKeyDetails?.modulusLength ?? 0;
+    return key.asymmetricKeyType === 'rsa' && bits >= MIN_RSA_BITS ? key : null;
+  } catch {
+    return null;
+  }
+}
 
 /** `name=value`, separated by commas, each percent-encoded, as OpenTelemetry wants it. */
 export const headers = () =>

@@ -13,7 +13,7 @@ import {
   modelServerUrl,
   optional,
   PreparedStatements,
-  publicKey,
+  publicKeys,
   rate,
   text,
   url,
@@ -248,9 +248,9 @@ const sections = {
     ),
   },
   Access: {
-    CLERK_JWT_KEY: publicKey().meta({
+    CLERK_JWT_KEY: publicKeys().meta({
       description:
-        "PEM public key of the Clerk instance, also with `\\n` for its line breaks: owners' tokens are verified without the network",
+        "PEM public key of the Clerk instance, also with `\\n` for its line breaks: owners' tokens are verified without the network. While Clerk changes its key, the old and the new one after the other",
       example: '"-----BEGIN PUBLIC KEY-----\\n...\\n-----END PUBLIC KEY-----"',
     }),
     CLERK_SECRET_KEY: text().meta({

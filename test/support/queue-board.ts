@@ -7,7 +7,7 @@ import { waitFor } from './wait.js';
 
 /** The queue board, as its operator and as strangers reach it. */
 
-export const OPERATOR = { user: 'operator', password: 'a pass:word' };
+export const OPERATOR = { user: 'operator', password: 'a long pass:word' };
 
 export const basic = (user: string, password: string): string =>
   `Basic ${Buffer.from(`${user}:${password}`).toString('base64')}`;

@@ -79,7 +79,7 @@ describe('the settings', () => {
       REDIS_URL: 'rediss://:secret@cache.example.com:6380/1',
       CORS_ORIGINS: ['https://a.example.com', 'http://localhost:5173'],
       CLERK_AUTHORIZED_PARTIES: ['https://a.example.com'],
-      CLERK_JWT_KEY: PEM,
+      CLERK_JWT_KEY: [PEM],
       OTEL_EXPORTER_OTLP_HEADERS: { 'api-key': 'a b=', tenant: 'one' },
     });
   });
@@ -89,7 +89,7 @@ describe('the settings', () => {
     ['on one line', PEM.replaceAll('\n', ' ')],
     ['without its first and last line', PEM.split('\n').slice(1, -2).join('\n')],
   ])('take Clerk’s key %s', (_, key) => {
-    expect(loadConfig(Role.Api, { ...PRODUCTION, CLERK_JWT_KEY: key }).CLERK_JWT_KEY).toBe(PEM);
+    expect(loadConfig(Role.Api, { ...PRODUCTION, CLERK_JWT_KEY: key }).CLERK_JWT_KEY).toEqual([PEM]);
   });
 
   it.each([
@@ -202,6 +202,46 @@ describe('what a role needs', () => {
     expect(names(Role.Worker)).toEqual(['DATABASE_URL', 'OPENAI_API_KEY']);
     expect(names(Role.All)).toEqual(['DATABASE_URL', 'CLERK_JWT_KEY', 'OPENAI_API_KEY']);
     expect(problemsOf(PRODUCTION)).toEqual([]);
+  });
+
+  it.each([
+    [
+      { BULL_BOARD_USER: 'operator', BULL_BOARD_PASSWORD: 'short' },
+      'BULL_BOARD_PASSWORD must have 12 characters',
+    ],
+    [{ METRICS_TOKEN: 'short' }, 'METRICS_TOKEN must have 12 characters'],
+    [{ CLERK_SECRET_KEY: 'nonsense' }, 'CLERK_SECRET_KEY is no secret key of Clerk'],
+    [{ CLERK_SECRET_KEY: 'pk_live_abcdefghijk' }, 'CLERK_SECRET_KEY is no secret key of Clerk'],
+    [{ TRUST_PROXY: '0.0.0.0/0' }, 'TRUST_PROXY holds a network of all addresses'],
+    [{ TRUST_PROXY: '10.0.0.1, ::/0' }, 'TRUST_PROXY holds a network of all addresses'],
+    [{ TRUST_PROXY: '0.0.0.0/00' }, 'TRUST_PROXY holds a network of all addresses'],
+  ])('is no protection that is none: %j is refused in production, and told', (weak, words) => {
+    expect(problemsOf({ ...PRODUCTION, ...weak })).toEqual([expect.stringContaining(words)]);
+    expect(problemsOf({ DATABASE_URL, ...weak })).toEqual([]);
+  });
+
+  it('is no key of Clerk that could be broken, also beside a good one', () => {
+    const { publicKey } = generateKeyPairSync('rsa', { modulusLength: 1_024 });
+    const weak = publicKey.export({ type: 'spki', format: 'pem' }) as string;
+
+    for (const key of [weak, PEM + weak]) {
+      expect(problemsOf({ ...PRODUCTION, CLERK_JWT_KEY: key })).toEqual([
+        expect.stringContaining('CLERK_JWT_KEY must be the PEM public key'),
+      ]);
+    }
+  });
+
+  it('may be two keys of Clerk, one after the other, however a host has folded them', () => {
+    const { publicKey } = generateKeyPairSync('rsa', { modulusLength: 2_048 });
+    const other = publicKey.export({ type: 'spki', format: 'pem' }) as string;
+
+    for (const key of [
+      PEM + other,
+      (PEM + other).replaceAll('\n', '\\n'),
+      `${PEM} ${other}`.replaceAll('\n', ' '),
+    ]) {
+      expect(loadConfig(Role.Api, { ...PRODUCTION, CLERK_JWT_KEY: key }).CLERK_JWT_KEY).toEqual([PEM, other]);
+    }
   });
 
   it('is met by either of two', () => {
