@@ -14,7 +14,7 @@ const DEADLINE_MS = 5_000;
 /** A check's own deadline: ten in a row would take as long as that. */
 const CHECK_TIMEOUT_MS = DEADLINE_MS / 10;
 
-const OPERATOR = { user: 'operator', password: 'a pass:word' };
+const OPERATOR = { user: 'operator', password: 'a long pass:word' };
 const basic = (user: string, password: string): string =>
   `Basic ${Buffer.from(`${user}:${password}`).toString('base64')}`;
 const AUTHORIZATION = basic(OPERATOR.user, OPERATOR.password);
