@@ -70,7 +70,17 @@ const MAY_IMPORT: Record<string, readonly string[]> = {
     'chatbots',
     'conversations',
   ],
-  operations: ['runtime', 'config', 'metrics', 'database', 'auth', 'queue', 'http', 'conversations'],
+  operations: [
+    'runtime',
+    'config',
+    'metrics',
+    'database',
+    'limits',
+    'auth',
+    'queue',
+    'http',
+    'conversations',
+  ],
   openapi: ['runtime', 'config', 'http', 'session-events'],
   // A person's own machine: loaded only where no database is configured.
   dev: ['runtime', 'config', 'auth'],

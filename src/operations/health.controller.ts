@@ -1,14 +1,14 @@
-import { Controller, Get, Inject, Req } from '@nestjs/common';
+import { Controller, Get, Req } from '@nestjs/common';
 import { ApiOkResponse, ApiOperation, ApiProperty, ApiSecurity, ApiTags } from '@nestjs/swagger';
 import type { Request } from 'express';
 import { Access } from '../auth/access.js';
 import { AppError } from '../runtime/app-error.js';
-import { isOperator, OPERATOR, type OperatorCredentials } from '../auth/operator.js';
 import { ApiProblems } from '../http/problem-api.js';
 import { BuildDto, PartHealthDto } from '../http/problem.filter.js';
 import { namesOfMissing, Readiness } from '../runtime/readiness.js';
 import { Shutdown } from '../runtime/shutdown.js';
 import { BuildInfo } from './build-info.js';
+import { OperatorDoor, Visitor } from './operator-door.js';
 
 class HealthDto {
   @ApiProperty({ enum: ['ok'] })
@@ -29,7 +29,7 @@ export class HealthController {
     private readonly readiness: Readiness,
     private readonly shutdown: Shutdown,
     private readonly buildInfo: BuildInfo,
-    @Inject(OPERATOR) private readonly operator: OperatorCredentials | null,
+    private readonly door: OperatorDoor,
   ) {}
 
   @Get('live')
@@ -52,11 +52,11 @@ export class HealthController {
   @ApiSecurity('operator')
   @ApiOkResponse({ type: ReadinessDto, description: 'It is ready.' })
   @ApiProblems()
-  async ready(@Req() { headers }: Request): Promise<ReadinessDto> {
+  async ready(@Req() request: Request): Promise<ReadinessDto> {
     if (this.shutdown.signal.aborted) throw new AppError('service_unavailable', 'The process is stopping.');
     const parts = await this.readiness.look();
     const { version, commit } = this.buildInfo;
-    const isAsked = this.operator !== null && isOperator(this.operator, headers.authorization);
+    const isAsked = this.door.judge(request) === Visitor.Operator;
     const details = isAsked ? { parts, build: { version, commit } } : {};
     const missing = namesOfMissing(parts);
     if (missing.length > 0) {

@@ -8,6 +8,7 @@ import { RuntimeModule } from '../runtime/runtime.module.js';
 import { BuildInfo } from './build-info.js';
 import { ConnectionBudget } from './connection-budget.js';
 import { HealthController } from './health.controller.js';
+import { OperatorDoor } from './operator-door.js';
 import { MetricsController } from './metrics.controller.js';
 
 /** What operators, and the machines that watch for them, look at, in both roles. */
@@ -16,9 +17,10 @@ import { MetricsController } from './metrics.controller.js';
   controllers: [HealthController, MetricsController],
   providers: [
     { provide: OPERATOR, inject: [CONFIG], useFactory: operatorCredentials },
+    OperatorDoor,
     ConnectionBudget,
     BuildInfo,
   ],
-  exports: [OPERATOR],
+  exports: [OPERATOR, OperatorDoor],
 })
 export class OperationsModule {}

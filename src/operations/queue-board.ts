@@ -2,15 +2,15 @@ import { createBullBoard } from '@bull-board/api';
 import { BullMQAdapter } from '@bull-board/api/bullMQAdapter';
 import type { BeforeHookResult, HookContext } from '@bull-board/api/dist/types.js';
 import { ExpressAdapter } from '@bull-board/express';
-import { Inject, Injectable, Logger } from '@nestjs/common';
+import { Injectable, Logger } from '@nestjs/common';
 import type { NestExpressApplication } from '@nestjs/platform-express';
 import type { Job, Queue } from 'bullmq';
 import type { Express, NextFunction, Request, RequestHandler, Response } from 'express';
 import helmet from 'helmet';
-import { isOperator, OPERATOR, type OperatorCredentials } from '../auth/operator.js';
 import { readReplyJob } from '../conversations/reply-jobs.js';
 import { ReplyQueue } from '../conversations/reply-queue.js';
 import { ReplyDispatching } from '../conversations/reply-store/dispatching.js';
+import { BLOCKED_SECONDS, OperatorDoor, Visitor } from './operator-door.js';
 
 export const BULL_BOARD_PATH = '/admin/queues';
 
@@ -36,17 +36,27 @@ const HIDING_STYLE = `
   li[class^='prioritized-'],
   li[class^='paused-'] { display: none !important; }`;
 
-function basicAuth(credentials: OperatorCredentials): RequestHandler {
+/** Lets operators pass. */
+function basicAuth(door: OperatorDoor): RequestHandler {
   return (request: Request, response: Response, next: NextFunction) => {
-    if (isOperator(credentials, request.headers.authorization)) {
-      next();
-      return;
+    switch (door.judge(request)) {
+      case Visitor.Operator:
+        next();
+        break;
+      case Visitor.Stranger:
+        response
+          .status(401)
+          .setHeader('WWW-Authenticate', 'Basic realm="Assistly queues", charset="UTF-8"')
+          .type('text/plain')
+          .send('Operators only.');
+        break;
+      case Visitor.Blocked:
+        response
+          .status(429)
+          .setHeader('Retry-After', String(BLOCKED_SECONDS))
+          .type('text/plain')
+          .send('Too many wrong passwords. Wait a minute.');
     }
-    response
-      .status(401)
-      .setHeader('WWW-Authenticate', 'Basic realm="Assistly queues", charset="UTF-8"')
-      .type('text/plain')
-      .send('Operators only.');
   };
 }
 
@@ -131,14 +141,14 @@ export class QueueBoard {
   private readonly logger = new Logger(QueueBoard.name);
 
   constructor(
-    @Inject(OPERATOR) private readonly operator: OperatorCredentials | null,
+    private readonly door: OperatorDoor,
     private readonly queue: ReplyQueue,
     private readonly dispatching: ReplyDispatching,
   ) {}
 
   /** Puts the board, behind its door, at its path; without an operator there is nothing. */
   mountOn(app: Pick<NestExpressApplication, 'use'>): void {
-    if (!this.operator) return;
+    if (!this.door.exists) return;
     const serverAdapter = new PageAdapter();
     serverAdapter.setBasePath(BULL_BOARD_PATH);
     const board = createBullBoard({
@@ -153,7 +163,7 @@ export class QueueBoard {
     this.queue.onOpen((queue) => board.addQueue(new RepliesAdapter(queue as Queue)));
     const router = serverAdapter.getRouter() as Express;
     router.disable('x-powered-by');
-    app.use(BULL_BOARD_PATH, ...securityHeaders, basicAuth(this.operator), sameOrigin, router);
+    app.use(BULL_BOARD_PATH, ...securityHeaders, basicAuth(this.door), sameOrigin, router);
   }
 
   private async beforeCall({ method, route, request }: HookContext): Promise<BeforeHookResult> {

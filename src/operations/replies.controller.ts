@@ -1,4 +1,4 @@
-import { Controller, Get, Inject, Req } from '@nestjs/common';
+import { Controller, Get, Req } from '@nestjs/common';
 import {
   ApiExtraModels,
   ApiOkResponse,
@@ -9,12 +9,12 @@ import {
 } from '@nestjs/swagger';
 import type { Request } from 'express';
 import { Access } from '../auth/access.js';
-import { isOperator, OPERATOR, type OperatorCredentials } from '../auth/operator.js';
 import { LifeStepName, type ReplyLife, ReplyLives } from '../conversations/reply-life.js';
 import { ReplyDto } from '../conversations/reply.dto.js';
 import { ApiIdParam, IdParam } from '../http/id-param.js';
 import { ApiProblems } from '../http/problem-api.js';
 import { AppError, notFound } from '../runtime/app-error.js';
+import { BLOCKED_SECONDS, OperatorDoor, Visitor } from './operator-door.js';
 
 class LifeStepDto {
   @ApiProperty({ format: 'date-time' })
@@ -50,7 +50,7 @@ class ReplyLifeDto {
 export class OperatorsRepliesController {
   constructor(
     private readonly lives: ReplyLives,
-    @Inject(OPERATOR) private readonly operator: OperatorCredentials | null,
+    private readonly door: OperatorDoor,
   ) {}
 
   @Get(':id')
@@ -64,10 +64,16 @@ export class OperatorsRepliesController {
   @ApiSecurity('operator')
   @ApiIdParam('reply')
   @ApiOkResponse({ type: ReplyLifeDto, description: 'The reply, and what happened to it.' })
-  @ApiProblems('unauthorized', 'not_found')
-  async get(@Req() { headers }: Request, @IdParam() id: string): Promise<ReplyLife> {
-    if (!this.operator) throw notFound();
-    if (!isOperator(this.operator, headers.authorization)) {
+  @ApiProblems('unauthorized', 'not_found', 'rate_limited')
+  async get(@Req() request: Request, @IdParam() id: string): Promise<ReplyLife> {
+    if (!this.door.exists) throw notFound();
+    const visitor = this.door.judge(request);
+    if (visitor === Visitor.Blocked) {
+      throw new AppError('rate_limited', 'Too many wrong passwords. Wait a minute.', {
+        retryAfterSeconds: BLOCKED_SECONDS,
+      });
+    }
+    if (visitor === Visitor.Stranger) {
       throw new AppError('unauthorized', 'Operators only.', { scheme: 'Basic' });
     }
     const life = await this.lives.find(id);
