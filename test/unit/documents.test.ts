@@ -7,6 +7,7 @@ import { readText, ROOT } from '../support/deploy-files.mjs';
 const DOCUMENTS = [
   'README.md',
   'CONTRIBUTING.md',
+  'SECURITY.md',
   'test/chaos/README.md',
   ...globSync('deploy/*.md', { cwd: ROOT }),
 ];
