@@ -33,7 +33,7 @@ export class RateLimits {
   private readonly pacedLogger = new PacedLogger(this.logger);
 
   constructor(
-    @Inject(CONFIG) private readonly config: LimitSettings & Pick<Config, 'LIMITS_ENABLED'>,
+    @Inject(CONFIG) private readonly config: LimitSettings & Pick<Config, 'LIMITS_ENABLED' | 'TRUST_PROXY'>,
     private readonly store: LimitStore,
   ) {}
 
@@ -65,6 +65,12 @@ export class RateLimits {
     );
     if (!exceeded) return;
     const { limit } = counted[exceeded.index]!.use;
+    if (BY_ADDRESS.has(limit) && this.config.TRUST_PROXY === undefined) {
+      this.pacedLogger.warn(
+        { event: 'limits.address_untold', limit },
+        'a limit by address was reached, and TRUST_PROXY is not set: behind a proxy everybody counts as one address',
+      );
+    }
     throw new AppError('rate_limited', 'Too much of this in too short a time. Wait, and try again.', {
       limit,
       retryAfterSeconds: Math.ceil(exceeded.retryAfterMs / 1000),
