@@ -29,6 +29,12 @@ const callerOf = (principal: Principal | undefined): string => {
     : `${principal.kind}:${principal.sessionId}`;
 };
 
+/** The path as the route and its ids have it, however the client spelt it: letters, escapes and a slash at the end vary. */
+const pathOf = ({ route, params }: Request): string =>
+  (route as { path: string }).path.replaceAll(/:(\w+)/g, (_, name: string) =>
+    String(params[name]).toLowerCase(),
+  );
+
 /** The request's idempotency, or null where it carries no key. The body is the one that was sent. */
 export const Idempotent = createParamDecorator(
   (_: unknown, context: ExecutionContext): IdempotentRequest | null => {
@@ -42,7 +48,7 @@ export const Idempotent = createParamDecorator(
       });
     }
     return {
-      id: sha256([callerOf(request.principal), request.method, request.path, bare].join('\0')),
+      id: sha256([callerOf(request.principal), request.method, pathOf(request), bare].join('\0')),
       bodyHash: sha256(canonical(request.body ?? {})),
     };
   },

@@ -50,6 +50,37 @@ describe('Idempotency-Key', () => {
     expect(again.body.reply).toMatchObject({ id: first.body.reply.id, status: 'completed' });
   });
 
+  it('belongs to the route and its ids, however the path is spelt', async () => {
+    const { session, guest, token } = await stack.client().openSession(chatbot.id);
+    const first = await post(guest, session.id, 'spelt', { content: 'Hi' });
+    const path = `/v1/sessions/${session.id}/messages`;
+
+    for (const spelt of [
+      `${path}/`,
+      `/V1/Sessions/${session.id}/MESSAGES`,
+      path.replace(session.id, session.id.toUpperCase()),
+      path.replace('messages', '%6dessages'),
+      path.replace(session.id, `%${session.id.charCodeAt(0).toString(16)}${session.id.slice(1)}`),
+    ]) {
+      // Not by the client that holds answers against openapi.json, which knows one spelling.
+      const again = await fetch(stack.apis[0]!.url + spelt, {
+        method: 'POST',
+        headers: {
+          authorization: `Bearer ${token}`,
+          'content-type': 'application/json',
+          'idempotency-key': 'spelt',
+        },
+        body: JSON.stringify({ content: 'Hi' }),
+      });
+
+      const body = (await again.json()) as Json;
+      if (again.status === 404) continue; // a spelling that leads nowhere does nothing
+      expect([spelt, again.status, again.headers.get('idempotency-replayed')]).toEqual([spelt, 202, 'true']);
+      expect(body.message.id).toBe(first.body.message.id);
+    }
+    expect((await guest.messages(session.id)).filter(({ sender }) => sender === 'user')).toHaveLength(1);
+  });
+
   it('is refused with another body, and belongs to its caller and route', async () => {
     const { session, guest } = await stack.client().openSession(chatbot.id);
     const other = await stack.client().openSession(chatbot.id);

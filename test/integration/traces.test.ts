@@ -258,7 +258,10 @@ describe.each(BACKENDS)('traces on %s', (backend) => {
     expect((await fetch(`${api.url}/v1/nothing/canary-path`)).status).toBe(404);
 
     const spans = await stopped(api, worker);
-    expect(spans.map(({ name }) => name).sort()).toEqual([
+    // The tokens of the new chatbot are counted in the first seconds, or have not been when this ends.
+    const ofCounting = new Set(named(spans, 'add replies.count_tokens').map(({ traceId }) => traceId));
+    const others = spans.filter(({ traceId }) => !ofCounting.has(traceId));
+    expect(others.map(({ name }) => name).sort()).toEqual([
       'GET', // nothing of a path that is no route's
       'GET /v1/sessions/:id/events',
       'POST /v1/chatbots',

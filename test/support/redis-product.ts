@@ -6,7 +6,7 @@ import { Stack } from './stack.js';
 /** What is promised of a failover. */
 export const ANSWERED_WITHIN_MS = 10_000;
 
-const OPERATOR = { BULL_BOARD_USER: 'operator', BULL_BOARD_PASSWORD: 'secret' };
+const OPERATOR = { BULL_BOARD_USER: 'operator', BULL_BOARD_PASSWORD: 'a long secret' };
 
 /** A product on a Redis of the test's own, which recovers soon. */
 export const startOnRedis = (provider: RawProvider, env: Record<string, string>): Promise<Stack> =>
