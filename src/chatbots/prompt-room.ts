@@ -1,5 +1,6 @@
 import { withBrokenControlTokens } from '../llm/control-tokens.js';
 import { tokensAtMost } from '../llm/tokens-at-most.js';
+import { NOT_IN_NAMES } from '../runtime/names.js';
 
 /**
  * What a chatbot's own texts take of a prompt, and what room there is for them. An api tells the owner, a worker builds
@@ -29,8 +30,8 @@ export const tokensOfInstructions = (instructions: string): number =>
 /** A name as it stands in a prompt: on one line, in quotes. */
 export const quoted = (name: string): string => JSON.stringify(escaped(name.replace(NO_NAME, ' ').trim()));
 
-/** What no name holds since names are checked, and stored ones may. */
-const NO_NAME = /(?:(?![\u200c\u200d])[\s\p{Cc}\p{Cf}\p{Zl}\p{Zp}])+/gu;
+/** Names that were stored before they were checked may hold what none may; and white space of any kind. */
+const NO_NAME = new RegExp(`(?:${NOT_IN_NAMES.source}|\\s)+`, 'gu');
 
 /** Of what the rules leave: most that the instructions take; what is longer is shortened. */
 const INSTRUCTIONS_SHARE = 1 / 2;

@@ -24,6 +24,7 @@ export const integer = (fallback: number, min: number, max: number) =>
       .max(max, `must be at most ${max}`)
       .default(fallback),
   );
+
 /** A setting that is on or off. */
 export const flag = (fallback: boolean) =>
   z.preprocess(
@@ -54,7 +55,10 @@ export const rate = (max: number, windowSeconds: number) =>
     z
       .string()
       .trim()
-      .regex(/^\d{1,9}\/\d{1,7}$/, 'must be a number and a time in seconds, such as 200/3600')
+      .regex(
+        /^\d{1,8}\/\d{1,6}$/,
+        'must be a number of at most 8 digits and a time of at most 6 in seconds, such as 200/3600',
+      )
       .default(`${max}/${windowSeconds}`)
       .transform((value, context) => {
         const [most = 0, seconds = 0] = value.split('/').map(Number);

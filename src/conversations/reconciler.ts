@@ -6,7 +6,7 @@ import type { Row } from '../database/tables.js';
 import { EventStream } from '../events/event-stream.js';
 import { pruneIdempotencyKeys } from '../database/idempotency.js';
 import { type Timings, TIMINGS } from '../runtime/timings.js';
-import { chatbotsToCount } from '../chatbots/uncounted-texts.js';
+import { hasUncountedTexts } from '../chatbots/uncounted-texts.js';
 import { ErasureService } from './erasure.service.js';
 import { ReplyEventPublisher } from './reply-event-publisher.js';
 import { ReplyMetrics } from './reply-metrics.js';
@@ -133,8 +133,7 @@ export class Reconciler implements OnModuleInit, OnApplicationBootstrap {
       }
     });
     await this.part('uncounted texts', async () => {
-      const [chatbotId] = await this.database.readOnce((db) => chatbotsToCount(db, 1));
-      if (chatbotId !== undefined) await this.queue.enqueueTokenCount();
+      if (await this.database.readOnce(hasUncountedTexts)) await this.queue.enqueueTokenCount();
     });
     await this.part('erasures', () => this.erasures.removeTraces());
     if (this.rounds % PRUNE_EVERY === 0) {

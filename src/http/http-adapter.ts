@@ -15,6 +15,9 @@ const KEEP_ALIVE_TIMEOUT_MS = 75_000;
 /** Four times the event streams that a process is known to serve; each connection takes a file and some memory. */
 const MAX_CONNECTIONS = 20_000;
 
+/** How long a connection is kept for its client to read why it ends, in milliseconds: one that does not close it would hold it. */
+const LINGER_MS = 1_000;
+
 /** What Node refuses by itself, before there is a request for the application. */
 const REFUSALS: Record<string, { code: ProblemCode; detail: string }> = {
   HPE_HEADER_OVERFLOW: { code: 'headers_too_large', detail: 'Request line and headers may hold 16 KiB.' },
@@ -66,6 +69,7 @@ function refuseConnection(error: Error, socket: Duplex): void {
       body,
     ].join('\r\n'),
   );
+  setTimeout(() => socket.destroy(), LINGER_MS).unref();
 }
 
 /** Any `Expect` but `100-continue`, which Node meets by itself. */

@@ -8,6 +8,7 @@ import {
   ValidateIf,
   type ValidationOptions,
 } from 'class-validator';
+import { NOT_IN_NAMES } from '../runtime/names.js';
 
 /** Limits on text count Unicode code points, as people count characters, not UTF-16 units. */
 function codePoints(text: string): number {
@@ -118,9 +119,7 @@ export function Text(options: TextOptions): PropertyDecorator {
   );
 }
 
-/** Line breaks, control characters, and those that format (among them the ones that turn the direction of the text). */
-const NOT_IN_NAMES = /(?![\u200c\u200d])[\p{Cc}\p{Cf}\p{Zl}\p{Zp}]/u;
-/** Joiners, which names of some scripts need between their letters, are no name by themselves. */
+/** Joiners are no name by themselves. */
 const VISIBLE = /[^\s\p{Cc}\p{Cf}\p{Z}]/u;
 
 function IsName(): PropertyDecorator {

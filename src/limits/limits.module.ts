@@ -12,7 +12,8 @@ import { RateLimits } from './rate-limits.js';
 import { RedisLimitStore } from './redis-limit-store.js';
 
 function createLimitStore(config: Config, database: Database): LimitStore {
-  if (config.REDIS_URL === undefined) return new PostgresLimitStore(database);
+  // Where limits are off nothing is counted, and no connection is made for it.
+  if (config.REDIS_URL === undefined || !config.LIMITS_ENABLED) return new PostgresLimitStore(database);
   const pacedLogger = new PacedLogger(new Logger('LimitStore'));
   return new RedisLimitStore(config, config.REDIS_PREFIX, (error) =>
     pacedLogger.warn(

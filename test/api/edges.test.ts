@@ -1,10 +1,12 @@
 import { once } from 'node:events';
-import { request as httpRequest } from 'node:http';
+import { request as httpRequest, type Server } from 'node:http';
 import { connect, type Socket } from 'node:net';
 import { setTimeout as sleep } from 'node:timers/promises';
+import { promisify } from 'node:util';
 import { afterAll, beforeAll, describe, expect, it } from '@jest/globals';
 import { cpuMsOf } from '../support/cpu-time.js';
 import { Stack } from '../support/stack.js';
+import { waitFor } from '../support/wait.js';
 
 /** What strangers may send, in whatever size and shape, and what it costs everybody else. */
 
@@ -68,6 +70,23 @@ describe('what is no request for the API', () => {
     const body: unknown = JSON.parse(answer.slice(answer.indexOf('{'), answer.lastIndexOf('}') + 1));
     expect(body).toMatchObject({ type: 'about:blank', status, code, requestId });
   });
+});
+
+it('a connection that was refused is kept for nobody, also where its client is silent and does not close it', async () => {
+  const server = stack.apis[0]!.app.getHttpServer() as Server;
+  const connections = promisify(server.getConnections.bind(server));
+  const before = await connections();
+  const socket = connect({ port: Number(url.port), host: url.hostname, allowHalfOpen: true });
+  socket.on('error', () => undefined);
+  socket.write('hello\r\n\r\n');
+  socket.resume();
+  await once(socket, 'end');
+
+  try {
+    await waitFor('the connection to be gone', async () => (await connections()) <= before);
+  } finally {
+    socket.destroy(); // or the server could not stop
+  }
 });
 
 describe('a body that is too large', () => {

@@ -58,7 +58,9 @@ const instructionsOf = async (chatbotId: string): Promise<Count> =>
       [chatbotId],
     )
   )[0]!;
-const toCount = (): Promise<string[]> => database.read((db) => chatbotsToCount(db, 100));
+const toCount = async (): Promise<string[]> => [
+  ...new Set(await database.read((db) => chatbotsToCount(db, 100))),
+];
 
 const exactly = (part: string): Count => ({ tokens: countTokens(part), is_counted: true });
 const unknown: Count = { tokens: null, is_counted: false };
