@@ -1,5 +1,5 @@
 import { once } from 'node:events';
-import { request as httpRequest, type Server } from 'node:http';
+import { request as httpRequest } from 'node:http';
 import { connect, type Socket } from 'node:net';
 import { setTimeout as sleep } from 'node:timers/promises';
 import { promisify } from 'node:util';
@@ -73,7 +73,7 @@ describe('what is no request for the API', () => {
 });
 
 it('a connection that was refused is kept for nobody, also where its client is silent and does not close it', async () => {
-  const server = stack.apis[0]!.app.getHttpServer() as Server;
+  const server = stack.apis[0]!.app.getHttpServer();
   const connections = promisify(server.getConnections.bind(server));
   const before = await connections();
   const socket = connect({ port: Number(url.port), host: url.hostname, allowHalfOpen: true });
