@@ -10,13 +10,11 @@ import { assignRequestId } from './logging/logging.module.js';
 import { setUpOpenApi } from './openapi/docs-page.js';
 import { QueueBoard } from './operations/queue-board.js';
 import type { Timings } from './runtime/timings.js';
+import { CrossOrigin } from './http/cross-origin.js';
 import { HttpAdapter } from './http/http-adapter.js';
 import { RequestMetrics } from './http/request-metrics.js';
 import { traceRequest } from './http/request-span.js';
 import { isTracing, startTracing } from './tracing/tracing.js';
-
-/** Headers that a page from another origin may read. */
-const EXPOSED_HEADERS = ['X-Request-Id', 'X-Event-Cursor', 'Location', 'Retry-After', 'Idempotency-Replayed'];
 
 /** Of whatever is served: no page may be made of it. The pages that there are set their own over these. */
 const securityHeaders = helmet({
@@ -60,13 +58,7 @@ export async function createApp(
   app.set('trust proxy', parseTrustProxy(config.TRUST_PROXY));
   // Before CORS: no page of another origin has business there. It answers by itself, so the log has no line of it.
   app.get(QueueBoard, { strict: false }).mountOn(app);
-  if (config.CORS_ORIGINS.length > 0) {
-    app.enableCors({
-      origin: config.CORS_ORIGINS.includes('*') ? '*' : config.CORS_ORIGINS,
-      exposedHeaders: EXPOSED_HEADERS,
-      maxAge: 600,
-    });
-  }
+  app.enableCors(app.get(CrossOrigin, { strict: false }).optionsOf);
   if (isTracing(config)) app.use('/v1', traceRequest);
   if (!config.isProduction || config.DOCS_IN_PRODUCTION) setUpOpenApi(app);
   return app;

@@ -61,13 +61,14 @@ export class AuthGuard implements CanActivate {
   private async guestOf(token: string): Promise<Identified> {
     const session = await this.database.read((db) =>
       db
-        .selectFrom('chat_sessions')
-        .select('id')
-        .where('token_hash', '=', hashToken(token))
+        .selectFrom('chat_sessions as s')
+        .innerJoin('chatbots as c', 'c.id', 's.chatbot_id')
+        .select(['s.id', 'c.allowed_origins'])
+        .where('s.token_hash', '=', hashToken(token))
         .executeTakeFirst(),
     );
     return session
-      ? { principal: { kind: 'guest', sessionId: session.id } }
+      ? { principal: { kind: 'guest', sessionId: session.id, allowedOrigins: session.allowed_origins } }
       : { refusal: TokenRefusal.NotForThis, said: { kind: 'guest' } };
   }
 
@@ -76,13 +77,20 @@ export class AuthGuard implements CanActivate {
     if (!claimed) return { refusal: TokenRefusal.Malformed, said: { kind: 'watcher' } };
     const session = await this.database.read((db) =>
       db
-        .selectFrom('chat_sessions')
-        .select('event_token_key')
-        .where('id', '=', claimed.sessionId)
+        .selectFrom('chat_sessions as s')
+        .innerJoin('chatbots as c', 'c.id', 's.chatbot_id')
+        .select(['s.event_token_key', 'c.allowed_origins'])
+        .where('s.id', '=', claimed.sessionId)
         .executeTakeFirst(),
     );
     return session && isEventTokenOf(token, session.event_token_key)
-      ? { principal: { kind: 'watcher', sessionId: claimed.sessionId } }
+      ? {
+          principal: {
+            kind: 'watcher',
+            sessionId: claimed.sessionId,
+            allowedOrigins: session.allowed_origins,
+          },
+        }
       : { refusal: TokenRefusal.NotForThis, said: { kind: 'watcher' } };
   }
 }

@@ -1,12 +1,12 @@
 import { createParamDecorator, type ExecutionContext } from '@nestjs/common';
 import type { Request } from 'express';
 
-/** Who is calling, as far as a route cares. */
+/** Who is calling, as far as a route cares; of whoever has a session also whose pages its chatbot may be used on. */
 export type Principal =
   | { kind: 'owner'; clerkUserId: string }
-  | { kind: 'guest'; sessionId: string }
+  | { kind: 'guest'; sessionId: string; allowedOrigins: readonly string[] }
   /** Whoever holds an event token: may follow one session, and nothing else. */
-  | { kind: 'watcher'; sessionId: string };
+  | { kind: 'watcher'; sessionId: string; allowedOrigins: readonly string[] };
 
 declare module 'express-serve-static-core' {
   interface Request {

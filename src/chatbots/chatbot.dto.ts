@@ -1,5 +1,6 @@
 import { ApiProperty } from '@nestjs/swagger';
 import { Flag } from '../http/flag.js';
+import { OriginList } from '../http/origin-list.js';
 import { Text, TextList } from '../http/text.js';
 import { isoTime } from '../database/database.js';
 import type { Row } from '../database/tables.js';
@@ -18,6 +19,9 @@ const INSTRUCTIONS_DESCRIPTION =
 const IS_ENABLED_DESCRIPTION =
   'False: no session is opened, no message taken and no reply asked for again (`chatbot_disabled`); what was accepted before is still answered.';
 
+const ALLOWED_ORIGINS_DESCRIPTION =
+  'Origins of the pages that guests may use it on: scheme, host and port as browsers send them, or `https://*.example.com` for any depth below a name and not the name itself. Empty: any page.';
+
 /** What an owner may write of a chatbot, when it is made and later. */
 class WritableFieldsDto {
   @Text({ maxLength: MAX_GREETING_LENGTH, presence: 'clearable', description: GREETING_DESCRIPTION })
@@ -28,6 +32,8 @@ class WritableFieldsDto {
   instructions?: string | null;
   @Flag(IS_ENABLED_DESCRIPTION)
   isEnabled?: boolean;
+  @OriginList(ALLOWED_ORIGINS_DESCRIPTION)
+  allowedOrigins?: string[];
 }
 
 export class UpdateChatbotDto extends WritableFieldsDto {
@@ -82,6 +88,8 @@ export class ChatbotSummaryDto {
   instructions!: string | null;
   @ApiProperty({ description: IS_ENABLED_DESCRIPTION })
   isEnabled!: boolean;
+  @ApiProperty({ type: [String], description: ALLOWED_ORIGINS_DESCRIPTION })
+  allowedOrigins!: string[];
   @ApiProperty({ format: 'date-time' })
   createdAt!: string;
   @ApiProperty({ format: 'date-time' })
@@ -154,6 +162,7 @@ export function toChatbotSummaryDto(
     model: chatbot.model,
     instructions: chatbot.instructions,
     isEnabled: chatbot.is_enabled,
+    allowedOrigins: chatbot.allowed_origins,
     createdAt: isoTime(chatbot.created_at),
     updatedAt: isoTime(chatbot.updated_at),
     characteristicCount: characteristics.count,

@@ -16,6 +16,8 @@ const ChatbotSchema = defineEntity({
     instructions: p.text().nullable(),
     /** Off: nothing new is accepted; what was accepted is still answered. */
     isEnabled: p.boolean().default(true),
+    /** Pages that guests may use it on, by their origins; none: any. */
+    allowedOrigins: p.array().default([]),
     /** What the instructions take of a prompt, in tokens: an upper bound until a worker has counted; null: not known yet. */
     instructionsTokens: p.integer().nullable(),
     /** Whether a worker has counted the instructions as they are now. */

@@ -70,6 +70,7 @@ export class ChatbotsService {
         model: dto.model,
         ...instructionsColumns(dto.instructions),
         ...(dto.isEnabled !== undefined && { is_enabled: dto.isEnabled }),
+        ...(dto.allowedOrigins && { allowed_origins: dto.allowedOrigins }),
       })
       .returning(['id', 'created_at'])
       .executeTakeFirstOrThrow();
@@ -180,6 +181,7 @@ export class ChatbotsService {
       model: dto.model,
       ...instructionsColumns(dto.instructions),
       is_enabled: dto.isEnabled,
+      allowed_origins: dto.allowedOrigins,
     };
     if (Object.values(changes).some((value) => value !== undefined)) {
       const changed = await this.database.write((db) =>

@@ -1,6 +1,7 @@
 import { isIP } from 'node:net';
 import type { z } from 'zod';
 import { errorCode } from '../runtime/error-code.js';
+import { originProblem } from '../runtime/origins.js';
 import { schema } from './settings.js';
 
 /**
@@ -130,9 +131,9 @@ function problemsAcrossVariables(config: Omit<Config, 'stateDir'>): string[] {
     );
   }
   for (const origin of config.CORS_ORIGINS) {
-    if (origin !== '*' && (!URL.canParse(origin) || new URL(origin).origin !== origin)) {
-      problems.push(`CORS_ORIGINS holds "${origin}", which is no origin such as https://app.example.com`);
-    }
+    const problem = origin === '*' ? null : originProblem(origin);
+    if (problem !== null)
+      problems.push(`CORS_ORIGINS holds "${origin}", which can match no page: it ${problem}`);
   }
   return problems;
 }

@@ -279,9 +279,14 @@ const sections = {
         'Bearer token with which Prometheus reads `/metrics`; without it open to all, in production to nobody',
       example: '...',
     }),
+    PUBLIC_URL: url('http:', 'https:').meta({
+      description:
+        "Address that browsers know the api by: its own pages' origin. Without it the host that each request names, behind `TRUST_PROXY`",
+      example: 'https://chat.example.com',
+    }),
     CORS_ORIGINS: list().meta({
       description:
-        'Origins whose pages may call the API from a browser, separated by commas; `*` for all; without it no other origin',
+        "Origins whose pages may call the API with an owner's token from a browser, separated by commas: scheme, host and port, or `https://*.example.com`; `*` for all; without it none but the api's own. Guests' pages are a chatbot's `allowedOrigins`",
       example: 'https://app.example.com',
     }),
     TRUST_PROXY: text().meta({

@@ -1,13 +1,16 @@
 import { type DynamicModule, Module } from '@nestjs/common';
-import { APP_FILTER, APP_GUARD, APP_INTERCEPTOR, APP_PIPE } from '@nestjs/core';
+import { APP_FILTER, APP_GUARD, APP_INTERCEPTOR, APP_PIPE, DiscoveryModule } from '@nestjs/core';
 import { AuthGuard } from '../auth/auth.guard.js';
 import { AuthModule } from '../auth/auth.module.js';
 import { Role } from '../config/env.js';
+import { DatabaseModule } from '../database/database.module.js';
 import { LimitsModule } from '../limits/limits.module.js';
 import { MetricsModule } from '../metrics/metrics.module.js';
 import { RuntimeModule } from '../runtime/runtime.module.js';
+import { CrossOrigin } from './cross-origin.js';
 import { IdleConnections } from './idle-connections.js';
 import { JsonBodyInterceptor } from './json-body.interceptor.js';
+import { OriginGuard } from './origin.guard.js';
 import { OwnerWritesGuard } from './owner-writes.guard.js';
 import { ProblemFilter } from './problem.filter.js';
 import { QueryInterceptor } from './query.interceptor.js';
@@ -27,11 +30,13 @@ export class HttpModule {
       return { module: HttpModule, imports: [RuntimeModule, MetricsModule], providers };
     return {
       module: HttpModule,
-      imports: [RuntimeModule, MetricsModule, AuthModule, LimitsModule],
+      imports: [RuntimeModule, MetricsModule, AuthModule, DatabaseModule, DiscoveryModule, LimitsModule],
       providers: [
         ...providers,
         { provide: APP_GUARD, useExisting: AuthGuard },
+        { provide: APP_GUARD, useClass: OriginGuard },
         { provide: APP_GUARD, useClass: OwnerWritesGuard },
+        CrossOrigin,
         { provide: APP_INTERCEPTOR, useClass: QueryInterceptor },
         { provide: APP_INTERCEPTOR, useClass: JsonBodyInterceptor },
         { provide: APP_PIPE, useFactory: createValidationPipe },

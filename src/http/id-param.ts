@@ -4,11 +4,13 @@ import { notFound } from '../runtime/app-error.js';
 
 const UUID = /^[0-9a-f]{8}-[0-9a-f]{4}-[0-9a-f]{4}-[0-9a-f]{4}-[0-9a-f]{12}$/i;
 
+export const isId = (value: unknown): value is string => typeof value === 'string' && UUID.test(value);
+
 /** A malformed id is the id of nothing: 404, like any other that is not there. */
 @Injectable()
 class IdPipe implements PipeTransform<string, string> {
   transform(value: string): string {
-    if (!UUID.test(value)) throw notFound();
+    if (!isId(value)) throw notFound();
     return value.toLowerCase();
   }
 }

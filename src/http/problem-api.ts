@@ -6,7 +6,7 @@ import { ProblemDto } from './problem.filter.js';
 const DESCRIPTIONS: Record<number, string> = {
   400: 'The body, a parameter or a cursor is not valid.',
   401: 'No credential, or not a good one of the right kind.',
-  403: 'The chatbot is switched off.',
+  403: 'The chatbot is switched off, or the page in the browser is of an origin that may not do this.',
   404: 'There is no such thing, or it is not yours.',
   409: 'The state of the resource does not allow it.',
   413: 'The body is too large.',
@@ -52,7 +52,7 @@ const HEADERS = {
 };
 
 /** What any route may answer with. */
-const ALWAYS: ProblemCode[] = ['internal_error', 'service_unavailable'];
+const ALWAYS: ProblemCode[] = ['origin_not_allowed', 'internal_error', 'service_unavailable'];
 
 /** What is refused before there is a route, whatever was meant to be asked: documented in the guide alone. */
 export const CONNECTION_PROBLEMS: readonly ProblemCode[] = [

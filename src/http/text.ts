@@ -34,7 +34,8 @@ const BYTES_AROUND_ITEM = 32;
 /** Of each DTO's prototype, the most bytes of each field. */
 const fieldBytes = new WeakMap<object, Map<string, number>>();
 
-const takesAtMost =
+/** Notes the most bytes that a field takes of a body. */
+export const takesAtMost =
   (bytes: number): PropertyDecorator =>
   (target, property) => {
     const ofDto = fieldBytes.get(target) ?? new Map<string, number>();

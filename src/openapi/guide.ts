@@ -10,6 +10,8 @@ const ADVICE: Record<ProblemCode, string> = {
   malformed_json: 'A bug in the client.',
   invalid_cursor: 'Start the list again without a cursor.',
   unauthorized: 'Get a fresh token. For a guest: the session is gone; open another.',
+  origin_not_allowed:
+    'The page is not allowed: add its origin to `allowedOrigins` of the chatbot, or for owners to `CORS_ORIGINS`.',
   chatbot_disabled: 'Say that the chat is closed, and keep showing what was said.',
   not_found: 'It is not there, or not yours; the two look the same.',
   request_timeout: 'The connection is too slow: try again.',

@@ -7,6 +7,7 @@ export const PROBLEMS = {
   malformed_json: { status: 400, title: 'The body is not valid JSON' },
   invalid_cursor: { status: 400, title: 'The cursor does not belong to this list' },
   unauthorized: { status: 401, title: 'A valid credential is required' },
+  origin_not_allowed: { status: 403, title: 'Pages of this origin may not do this' },
   chatbot_disabled: { status: 403, title: 'The chatbot is switched off' },
   not_found: { status: 404, title: 'There is no such thing' },
   request_timeout: { status: 408, title: 'The request took too long to arrive' },

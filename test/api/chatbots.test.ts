@@ -30,6 +30,7 @@ describe('creating a chatbot', () => {
       model: null,
       instructions: null,
       isEnabled: true,
+      allowedOrigins: [],
       createdAt: expect.stringMatching(TIME),
       updatedAt: expect.stringMatching(TIME),
       characteristicCount: 0,

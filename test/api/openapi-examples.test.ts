@@ -163,6 +163,8 @@ async function play(): Promise<Examples> {
   await owner.post('/v1/chatbots', { name: 'Florist' }, key);
   await keep('idempotency_key_reused', owner, 'POST /v1/chatbots', { name: 'Butcher' }, key);
   const closed = await owner.createChatbot({ name: 'Ice cream parlour', isEnabled: false });
+  const elsewhere = { origin: 'https://elsewhere.example' };
+  await keep('origin_not_allowed', owner, 'GET /v1/chatbots', undefined, elsewhere);
   await keep('chatbot_disabled', stack.client(), `POST /v1/chatbots/${closed.id}/sessions`, {});
   const { body: full } = await owner.post('/v1/chatbots', {
     name: 'Library',

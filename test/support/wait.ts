@@ -1,4 +1,7 @@
-/** Awaits a condition instead of a time: looks again until it gives something, or the time is up. */
+/**
+ * Awaits a condition instead of a time: looks again until it gives something, or the time is up. A look that hangs is
+ * given up with the time.
+ */
 export async function waitFor<T>(
   what: string,
   look: () => T | Promise<T>,
@@ -6,16 +9,23 @@ export async function waitFor<T>(
 ): Promise<NonNullable<T>> {
   const end = Date.now() + timeoutMs;
   let last: unknown;
-  for (;;) {
-    try {
-      const found = await look();
-      if (found) return found;
-      last = found;
-    } catch (error) {
-      last = error;
+  const { promise: late, reject } = Promise.withResolvers<never>();
+  late.catch(() => undefined);
+  const giveUp = setTimeout(() => reject(new Error('no answer')), timeoutMs);
+  try {
+    for (;;) {
+      try {
+        const found = await Promise.race([look(), late]);
+        if (found) return found;
+        last = found;
+      } catch (error) {
+        last = error;
+      }
+      if (Date.now() >= end)
+        throw new Error(`waited ${timeoutMs} ms for ${what}; the last look gave ${String(last)}`);
+      await new Promise((resolve) => setTimeout(resolve, intervalMs));
     }
-    if (Date.now() >= end)
-      throw new Error(`waited ${timeoutMs} ms for ${what}; the last look gave ${String(last)}`);
-    await new Promise((resolve) => setTimeout(resolve, intervalMs));
+  } finally {
+    clearTimeout(giveUp);
   }
 }

@@ -114,7 +114,7 @@ describe('the settings', () => {
     ['OPENAI_MODEL', 'm'.repeat(256), 'must be at most 255 characters long'],
     ['LOG_LEVEL', 'loud', 'must be fatal, error, warn, info, debug, trace or silent, not "loud"'],
     ['CLERK_JWT_KEY', 'pk_test_abc', 'must be the PEM public key of the Clerk instance'],
-    ['CORS_ORIGINS', 'https://a.example.com/', 'holds "https://a.example.com/", which is no origin'],
+    ['CORS_ORIGINS', 'https://a.example.com/', 'holds "https://a.example.com/", which can match no page'],
     ['OTEL_EXPORTER_OTLP_ENDPOINT', 'collector:4317', 'must be a URL that starts with http:// or https://'],
     ['OTEL_EXPORTER_OTLP_HEADERS', 'api-key', 'must be pairs such as "api-key=secret,tenant=one"'],
     ['OTEL_EXPORTER_OTLP_HEADERS', 'api-key=%', 'special characters percent-encoded'],

@@ -9,6 +9,7 @@ import { Migration20261126234639_counted_tokens } from './Migration2026112623463
 import { Migration20261126234640_uncounted_indexes } from './Migration20261126234640_uncounted_indexes.js';
 import { Migration20261127004855_session_size } from './Migration20261127004855_session_size.js';
 import { Migration20261127011034_rate_limits } from './Migration20261127011034_rate_limits.js';
+import { Migration20261127052911_allowed_origins } from './Migration20261127052911_allowed_origins.js';
 
 /** In the order in which they run. A file that is not in this list does not exist for the product. */
 export const migrations = [
@@ -23,4 +24,5 @@ export const migrations = [
   Migration20261126234640_uncounted_indexes,
   Migration20261127004855_session_size,
   Migration20261127011034_rate_limits,
+  Migration20261127052911_allowed_origins,
 ];
