@@ -39,7 +39,7 @@ const MAY_IMPORT: Record<string, readonly string[]> = {
   ],
   // The api hands over a job, not a call: its features do not know the worker, nor each other.
   ...Object.fromEntries(
-    ['chat-sessions', 'messages', 'replies', 'session-events', 'erasure'].map((feature) => [
+    ['chat-sessions', 'messages', 'replies', 'session-events', 'erasure', 'usage'].map((feature) => [
       feature,
       [
         'runtime',

@@ -5,6 +5,7 @@ import { ErasureModule } from './erasure/erasure.module.js';
 import { MessagesModule } from './messages/messages.module.js';
 import { OperatorsModule } from './operations/operators.module.js';
 import { RepliesModule } from './replies/replies.module.js';
+import { UsageModule } from './usage/usage.module.js';
 import { SessionEventsModule } from './session-events/session-events.module.js';
 
 /** Everything that HTTP serves. It enqueues jobs and processes none. */
@@ -16,6 +17,7 @@ import { SessionEventsModule } from './session-events/session-events.module.js';
     RepliesModule,
     SessionEventsModule,
     ErasureModule,
+    UsageModule,
     OperatorsModule,
   ],
 })

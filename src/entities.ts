@@ -6,6 +6,7 @@ import { IdempotencyKey } from './database/idempotency-key.entity.js';
 import { Message } from './conversations/message.entity.js';
 import { Reply } from './conversations/reply.entity.js';
 import { Erasure } from './conversations/erasure.entity.js';
+import { UsageDay } from './conversations/usage-day.entity.js';
 import { RateLimit } from './limits/rate-limit.entity.js';
 
 export const entities = [
@@ -18,4 +19,5 @@ export const entities = [
   Erasure,
   IdempotencyKey,
   RateLimit,
+  UsageDay,
 ];

@@ -1,5 +1,7 @@
 import { once } from 'node:events';
 import { createServer } from 'node:net';
+import { setTimeout as sleep } from 'node:timers/promises';
+import { setFlagsFromString } from 'node:v8';
 import type { NestExpressApplication } from '@nestjs/platform-express';
 import { errorCode } from './runtime/error-code.js';
 import { StartError } from './runtime/start-error.js';
@@ -8,6 +10,8 @@ import type { EmbeddedPostgres } from './dev/embedded-postgres/embedded-postgres
 
 /** What is left for closing, after the drain. */
 const CLOSE_TIMEOUT_MS = 15_000;
+/** Ample for what is being compiled to be done. */
+const COMPILED_WITHIN_MS = 50;
 
 function roleOf(argument: string | undefined): Role {
   if (argument === undefined) return Role.All;
@@ -72,6 +76,15 @@ async function listen(app: NestExpressApplication, address: Address): Promise<st
 }
 
 /**
+ * Has V8 begin no compilation in a thread beside ours any more. `process.exit` waits for those threads, and one that needs
+ * a garbage collection waits for ours: then the process hangs for ever (nodejs/node#54918).
+ */
+function compileNothingMore(): void {
+  setFlagsFromString('--no-concurrent-sparkplug');
+  setFlagsFromString('--no-concurrent-recompilation');
+}
+
+/**
  * Nothing of the application is imported before its settings and its address are found usable: it takes most of a
  * start to load, and what is wrong is told at once.
  */
@@ -121,10 +134,12 @@ async function start(): Promise<void> {
   });
 
   const stop = async (): Promise<void> => {
+    compileNothingMore();
     // Whatever hangs, the process ends: what it leaves is taken up by the others.
     setTimeout(() => process.exit(1), config.DRAIN_TIMEOUT_MS + CLOSE_TIMEOUT_MS).unref();
     await opening; // what is half open cannot be closed, and a database that comes up would be left running
     await close();
+    await sleep(COMPILED_WITHIN_MS);
     process.exit(0);
   };
   const stopped = new Promise<void>((_, reject) => {
@@ -138,8 +153,10 @@ async function start(): Promise<void> {
   await stopped;
 }
 
-start().catch((error: unknown) => {
+start().catch(async (error: unknown) => {
+  compileNothingMore();
   const isForPeople = error instanceof StartError || error instanceof ConfigError;
   console.error(isForPeople ? error.message : error);
+  await sleep(COMPILED_WITHIN_MS);
   process.exit(1);
 });

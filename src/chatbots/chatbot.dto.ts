@@ -1,9 +1,11 @@
 import { ApiProperty } from '@nestjs/swagger';
 import { Flag } from '../http/flag.js';
 import { OriginList } from '../http/origin-list.js';
+import { WholeNumber } from '../http/whole-number.js';
 import { Text, TextList } from '../http/text.js';
 import { isoTime } from '../database/database.js';
 import type { Row } from '../database/tables.js';
+import { MAX_TOKEN_BUDGET } from './token-budget.js';
 import { exceedsPrompt, tokensOfCharacteristic, tokensOfInstructions } from './prompt-room.js';
 
 export const MAX_CHARACTERISTICS = 200;
@@ -22,6 +24,11 @@ const IS_ENABLED_DESCRIPTION =
 const ALLOWED_ORIGINS_DESCRIPTION =
   'Origins of the pages that guests may use it on: scheme, host and port as browsers send them, or `https://*.example.com` for any depth below a name and not the name itself. Empty: any page.';
 
+const DAILY_TOKEN_BUDGET_DESCRIPTION =
+  'Tokens that it may use in a UTC day, in and out, as providers count them. When they are spent it says `unavailableMessage` until the day is over. Null: what the server is configured with, which may be as many as it takes; more than the server’s maximum is refused.';
+const UNAVAILABLE_MESSAGE_DESCRIPTION =
+  'What it says when its budget of the day is spent; null: “This chat is not available right now. Please try again later.”';
+
 /** What an owner may write of a chatbot, when it is made and later. */
 class WritableFieldsDto {
   @Text({ maxLength: MAX_GREETING_LENGTH, presence: 'clearable', description: GREETING_DESCRIPTION })
@@ -34,6 +41,10 @@ class WritableFieldsDto {
   isEnabled?: boolean;
   @OriginList(ALLOWED_ORIGINS_DESCRIPTION)
   allowedOrigins?: string[];
+  @WholeNumber({ min: 0, max: MAX_TOKEN_BUDGET, description: DAILY_TOKEN_BUDGET_DESCRIPTION })
+  dailyTokenBudget?: number | null;
+  @Text({ maxLength: 2_000, presence: 'clearable', description: UNAVAILABLE_MESSAGE_DESCRIPTION })
+  unavailableMessage?: string | null;
 }
 
 export class UpdateChatbotDto extends WritableFieldsDto {
@@ -90,6 +101,10 @@ export class ChatbotSummaryDto {
   isEnabled!: boolean;
   @ApiProperty({ type: [String], description: ALLOWED_ORIGINS_DESCRIPTION })
   allowedOrigins!: string[];
+  @ApiProperty({ type: 'integer', minimum: 0, nullable: true, description: DAILY_TOKEN_BUDGET_DESCRIPTION })
+  dailyTokenBudget!: number | null;
+  @ApiProperty({ type: String, nullable: true, description: UNAVAILABLE_MESSAGE_DESCRIPTION })
+  unavailableMessage!: string | null;
   @ApiProperty({ format: 'date-time' })
   createdAt!: string;
   @ApiProperty({ format: 'date-time' })
@@ -163,6 +178,8 @@ export function toChatbotSummaryDto(
     instructions: chatbot.instructions,
     isEnabled: chatbot.is_enabled,
     allowedOrigins: chatbot.allowed_origins,
+    dailyTokenBudget: chatbot.daily_token_budget,
+    unavailableMessage: chatbot.unavailable_message,
     createdAt: isoTime(chatbot.created_at),
     updatedAt: isoTime(chatbot.updated_at),
     characteristicCount: characteristics.count,

@@ -18,6 +18,10 @@ const ChatbotSchema = defineEntity({
     isEnabled: p.boolean().default(true),
     /** Pages that guests may use it on, by their origins; none: any. */
     allowedOrigins: p.array().default([]),
+    /** Most tokens a UTC day, in and out; null: the operator's default. */
+    dailyTokenBudget: p.integer().nullable(),
+    /** What it says where that is spent; null: a sentence of ours. */
+    unavailableMessage: p.text().nullable(),
     /** What the instructions take of a prompt, in tokens: an upper bound until a worker has counted; null: not known yet. */
     instructionsTokens: p.integer().nullable(),
     /** Whether a worker has counted the instructions as they are now. */

@@ -2,7 +2,8 @@ import { Inject, Injectable } from '@nestjs/common';
 import { type Insertable, sql } from 'kysely';
 import { CONFIG } from '../config/config.module.js';
 import type { Config } from '../config/env.js';
-import { AppError, notFound } from '../runtime/app-error.js';
+import { AppError, type FieldError, notFound } from '../runtime/app-error.js';
+import { allowedModels } from '../llm/allowed-models.js';
 import { newId } from '../database/columns.js';
 import { decodeCursor, isTimeKey, type Page, type PageRequest, toPage } from '../http/page.js';
 import { Database, isoTime, now } from '../database/database.js';
@@ -30,16 +31,25 @@ import { tokensOfCharacteristic, tokensOfInstructions } from './prompt-room.js';
 export class ChatbotsService {
   constructor(
     private readonly database: Database,
-    @Inject(CONFIG) private readonly config: Pick<Config, 'CONTEXT_MAX_TOKENS'>,
+    @Inject(CONFIG)
+    private readonly config: Pick<
+      Config,
+      | 'CONTEXT_MAX_TOKENS'
+      | 'ALLOWED_MODELS'
+      | 'OPENAI_MODEL'
+      | 'OPENAI_FALLBACK_MODEL'
+      | 'DAILY_TOKEN_BUDGET_MAX'
+    >,
     @Inject(TIMINGS) private readonly timings: Pick<Timings, 'idempotencyWaitMs'>,
   ) {}
 
-  /** @throws AppError the idempotency errors */
+  /** @throws AppError invalid_request where the operator does not allow it; the idempotency errors */
   async create(
     clerkUserId: string,
     dto: CreateChatbotDto,
     idempotent: IdempotentRequest | null,
   ): Promise<{ chatbot: ChatbotDto; isReplay: boolean }> {
+    this.refuseForbidden(dto);
     const contents: ContentColumns[] = [];
     const breather = new Breather();
     for (const content of dto.characteristics ?? []) {
@@ -71,6 +81,8 @@ export class ChatbotsService {
         ...instructionsColumns(dto.instructions),
         ...(dto.isEnabled !== undefined && { is_enabled: dto.isEnabled }),
         ...(dto.allowedOrigins && { allowed_origins: dto.allowedOrigins }),
+        daily_token_budget: dto.dailyTokenBudget,
+        unavailable_message: dto.unavailableMessage,
       })
       .returning(['id', 'created_at'])
       .executeTakeFirstOrThrow();
@@ -174,7 +186,9 @@ export class ChatbotsService {
     return chatbot;
   }
 
+  /** @throws AppError not_found; invalid_request where the operator does not allow it */
   async update(clerkUserId: string, id: string, dto: UpdateChatbotDto): Promise<ChatbotDto> {
+    this.refuseForbidden(dto);
     const changes = {
       name: dto.name,
       greeting: dto.greeting,
@@ -182,6 +196,8 @@ export class ChatbotsService {
       ...instructionsColumns(dto.instructions),
       is_enabled: dto.isEnabled,
       allowed_origins: dto.allowedOrigins,
+      daily_token_budget: dto.dailyTokenBudget,
+      unavailable_message: dto.unavailableMessage,
     };
     if (Object.values(changes).some((value) => value !== undefined)) {
       const changed = await this.database.write((db) =>
@@ -196,6 +212,22 @@ export class ChatbotsService {
       if (!changed) throw notFound();
     }
     return this.get(clerkUserId, id);
+  }
+
+  /** What the operator's settings leave to owners. */
+  private refuseForbidden({ model, dailyTokenBudget }: UpdateChatbotDto): void {
+    const models = allowedModels(this.config);
+    const max = this.config.DAILY_TOKEN_BUDGET_MAX;
+    const errors: FieldError[] = [];
+    if (typeof model === 'string' && models?.includes(model) === false) {
+      errors.push({ pointer: '/model', message: `must be one of ${models.join(', ')}, or null` });
+    }
+    if (typeof dailyTokenBudget === 'number' && max !== undefined && dailyTokenBudget > max) {
+      errors.push({ pointer: '/dailyTokenBudget', message: `must be at most ${max} on this server` });
+    }
+    if (errors.length > 0) {
+      throw new AppError('invalid_request', 'The server is not configured to allow this.', { errors });
+    }
   }
 
   async addCharacteristic(

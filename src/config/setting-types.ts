@@ -25,6 +25,16 @@ export const integer = (fallback: number, min: number, max: number) =>
       .default(fallback),
   );
 
+/** A whole number that may be left out. */
+export const optionalInteger = (min: number, max: number) =>
+  optional(
+    z.coerce
+      .number({ error: 'must be a whole number' })
+      .int('must be a whole number')
+      .min(min, `must be at least ${min}`)
+      .max(max, `must be at most ${max}`),
+  );
+
 /** A setting that is on or off. */
 export const flag = (fallback: boolean) =>
   z.preprocess(

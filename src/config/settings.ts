@@ -12,6 +12,7 @@ import {
   modelName,
   modelServerUrl,
   optional,
+  optionalInteger,
   PreparedStatements,
   publicKeys,
   rate,
@@ -164,6 +165,11 @@ const sections = {
     OPENAI_MODEL: z
       .preprocess(blankToUndefined, modelName().default('gpt-5-mini'))
       .describe('Model of the chatbots that name none of their own'),
+    ALLOWED_MODELS: list().meta({
+      description:
+        'Models that owners may name for their chatbots, separated by commas, beside `OPENAI_MODEL`; `*` for any; without it the configured ones. A chatbot that names another is answered by `OPENAI_MODEL`. Give it, and those, to api and worker',
+      example: 'gpt-5-mini,gpt-5',
+    }),
     OPENAI_FALLBACK_MODEL: optional(modelName()).meta({
       description: 'Model that answers when the first one fails; without it there is no fallback',
       example: 'gpt-4.1-mini',
@@ -234,6 +240,15 @@ const sections = {
     LIMIT_MESSAGES_PER_CHATBOT: rate(3_000, 60).describe('Messages posted to all sessions of one chatbot'),
     LIMIT_ACTIONS_PER_SESSION: rate(60, 60).describe('Replies of one session stopped or asked for again'),
     LIMIT_OWNER_WRITES: rate(600, 60).describe('Requests of one owner that write, messages aside'),
+    DAILY_TOKEN_BUDGET: optionalInteger(0, 2_000_000_000).meta({
+      description:
+        'Tokens that a chatbot may use in a UTC day, in and out, where its owner says nothing (`dailyTokenBudget`); without it as many as it takes',
+      example: '1000000',
+    }),
+    DAILY_TOKEN_BUDGET_MAX: optionalInteger(0, 2_000_000_000).meta({
+      description: 'The most that an owner may allow a chatbot',
+      example: '10000000',
+    }),
     LIMIT_REPLY_MESSAGES: integer(20, 1, 1_000).describe(
       'Most messages that one reply answers: beyond, no message joins a reply that is queued (429 `reply_full`)',
     ),

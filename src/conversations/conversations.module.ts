@@ -14,6 +14,7 @@ import { ReplyDispatching } from './reply-store/dispatching.js';
 import { ReplyPosting } from './reply-store/posting.js';
 import { ReplyPublication } from './reply-store/publication.js';
 import { ReplyReconciliation } from './reply-store/reconciliation.js';
+import { ReplyUsage } from './reply-store/usage.js';
 import { ReplyTransitions } from './reply-store/transitions.js';
 import { ReplyLives } from './reply-life.js';
 import { ReplyMetrics } from './reply-metrics.js';
@@ -32,6 +33,7 @@ import { Reconciler } from './reconciler.js';
     ReplyDispatching,
     ReplyPublication,
     ReplyReconciliation,
+    ReplyUsage,
     ReplyQueue,
     ReplyEventPublisher,
     ReplyCancellation,
@@ -53,6 +55,7 @@ import { Reconciler } from './reconciler.js';
     SessionAccess,
     ReplyMetrics,
     ReplyLives,
+    ReplyUsage,
   ],
 })
 export class ConversationsModule {}

@@ -6,6 +6,7 @@ import { Database } from '../database/database.js';
 import type { Tx } from '../database/tables.js';
 import { EventStream } from '../events/event-stream.js';
 import { ReplyQueue } from './reply-queue.js';
+import { ReplyUsage } from './reply-store/usage.js';
 
 /** How many sessions' traces one round removes; the reconciler starts the next round. */
 const ROUND_LIMIT = 100;
@@ -24,6 +25,7 @@ export class ErasureService {
     private readonly database: Database,
     private readonly queue: ReplyQueue,
     private readonly stream: EventStream,
+    private readonly usage: ReplyUsage,
   ) {}
 
   async deleteChatbot(clerkUserId: string, id: string): Promise<void> {
@@ -86,13 +88,19 @@ export class ErasureService {
     column: 'id' | 'chatbot_id' | 'guest_id',
     value: string,
   ): Promise<void> {
-    await tx
+    const sessions = await tx
       .selectFrom('chat_sessions')
       .select('id')
       .where(column, '=', value)
       .orderBy('id')
       .forUpdate()
       .execute();
+    // What a chatbot used stays known when the conversations go, and goes with the chatbot.
+    if (column !== 'chatbot_id')
+      await this.usage.countSessions(
+        tx,
+        sessions.map(({ id }) => id),
+      );
     await tx
       .insertInto('erasures')
       .columns(['session_id', 'dispatch_counts'])

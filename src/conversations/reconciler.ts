@@ -14,6 +14,7 @@ import { LostReason, ReplyErrorCode } from './reply-status.js';
 import { ReplyCancellation } from './reply-cancellation.js';
 import { ReplyPublication } from './reply-store/publication.js';
 import { ReplyReconciliation } from './reply-store/reconciliation.js';
+import { ReplyUsage } from './reply-store/usage.js';
 import { ReplyQueue } from './reply-queue.js';
 
 /** What has expired is deleted at every so manyth round: about once a minute. */
@@ -37,6 +38,7 @@ export class Reconciler implements OnModuleInit, OnApplicationBootstrap {
   constructor(
     private readonly reconciliation: ReplyReconciliation,
     private readonly publication: ReplyPublication,
+    private readonly usage: ReplyUsage,
     private readonly queue: ReplyQueue,
     private readonly publisher: ReplyEventPublisher,
     private readonly cancellation: ReplyCancellation,
@@ -132,6 +134,7 @@ export class Reconciler implements OnModuleInit, OnApplicationBootstrap {
         await this.publisher.publishFinished(reply, message);
       }
     });
+    await this.part('usage', () => this.usage.countEnded());
     await this.part('uncounted texts', async () => {
       if (await this.database.readOnce(hasUncountedTexts)) await this.queue.enqueueTokenCount();
     });

@@ -20,6 +20,8 @@ export const ReplyFinishReason = {
   Length: 'length',
   ContentFilter: 'content_filter',
   Cancelled: 'cancelled',
+  /** The chatbot's budget of the day is spent: its message says so, and no model was asked. */
+  Budget: 'budget',
 } as const;
 export type ReplyFinishReason = (typeof ReplyFinishReason)[keyof typeof ReplyFinishReason];
 

@@ -105,7 +105,7 @@ export class ReplyDto {
     enumName: 'ReplyFinishReason',
     nullable: true,
     description:
-      'Why the text ended: `length` at the longest reply that is allowed, `content_filter` where the model would not go on. Null until then, and where it failed.',
+      'Why the text ended: `length` at the longest reply that is allowed, `content_filter` where the model would not go on, `budget` where the chatbot’s budget of the day is spent: the message is its `unavailableMessage`, and no model was asked. Null until then, and where it failed.',
   })
   finishReason!: ReplyFinishReason | null;
   @ApiProperty({

@@ -21,6 +21,8 @@ const ReplySchema = defineEntity({
   properties: {
     id: idColumn(),
     chatSession: () => p.manyToOne(ChatSession).ref().deleteRule('cascade'),
+    /** Its session's; the database fills it in. */
+    chatbotId: p.uuid().nullable(),
     status: p.enum(Object.values(ReplyStatus)).default(ReplyStatus.Queued),
     retryOf: () => p.manyToOne(Reply).ref().nullable().deleteRule('no action'),
     /** The request that asked for it, for the logs of every process that works on it. */
@@ -58,6 +60,12 @@ const ReplySchema = defineEntity({
     /** How many of the chatbot's characteristics the prompt held, and of how many; null: none was built. */
     characteristicsUsed: p.integer().nullable(),
     characteristicsOf: p.integer().nullable(),
+    /** How many messages made it: those that joined it, and none of a retry, whose messages another has counted. */
+    messageCount: p.integer().default(0),
+    /** What its call may come to, counted against its chatbot's budget of the day as long as the attempt goes on. */
+    reservedTokens: p.integer().nullable(),
+    /** Whether the chatbot's use of the day has it. */
+    isCounted: p.boolean().default(false),
     finishReason: p.enum(Object.values(ReplyFinishReason)).nullable(),
     inputTokens: p.integer().nullable(),
     outputTokens: p.integer().nullable(),
@@ -76,6 +84,8 @@ const ReplySchema = defineEntity({
     { name: 'replies_retry_of_index', properties: ['retryOf'], where: 'retry_of_id is not null' },
     // What the reconciler looks for: few rows at any time, whatever the table has grown to.
     { name: 'replies_unfinished_index', properties: ['availableAt'], where: 'finished_at is null' },
+    // What the use of the day has not yet: the unfinished, and for seconds the finished.
+    { name: 'replies_uncounted_index', properties: ['chatbotId'], where: 'not is_counted' },
     {
       name: 'replies_unannounced_index',
       properties: ['finishedAt'],
@@ -88,6 +98,16 @@ const ReplySchema = defineEntity({
       name: 'replies_one_in_progress_per_session',
       properties: ['chatSession'],
       where: "status = 'in_progress'",
+    },
+  ],
+  triggers: [
+    {
+      name: 'fill_chatbot',
+      timing: 'before',
+      events: ['insert'],
+      when: '(new.chatbot_id IS NULL)', // as PostgreSQL shows it, which the ORM compares it with
+      body: `select chatbot_id into new.chatbot_id from chat_sessions where id = new.chat_session_id;
+    return new;`,
     },
   ],
   checks: [

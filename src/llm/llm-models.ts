@@ -1,3 +1,4 @@
+import { Logger } from '@nestjs/common';
 import { ExtractiveClient } from './extractive-client.js';
 import { LlmClient, LlmError, LlmErrorCode } from './llm-client.js';
 
@@ -24,24 +25,30 @@ export interface ChosenModel {
  * breaker, one a process, so that a provider that is down is not asked by every reply in turn.
  */
 export class LlmModels {
+  private readonly logger = new Logger(LlmModels.name);
   private readonly breakers = new Map<string, Breaker>();
+  /** Models that chatbots name and may not, of which the log has told. */
+  private readonly toldRefused = new Set<string>();
 
   /**
    * @param attemptsOfFirst failures of a reply after which the second model answers, where there is one
    * @param circuitOpenMs how long a model that failed too often is left alone before one call tries again
+   * @param allowed the models that chatbots may name; null: any
    */
   constructor(
     private readonly first: LlmClient,
     private readonly second: LlmClient | null,
     private readonly attemptsOfFirst: number,
     private readonly circuitOpenMs: number,
+    private readonly allowed: readonly string[] | null = null,
   ) {}
 
   /**
-   * @param model the chatbot's own model, which the first client is asked for
+   * @param named the chatbot's own model, which the first client is asked for where it is allowed
    * @param failures how many attempts of the reply have failed
    */
-  choose(model: string | null, failures: number): ChosenModel {
+  choose(named: string | null, failures: number): ChosenModel {
+    const model = this.permitted(named);
     const name = this.first.modelFor({ model });
     const breaker = this.breakerOf(`first:${name}`);
     if (this.second && (failures >= this.attemptsOfFirst || breaker.waitMs() > 0)) {
@@ -61,6 +68,19 @@ export class LlmModels {
 
   async close(): Promise<void> {
     await Promise.all([this.first.close(), this.second?.close()]);
+  }
+
+  /** What chatbots named before it was forbidden, or as an older version let them, is answered by the default. */
+  private permitted(model: string | null): string | null {
+    if (model === null || this.allowed === null || this.allowed.includes(model)) return model;
+    if (!this.toldRefused.has(model) && this.toldRefused.size < MAX_BREAKERS) {
+      this.toldRefused.add(model);
+      this.logger.warn(
+        { event: 'model.not_allowed', model },
+        'a chatbot names a model that ALLOWED_MODELS does not have: OPENAI_MODEL answers for it',
+      );
+    }
+    return null;
   }
 
   private breakerOf(name: string): Breaker {

@@ -2,6 +2,7 @@ import { Module, type OnApplicationShutdown } from '@nestjs/common';
 import { CONFIG } from '../config/config.module.js';
 import type { Config } from '../config/env.js';
 import { type Timings, TIMINGS } from '../runtime/timings.js';
+import { allowedModels } from './allowed-models.js';
 import { ExtractiveClient } from './extractive-client.js';
 import type { LlmClient } from './llm-client.js';
 import { LlmModels } from './llm-models.js';
@@ -13,6 +14,7 @@ type Settings = Pick<
   | 'OPENAI_BASE_URL'
   | 'OPENAI_MODEL'
   | 'OPENAI_FALLBACK_MODEL'
+  | 'ALLOWED_MODELS'
   | 'OPENAI_FALLBACK_BASE_URL'
   | 'OPENAI_FALLBACK_API_KEY'
   | 'REPLY_ATTEMPTS'
@@ -58,6 +60,7 @@ function createLlmModels(config: Settings, { circuitOpenMs }: Pick<Timings, 'cir
         ),
     config.REPLY_ATTEMPTS,
     circuitOpenMs,
+    allowedModels(config),
   );
 }
 

@@ -16,6 +16,8 @@ export interface Timings {
   leaseWatchIntervalMs: number;
   /** Pause before a finish is tried again while the database is away. */
   finishRetryIntervalMs: number;
+  /** Pause before a budget is asked again, which replies that are being made may spend. */
+  budgetRetryIntervalMs: number;
   /** Pause before the second attempt; doubled for each one after it, with jitter, up to the maximum. */
   attemptBackoffMs: number;
   maxAttemptBackoffMs: number;
@@ -71,6 +73,7 @@ export const DEFAULT_TIMINGS: Readonly<Timings> = {
   leaseMarginMs: 5_000,
   leaseWatchIntervalMs: 1_000,
   finishRetryIntervalMs: 500,
+  budgetRetryIntervalMs: 250,
   attemptBackoffMs: 1_000,
   maxAttemptBackoffMs: 30_000,
   circuitOpenMs: 10_000,

@@ -5,6 +5,7 @@ import { ReplyEventPublisher } from '../conversations/reply-event-publisher.js';
 import { ReplyMetrics } from '../conversations/reply-metrics.js';
 import { ReplyQueue } from '../conversations/reply-queue.js';
 import { ReplyClaims } from '../conversations/reply-store/claims.js';
+import { ReplyUsage } from '../conversations/reply-store/usage.js';
 import { EventStream } from '../events/event-stream.js';
 import { LlmModels } from '../llm/llm-models.js';
 import { type Timings, TIMINGS } from '../runtime/timings.js';
@@ -15,8 +16,13 @@ import { ConversationReader } from './conversation-reader.js';
 @Injectable()
 export class AttemptServices {
   constructor(
-    @Inject(CONFIG) readonly config: Pick<Config, 'CONTEXT_MAX_TOKENS' | 'REPLY_MAX_CHARS'>,
+    @Inject(CONFIG)
+    readonly config: Pick<
+      Config,
+      'CONTEXT_MAX_TOKENS' | 'REPLY_MAX_CHARS' | 'DAILY_TOKEN_BUDGET' | 'DAILY_TOKEN_BUDGET_MAX'
+    >,
     readonly claims: ReplyClaims,
+    readonly usage: ReplyUsage,
     readonly publisher: ReplyEventPublisher,
     readonly queue: ReplyQueue,
     readonly conversations: ConversationReader,

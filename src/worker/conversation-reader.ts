@@ -2,6 +2,7 @@ import { Injectable } from '@nestjs/common';
 import { sql } from 'kysely';
 import { greet } from '../chatbots/greeting.js';
 import { tokensOfCharacteristic, tokensOfInstructions } from '../chatbots/prompt-room.js';
+import { ReplyFinishReason } from '../conversations/reply-status.js';
 import type { MessageRow } from '../conversations/message.dto.js';
 import { Database } from '../database/database.js';
 import type { Row } from '../database/tables.js';
@@ -15,6 +16,10 @@ const HISTORY_LIMIT = 200;
 export interface Conversation {
   chatbotName: string;
   model: string | null;
+  /** Its owner's budget of the day, in tokens; null: the operator's default. */
+  dailyTokenBudget: number | null;
+  /** What it says where that is spent; null: a sentence of ours. */
+  unavailableMessage: string | null;
   instructions: CountedText | null;
   /** Oldest first: the owner's order. */
   characteristics: CountedText[];
@@ -80,6 +85,8 @@ export class ConversationReader {
             'c.greeting',
             'c.instructions',
             'c.instructions_tokens',
+            'c.daily_token_budget',
+            'c.unavailable_message',
           ])
           .select(['c.is_counted', 'g.name as guest_name'])
           .where('s.id', '=', sessionId)
@@ -127,6 +134,15 @@ export class ConversationReader {
                 .where('this.id', '=', replyId)}`,
             ]),
           )
+          // Not what was said instead of an answer.
+          .where((eb) =>
+            eb.not(
+              eb.and([
+                eb('m.sender', '=', 'ai'),
+                eb(eb.fn.coalesce('r.finish_reason', eb.val('stop')), '=', ReplyFinishReason.Budget),
+              ]),
+            ),
+          )
           // Not a cancelled text that was asked for again.
           .where((eb) =>
             eb.not(
@@ -155,6 +171,8 @@ interface ChatbotRow {
   greeting: string | null;
   instructions: string | null;
   instructions_tokens: number | null;
+  daily_token_budget: number | null;
+  unavailable_message: string | null;
   guest_name: string | null;
 }
 type CharacteristicRow = Pick<Row<'chatbot_characteristics'>, 'content' | 'tokens'>;
@@ -163,6 +181,8 @@ type CharacteristicRow = Pick<Row<'chatbot_characteristics'>, 'content' | 'token
 const toOfChatbot = (chatbot: ChatbotRow, characteristics: readonly CharacteristicRow[]): OfChatbot => ({
   chatbotName: chatbot.name,
   model: chatbot.model,
+  dailyTokenBudget: chatbot.daily_token_budget,
+  unavailableMessage: chatbot.unavailable_message,
   greeting: chatbot.greeting,
   instructions:
     chatbot.instructions === null

@@ -2,7 +2,7 @@ import { Logger } from '@nestjs/common';
 import type { ProviderCall } from '../conversations/reply-metrics.js';
 import type { Usage } from '../conversations/reply-store/claims.js';
 import type { Claim } from '../conversations/reply-store/transitions.js';
-import { ReplyErrorCode } from '../conversations/reply-status.js';
+import { ReplyErrorCode, type ReplyFinishReason } from '../conversations/reply-status.js';
 import { FinishReason, type LlmChunk, LlmError, LlmErrorCode } from '../llm/llm-client.js';
 import type { ChosenModel } from '../llm/llm-models.js';
 import { countTokens } from '../llm/tokens.js';
@@ -14,9 +14,16 @@ import { StopReason } from './stop-reason.js';
 /** The text so far is stored with the reply about this often. */
 const CHECKPOINT_INTERVAL_MS = 1_000;
 
-/** What the model answered, whole. */
+/** What a reply says, whole. */
 export interface Answer {
   text: string;
+  finishReason: ReplyFinishReason;
+  /** Null where no model was asked. */
+  usage: Usage | null;
+}
+
+/** What the model answered. */
+export interface ModelAnswer extends Answer {
   finishReason: FinishReason;
   usage: Usage;
 }
@@ -51,7 +58,7 @@ export class ModelCall {
    *
    * @throws LlmError where it came to no answer, or the reason of the stop
    */
-  async run(): Promise<Answer> {
+  async run(): Promise<ModelAnswer> {
     const { model, stop } = this.request;
     const call = this.services.metrics.beginCall(model.role);
     try {
@@ -111,7 +118,7 @@ export class ModelCall {
     );
   }
 
-  private judge(): Answer {
+  private judge(): ModelAnswer {
     const { finish, text, usage } = this;
     if (!finish) {
       throw new LlmError(LlmErrorCode.ProviderUnavailable, 'the stream ended without a finish reason', {

@@ -1,12 +1,14 @@
 import { setTimeout as sleep } from 'node:timers/promises';
 import { Logger } from '@nestjs/common';
 import { openingOf } from '../conversations/reply-event-publisher.js';
+import { tokenBudgetOf } from '../chatbots/token-budget.js';
+import { Reservation } from '../conversations/reply-store/usage.js';
 import type { CharacteristicsUsed, Usage } from '../conversations/reply-store/claims.js';
 import type { Claim, Dispatch, Finished } from '../conversations/reply-store/transitions.js';
-import { LostReason, ReplyErrorCode } from '../conversations/reply-status.js';
+import { LostReason, ReplyErrorCode, ReplyFinishReason } from '../conversations/reply-status.js';
 import type { ReplyRow } from '../conversations/reply.dto.js';
 import { isDatabaseUnavailable } from '../database/database-errors.js';
-import { type FinishReason, LlmError, LlmErrorCode } from '../llm/llm-client.js';
+import { LlmError, LlmErrorCode } from '../llm/llm-client.js';
 import type { ChosenModel } from '../llm/llm-models.js';
 import { PROCESS_NAME } from '../runtime/process-name.js';
 import { markAttempt } from '../tracing/spans.js';
@@ -18,6 +20,11 @@ import { type Answer, ModelCall } from './model-call.js';
 import { buildPrompt, type Prompt } from './prompt.js';
 import { withoutQuotes } from './quotes.js';
 import { StopReason } from './stop-reason.js';
+
+/** What a chatbot says whose budget of the day is spent, and whose owner has not said what (API.md, Budget). */
+const UNAVAILABLE = 'This chat is not available right now. Please try again later.';
+/** Of a long reply in Latin letters: its tokens are what may come of the longest. */
+const CHARS_A_TOKEN = 4;
 
 /** What became of one job. */
 export type Outcome = 'completed' | 'failed' | 'retrying' | 'handed_back' | 'lost' | 'nothing_to_do';
@@ -36,7 +43,7 @@ interface AttemptDetail extends Partial<Usage> {
   characteristicsUsed?: CharacteristicsUsed;
   /** From the call of the model to its first text. */
   firstTextMs?: number;
-  finishReason?: FinishReason;
+  finishReason?: ReplyFinishReason;
   /** Why it failed, as the guest sees it. */
   code?: ReplyErrorCode;
   /** The error behind the code. */
@@ -142,6 +149,7 @@ export class ReplyAttempt {
       used: prompt.characteristics.length,
       of: conversation.characteristics.length,
     };
+    if (!(await this.hasBudget(conversation, prompt))) return this.sayUnavailable(conversation);
     const isHeld = await this.patiently(() =>
       services.claims.beginCall(claim, model.name, prompt.inputTokens, characteristicsUsed),
     );
@@ -166,6 +174,39 @@ export class ReplyAttempt {
       if (deltas.firstTextAt !== null) this.detail.firstTextMs = Math.round(deltas.firstTextAt - askedAt);
       deltas.stop();
     }
+  }
+
+  /**
+   * Takes from the chatbot's budget of the day what the call may come to. Where replies that are being made may take what is
+   * left, it waits for their end, so that the budget is passed by no more than one reply.
+   */
+  private async hasBudget({ dailyTokenBudget }: Conversation, prompt: Prompt): Promise<boolean> {
+    const { config, usage, timings } = this.services;
+    const budget = tokenBudgetOf(dailyTokenBudget, config);
+    if (budget === null) return true;
+    const tokens = prompt.inputTokens + Math.ceil(config.REPLY_MAX_CHARS / CHARS_A_TOKEN);
+    for (;;) {
+      const reservation = await this.patiently(() => usage.reserve(this.claim, tokens, budget));
+      if (reservation === Reservation.Lost) throw this.lost();
+      if (reservation !== Reservation.Wait) return reservation === Reservation.Reserved;
+      this.onAsking(); // the wait is as long as an answer
+      const { signal } = this.stop;
+      await sleep(timings.budgetRetryIntervalMs, undefined, { signal }).catch(() => undefined);
+      signal.throwIfAborted();
+    }
+  }
+
+  /** Says, instead of an answer, that there is none today. */
+  private async sayUnavailable({ unavailableMessage, question }: Conversation): Promise<Answer> {
+    const { services, claim, stop } = this;
+    this.onAsking();
+    const text = unavailableMessage ?? UNAVAILABLE;
+    const opening = openingOf(this.reply, question);
+    const deltas = new DeltaPublisher(services.stream, claim, opening, () => stop.abort(StopReason.Lost));
+    deltas.append(text);
+    await deltas.finish();
+    stop.signal.throwIfAborted();
+    return { text, finishReason: ReplyFinishReason.Budget, usage: null };
   }
 
   private async complete(answer: Answer): Promise<Finished | null> {

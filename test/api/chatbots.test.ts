@@ -31,6 +31,8 @@ describe('creating a chatbot', () => {
       instructions: null,
       isEnabled: true,
       allowedOrigins: [],
+      dailyTokenBudget: null,
+      unavailableMessage: null,
       createdAt: expect.stringMatching(TIME),
       updatedAt: expect.stringMatching(TIME),
       characteristicCount: 0,

@@ -42,6 +42,7 @@ function launch(args: [string, ...string[]], cwd: string, settings: Record<strin
       NODE_ENV: 'test',
       LOG_LEVEL: 'error',
       LIMITS_ENABLED: 'false',
+      ALLOWED_MODELS: '*',
       ...settings,
     },
     stdio: ['ignore', 'pipe', 'pipe'],

@@ -105,6 +105,7 @@ export function createInstallation(
       OPENAI_BASE_URL: modelUrl,
       OPENAI_API_KEY: 'sk-canary-openai-key',
       OPENAI_MODEL: 'ok',
+      ALLOWED_MODELS: '*', // the provider is told by the model what to do
       BULL_BOARD_USER: 'operator',
       BULL_BOARD_PASSWORD: 'canary-board-password',
     },

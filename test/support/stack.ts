@@ -62,6 +62,7 @@ export class Stack {
         LOG_LEVEL: process.env['TEST_LOG_LEVEL'] ?? 'silent',
         DATABASE_URL: pooled(database.url, backend),
         LIMITS_ENABLED: 'false', // every test of a file comes from one address
+        ALLOWED_MODELS: '*', // a provider of the tests is told by the model what to do
         DRAIN_TIMEOUT_MS: '500', // what a test leaves running is of no use to it
         ...(backend === 'redis' && redisSettings()),
         ...env,

@@ -33,6 +33,13 @@ export interface CharacteristicsUsed {
   of: number;
 }
 
+/** @param usage null: no model was asked in this attempt, whatever an earlier one had noted */
+const usageOf = (usage: Usage | null): RawBuilder<unknown> =>
+  usage
+    ? sql`input_tokens = ${usage.inputTokens}, output_tokens = ${usage.outputTokens}, is_usage_estimated = ${usage.isEstimated}`
+    : sql`input_tokens = null, output_tokens = null, is_usage_estimated = false, model = null,
+        characteristics_used = null, characteristics_of = null`;
+
 /** What a worker does with a reply, from taking it to letting it go; each write but the first is fenced. */
 @Injectable()
 export class ReplyClaims {
@@ -60,7 +67,7 @@ export class ReplyClaims {
           update replies
           set status = 'in_progress', attempt = attempt + 1, lease_token = gen_random_uuid(),
             lease_until = clock_timestamp() + ${milliseconds(this.timings.leaseMs)}, partial_text = null,
-            claimed_by = ${PROCESS_NAME}, claimed_at = clock_timestamp(),
+            reserved_tokens = null, claimed_by = ${PROCESS_NAME}, claimed_at = clock_timestamp(),
             started_at = coalesce(started_at, clock_timestamp())
           where id = ${replyId} and status in ('queued', 'in_progress') and lease_token is null
             and cancel_requested_at is null
@@ -135,11 +142,12 @@ export class ReplyClaims {
   /**
    * Completes a reply: the AI message, the final state and the usage in one transaction.
    *
+   * @param answer its usage null: no model was asked
    * @returns null where the claim is lost: the text is to be dropped
    */
   async complete(
     claim: Claim,
-    answer: { text: string; finishReason: ReplyFinishReason; usage: Usage },
+    answer: { text: string; finishReason: ReplyFinishReason; usage: Usage | null },
   ): Promise<Finished | null> {
     return this.transitions.finish(claim.sessionId, claim.replyId, answer.text, async (tx) => {
       const [reply] = await runOn(
@@ -148,8 +156,7 @@ export class ReplyClaims {
         update replies
         set status = 'completed', finished_at = clock_timestamp(), lease_token = null, lease_until = null,
           first_token_at = coalesce(first_token_at, clock_timestamp()), finish_reason = ${answer.finishReason},
-          input_tokens = ${answer.usage.inputTokens}, output_tokens = ${answer.usage.outputTokens},
-          is_usage_estimated = ${answer.usage.isEstimated}, partial_text = null
+          partial_text = null, ${usageOf(answer.usage)}
         where ${holds(claim)}
         returning ${replyRow}`,
       );

@@ -9,7 +9,7 @@ import type { Row, Tx } from '../../database/tables.js';
 import { AppError, chatbotDisabled, notFound } from '../../runtime/app-error.js';
 import { type Timings, TIMINGS } from '../../runtime/timings.js';
 import { type MessageRow, timeOfNewest } from '../message.dto.js';
-import { ReplyStatus } from '../reply-status.js';
+import { ReplyFinishReason, ReplyStatus } from '../reply-status.js';
 import { replyRow, type ReplyRow } from '../reply.dto.js';
 import { countMessage, type Dispatch, type SessionSize, timeIn, toDispatch } from './transitions.js';
 
@@ -77,8 +77,10 @@ export class ReplyPosting {
         const unfinished = await this.lockUnfinished(tx, sessionId);
         const queued = unfinished.find(({ status }) => status === ReplyStatus.Queued);
         const replyId = queued?.id ?? newId();
-        if (queued) await this.refuseFullReply(tx, queued.id, content);
-        else {
+        if (queued) {
+          await this.refuseFullReply(tx, queued.id, content);
+          await runOn(tx, sql`update replies set message_count = message_count + 1 where id = ${queued.id}`);
+        } else {
           dispatch = await this.insertReply(
             tx,
             { id: replyId, sessionId, requestId },
@@ -105,7 +107,7 @@ export class ReplyPosting {
   }
 
   /**
-   * Makes a new reply for the messages of one that failed or was cancelled.
+   * Makes a new reply for the messages of one that failed, was cancelled, or said that the budget is spent.
    *
    * @throws AppError not_found, chatbot_disabled, reply_not_retryable; the idempotency errors
    */
@@ -129,17 +131,20 @@ export class ReplyPosting {
         if (!isEnabled) throw chatbotDisabled();
         const latest = await tx
           .selectFrom('replies')
-          .select(['id', 'status'])
+          .select(['id', 'status', 'finish_reason'])
           .where('chat_session_id', '=', sessionId)
           .orderBy('created_at', 'desc')
           .orderBy('id', 'desc')
           .limit(1)
           .executeTakeFirst();
-        const isRetryable = latest?.status === ReplyStatus.Failed || latest?.status === ReplyStatus.Cancelled;
+        const isRetryable =
+          latest?.status === ReplyStatus.Failed ||
+          latest?.status === ReplyStatus.Cancelled ||
+          latest?.finish_reason === ReplyFinishReason.Budget;
         if (latest?.id !== replyId || !isRetryable) {
           throw new AppError(
             'reply_not_retryable',
-            'Only the latest reply of a session can be retried, once it has failed or was cancelled.',
+            'Only the latest reply of a session can be retried, once it has failed, was cancelled, or said that the budget is spent.',
           );
         }
         const unfinished = await this.lockUnfinished(tx, sessionId);
@@ -227,8 +232,9 @@ export class ReplyPosting {
       tx,
       sql<Row<'replies'>>`
         insert into replies
-          (id, chat_session_id, request_id, retry_of_id, available_at, deadline_at, dispatch_count, dispatched_at)
-        values (${id}, ${sessionId}, ${requestId}, ${retryOf}::uuid,
+          (id, chat_session_id, request_id, retry_of_id, message_count, available_at, deadline_at, dispatch_count,
+            dispatched_at)
+        values (${id}, ${sessionId}, ${requestId}, ${retryOf}::uuid, ${retryOf === null ? 1 : 0},
           ${isFirst ? now : null}, ${isFirst ? timeIn(this.config.REPLY_MAX_AGE_MS) : null},
           ${isFirst ? 1 : 0}, ${isFirst ? now : null})
         returning *`,

@@ -10,6 +10,8 @@ import { Migration20261126234640_uncounted_indexes } from './Migration2026112623
 import { Migration20261127004855_session_size } from './Migration20261127004855_session_size.js';
 import { Migration20261127011034_rate_limits } from './Migration20261127011034_rate_limits.js';
 import { Migration20261127052911_allowed_origins } from './Migration20261127052911_allowed_origins.js';
+import { Migration20261127054557_budgets } from './Migration20261127054557_budgets.js';
+import { Migration20261127054558_uncounted_replies_index } from './Migration20261127054558_uncounted_replies_index.js';
 
 /** In the order in which they run. A file that is not in this list does not exist for the product. */
 export const migrations = [
@@ -25,4 +27,6 @@ export const migrations = [
   Migration20261127004855_session_size,
   Migration20261127011034_rate_limits,
   Migration20261127052911_allowed_origins,
+  Migration20261127054557_budgets,
+  Migration20261127054558_uncounted_replies_index,
 ];

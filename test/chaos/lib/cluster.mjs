@@ -185,6 +185,7 @@ export class Cluster {
       NODE_ENV: 'test',
       LOG_LEVEL: 'info',
       LIMITS_ENABLED: 'false', // all of the load comes from one address
+      ALLOWED_MODELS: '*',
       DATABASE_URL: cluster.databaseUrl,
       ...(backend === 'redis' && {
         REDIS_URL: `redis://127.0.0.1:${cluster.redisPort}`,
