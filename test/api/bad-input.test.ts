@@ -34,8 +34,8 @@ beforeAll(async () => {
 });
 afterAll(() => stack.stop());
 
-/** What the reconciler does to a reply that waits: no request's doing. */
-const BACKGROUND = ['dispatch_count', 'dispatched_at', 'announced_at'];
+/** What the reconciler does to a reply that waits or has ended: no request's doing. */
+const BACKGROUND = ['dispatch_count', 'dispatched_at', 'announced_at', 'is_counted'];
 
 /** A digest of every row that a client can bring about. */
 async function state(): Promise<Json> {

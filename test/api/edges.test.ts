@@ -201,16 +201,17 @@ describe('a body of 128 KiB on a route that is open to all', () => {
     expect([201, 400]).toContain(response.status);
     await response.text();
   };
-  const middle = async (body: string): Promise<number> => {
+  /** The cheapest of several: what else the machine does only adds. */
+  const least = async (body: string): Promise<number> => {
     const times: number[] = [];
-    for (let n = 0; n < 9; n++) times.push(await cpuMsOf(send(body)));
-    return times.toSorted((a, b) => a - b)[4]!;
+    for (let n = 0; n < 12; n++) times.push(await cpuMsOf(send(body)));
+    return Math.min(...times);
   };
 
   it.each(SHAPES)('costs no more than a few times an empty one of that size: %s', async (_shape, body) => {
-    await middle('{}');
-    const empty = await middle(fill('{', ' ', '}'));
-    const costs = await middle(body);
+    await least('{}');
+    const empty = await least(fill('{', ' ', '}'));
+    const costs = await least(body);
 
     expect(costs).toBeLessThan(4 * empty);
   });

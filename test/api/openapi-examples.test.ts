@@ -112,6 +112,7 @@ async function play(): Promise<Examples> {
   await keep('listSessions', owner, `GET ${ofChatbot}/sessions`);
   await keep('listChatbots', owner, 'GET /v1/chatbots');
   await keep('getChatbot', owner, `GET ${ofChatbot}`);
+  await keep('getUsage', owner, `GET ${ofChatbot}/usage?days=1`);
 
   const added = await keep('createCharacteristic', owner, `POST ${ofChatbot}/characteristics`, {
     content: 'We bake birthday cakes to order, two days ahead.',
