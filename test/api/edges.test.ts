@@ -112,9 +112,12 @@ describe('a body that is too large', () => {
         isAnswered = true;
         return response as { statusCode: number; headers: Record<string, string> };
       });
-      const closed = once(request, 'close').catch(() => undefined);
+      let isBroken = false;
+      const closed = once(request, 'close')
+        .catch(() => undefined)
+        .then(() => (isBroken = true));
       let sent = 0;
-      for (; sent < 690 && !isAnswered && !request.destroyed; sent++) {
+      for (; sent < 690 && !isAnswered && !isBroken; sent++) {
         await Promise.race([
           new Promise((resolve) => request.write(megabyte, () => resolve(null))),
           closed,
