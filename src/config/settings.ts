@@ -217,6 +217,12 @@ const sections = {
   },
   Replies: {
     REPLY_CONCURRENCY: integer(50, 1, 1000).describe('Replies that one worker generates at the same time'),
+    REPLY_SHARE_OF_CHATBOT: integer(80, 1, 100).describe(
+      'Most that one chatbot may have of those, in percent, so that others find a place free however many ask it at once',
+    ),
+    REPLY_SHARE_OF_OWNER: integer(90, 1, 100).describe(
+      'Most that all chatbots of one owner may have of them',
+    ),
     REPLY_ATTEMPTS: integer(4, 1, 20).describe(
       'Failed attempts after which a reply fails; with a fallback, as many of that one too',
     ),

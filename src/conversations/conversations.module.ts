@@ -15,6 +15,7 @@ import { ReplyPosting } from './reply-store/posting.js';
 import { ReplyPublication } from './reply-store/publication.js';
 import { ReplyReconciliation } from './reply-store/reconciliation.js';
 import { ReplyUsage } from './reply-store/usage.js';
+import { ReplyWaiting } from './reply-store/waiting.js';
 import { ReplyTransitions } from './reply-store/transitions.js';
 import { ReplyLives } from './reply-life.js';
 import { ReplyMetrics } from './reply-metrics.js';
@@ -34,6 +35,7 @@ import { Reconciler } from './reconciler.js';
     ReplyPublication,
     ReplyReconciliation,
     ReplyUsage,
+    ReplyWaiting,
     ReplyQueue,
     ReplyEventPublisher,
     ReplyCancellation,
@@ -56,6 +58,7 @@ import { Reconciler } from './reconciler.js';
     ReplyMetrics,
     ReplyLives,
     ReplyUsage,
+    ReplyWaiting,
   ],
 })
 export class ConversationsModule {}

@@ -17,6 +17,8 @@ const generateJob = z.object({
   version: z.literal(1),
   replyId: z.uuid(),
   sessionId: z.uuid(),
+  /** Missing in jobs of before there were shares. */
+  chatbotId: z.uuid().nullish(),
   /** The nth job of this reply. */
   number: z.int().positive(),
   /** Of the request that caused it. */

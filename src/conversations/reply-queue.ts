@@ -17,11 +17,11 @@ export class ReplyQueue extends GatedQueue<ReplyJobs> {
   }
 
   /** Never throws and never waits long: what the queue did not take, the reconciler enqueues. */
-  async enqueue({ replyId, sessionId, number, requestId, delayMs }: Dispatch): Promise<void> {
+  async enqueue({ replyId, sessionId, chatbotId, number, requestId, delayMs }: Dispatch): Promise<void> {
     try {
       await this.add(
         'generate',
-        { version: 1, replyId, sessionId, number, requestId },
+        { version: 1, replyId, sessionId, chatbotId, number, requestId },
         { jobId: jobIdOf(replyId, number), ...(delayMs > 0 && { delay: delayMs }) },
       );
     } catch (error) {

@@ -85,7 +85,7 @@ const ReplySchema = defineEntity({
     // What the reconciler looks for: few rows at any time, whatever the table has grown to.
     { name: 'replies_unfinished_index', properties: ['availableAt'], where: 'finished_at is null' },
     // What the use of the day has not yet: the unfinished, and for seconds the finished.
-    { name: 'replies_uncounted_index', properties: ['chatbotId'], where: 'not is_counted' },
+    { name: 'replies_uncounted_index', properties: ['chatbotId', 'availableAt'], where: 'not is_counted' },
     {
       name: 'replies_unannounced_index',
       properties: ['finishedAt'],

@@ -1,41 +1,68 @@
-import { Inject, Injectable } from '@nestjs/common';
+import { Inject, Injectable, Logger } from '@nestjs/common';
 import { CONFIG } from '../config/config.module.js';
 import type { Config } from '../config/env.js';
+import type { GenerateJob } from '../conversations/reply-jobs.js';
 import { ReplyQueue } from '../conversations/reply-queue.js';
 import { ReplyClaims } from '../conversations/reply-store/claims.js';
 import { ReplyDispatching } from '../conversations/reply-store/dispatching.js';
+import type { Claim } from '../conversations/reply-store/transitions.js';
+import { ReplyWaiting, type Shareholder } from '../conversations/reply-store/waiting.js';
+import type { ReplyRow } from '../conversations/reply.dto.js';
+import { PacedLogger } from '../runtime/paced-logger.js';
 import { type Timings, TIMINGS } from '../runtime/timings.js';
-import { inSpan, SpanAttribute } from '../tracing/spans.js';
+import { inOwnTrace, inSpan, SpanAttribute } from '../tracing/spans.js';
 import { AttemptServices } from './attempt-services.js';
+import { FairShares } from './fair-shares.js';
 import { ReplyAttempt, type Result } from './reply-attempt.js';
 import { StartGate } from './start-gate.js';
 import { StopReason } from './stop-reason.js';
+
+/** How long a reply is not woken again that has just been, in milliseconds. */
+const WOKEN_FOR_MS = 2_000;
+
+/** What a job says of the reply that it was enqueued for. */
+type Wake = Pick<GenerateJob, 'replyId' | 'number' | 'chatbotId'>;
 
 interface Run {
   stop: AbortController;
   done: Promise<Result>;
 }
 
-/** Claims replies and runs an attempt for each; knows all that run, so that a shutdown can hand them back. */
+type Claimed = { claim: Claim; reply: ReplyRow };
+
+/**
+ * Claims replies and runs an attempt for each; knows all that run, so that a shutdown can hand them back.
+ *
+ * A job says that a reply waits. It is that reply's turn as long as there are slots for all; else the rows say whose turn it
+ * is, and each job makes one reply, its own or another. A job that finds nobody who may have a slot is made up for as
+ * soon as one is let go.
+ */
 @Injectable()
 export class ReplyGenerator {
   private readonly runs = new Set<Run>();
+  private readonly pacedLogger = new PacedLogger(new Logger(ReplyGenerator.name));
+  /** Whether a job found none to make, where some may wait for a slot of their chatbot or owner. */
+  private hasPassedOver = false;
+  /** Replies that were woken, and until when they are not again. */
+  private readonly woken = new Map<string, number>();
 
   constructor(
     @Inject(CONFIG) private readonly config: Pick<Config, 'DRAIN_TIMEOUT_MS'>,
     @Inject(TIMINGS) private readonly timings: Pick<Timings, 'leaseMarginMs'>,
     private readonly claims: ReplyClaims,
     private readonly dispatching: ReplyDispatching,
+    private readonly waiting: ReplyWaiting,
     private readonly queue: ReplyQueue,
+    private readonly shares: FairShares,
     private readonly startGate: StartGate,
     private readonly services: AttemptServices,
   ) {}
 
   /** Works on a reply, if there is work to do. Never throws for what a reply can go through. */
-  async generate(replyId: string, dispatchNumber: number): Promise<Result> {
+  async generate(wake: Wake): Promise<Result> {
     const stop = new AbortController();
     // Registered before the claim: one that is under way when the process stops is handed back too.
-    const run = { stop, done: this.claimAndRun(replyId, dispatchNumber, stop) };
+    const run = { stop, done: this.claimAndRun(wake, stop) };
     this.runs.add(run);
     try {
       return await run.done;
@@ -59,41 +86,103 @@ export class ReplyGenerator {
     ]);
   }
 
-  private async claimAndRun(replyId: string, dispatchNumber: number, stop: AbortController): Promise<Result> {
+  private async claimAndRun(wake: Wake, stop: AbortController): Promise<Result> {
     const leave = await this.startGate.enter();
     if (!leave) {
       // The process stops: marked, so that the reconciler enqueues the reply for another worker.
-      await this.dispatching.markUndispatched({ replyId, number: dispatchNumber }).catch(() => undefined);
+      await this.dispatching
+        .markUndispatched({ replyId: wake.replyId, number: wake.number })
+        .catch(() => undefined);
       return { outcome: 'nothing_to_do' };
     }
     try {
-      return await this.claimAndAttempt(replyId, dispatchNumber, stop, leave);
+      return (await this.runOwn(wake, stop, leave)) ?? (await this.runWaiting(wake, stop, leave));
     } finally {
       leave();
     }
   }
 
-  private async claimAndAttempt(
-    replyId: string,
-    dispatchNumber: number,
+  /** @returns null where the job is there for another reply */
+  private async runOwn(
+    { replyId, number, chatbotId }: Wake,
     stop: AbortController,
     onAsking: () => void,
-  ): Promise<Result> {
-    const claimed = await this.claims.claim(replyId);
-    if (claimed) {
-      const { claim, reply } = claimed;
-      const attributes = {
-        [SpanAttribute.ReplyId]: claim.replyId,
-        [SpanAttribute.SessionId]: claim.sessionId,
-        [SpanAttribute.Attempt]: claim.attempt,
-        ...(reply.request_id !== null && { [SpanAttribute.RequestId]: reply.request_id }),
-      };
-      return inSpan('reply attempt', { attributes }, () =>
-        new ReplyAttempt(this.services, claimed, stop, onAsking).run(),
-      );
+  ): Promise<Result | null> {
+    const who = await this.shares.shareholderOf(chatbotId, (id) => this.waiting.ownerOf(id));
+    if (!this.shares.isCrowded && this.shares.enter(who)) {
+      try {
+        const claimed = await this.claims.claim(replyId);
+        if (claimed) return await this.run(claimed, stop, onAsking);
+      } finally {
+        this.leave(who);
+      }
     }
-    const later = await this.dispatching.postpone(replyId, dispatchNumber);
-    if (later) await this.queue.enqueue(later);
+    // A first job comes when its reply is due, another may come before.
+    const later = number > 1 ? await this.dispatching.postpone(replyId, number) : null;
+    if (!later) return null;
+    await this.queue.enqueue(later);
     return { outcome: 'nothing_to_do' };
+  }
+
+  /** Makes the reply whose turn it is, if there is one that may have a slot. */
+  private async runWaiting(wake: Wake, stop: AbortController, onAsking: () => void): Promise<Result> {
+    const found = await this.waiting.find(wake.chatbotId ?? null, { ...this.shares.full, replies: [] });
+    for (const candidate of found) {
+      if (!this.shares.enter(candidate)) continue;
+      try {
+        const claimed = await this.claims.claim(candidate.replyId);
+        if (!claimed) continue; // by another worker, or another job of this one
+        if (candidate.replyId === wake.replyId) return await this.run(claimed, stop, onAsking);
+        return await this.run(claimed, stop, onAsking, inOwnTrace);
+      } finally {
+        this.leave(candidate);
+      }
+    }
+    this.hasPassedOver = true;
+    return { outcome: 'nothing_to_do' };
+  }
+
+  private async run(
+    claimed: Claimed,
+    stop: AbortController,
+    onAsking: () => void,
+    within: typeof inSpan = inSpan,
+  ): Promise<Result> {
+    const { claim, reply } = claimed;
+    this.woken.delete(claim.replyId);
+    const attributes = {
+      [SpanAttribute.ReplyId]: claim.replyId,
+      [SpanAttribute.SessionId]: claim.sessionId,
+      [SpanAttribute.Attempt]: claim.attempt,
+      ...(reply.request_id !== null && { [SpanAttribute.RequestId]: reply.request_id }),
+    };
+    return within('reply attempt', { attributes }, () =>
+      new ReplyAttempt(this.services, claimed, stop, onAsking).run(),
+    );
+  }
+
+  /** Lets a slot go, and wakes whoever may have it that was passed over. */
+  private leave(who: Shareholder | null): void {
+    this.shares.leave(who);
+    if (!this.hasPassedOver) return;
+    this.wakeNext().catch((error: unknown) =>
+      this.pacedLogger.warn(
+        { event: 'reply.wake_failed', err: error },
+        'who may have a slot that is free again could not be told: the reconciler enqueues what waits',
+      ),
+    );
+  }
+
+  private async wakeNext(): Promise<void> {
+    const now = performance.now();
+    for (const [replyId, until] of this.woken) if (until < now) this.woken.delete(replyId);
+    const { chatbots, owners } = this.shares.full;
+    const next = await this.waiting.dispatchNext({ chatbots, owners, replies: [...this.woken.keys()] });
+    if (next) {
+      this.woken.set(next.replyId, now + WOKEN_FOR_MS);
+      await this.queue.enqueue(next);
+    } else if (chatbots.length === 0 && owners.length === 0 && this.woken.size === 0) {
+      this.hasPassedOver = false;
+    }
   }
 }

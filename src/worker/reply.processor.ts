@@ -79,10 +79,8 @@ export class ReplyProcessor extends WorkerHost {
     }
   }
 
-  private async generate(
-    { replyId, sessionId, number, requestId }: GenerateJob,
-    jobId: string | undefined,
-  ): Promise<Result> {
+  private async generate(job: GenerateJob, jobId: string | undefined): Promise<Result> {
+    const { replyId, sessionId, number, requestId } = job;
     if (this.isStopping) {
       // BullMQ may still take a job while it stops: marked, so that the reconciler enqueues the reply for another worker.
       await this.dispatching.markUndispatched({ replyId, number }).catch(() => undefined);
@@ -90,7 +88,7 @@ export class ReplyProcessor extends WorkerHost {
     }
     let result: Result;
     try {
-      result = await this.generator.generate(replyId, number);
+      result = await this.generator.generate(job);
     } catch (error) {
       this.logger.error(
         { event: 'reply.job_failed', jobId, replyId, sessionId, requestId, err: error },

@@ -8,6 +8,7 @@ import { QueueModule } from '../queue/queue.module.js';
 import { AttemptServices } from './attempt-services.js';
 import { CharacteristicChoice } from './characteristic-choice.js';
 import { ConversationReader } from './conversation-reader.js';
+import { FairShares } from './fair-shares.js';
 import { ReplyProcessor } from './reply.processor.js';
 import { ReplyWorker } from './reply-worker.js';
 import { StartGate } from './start-gate.js';
@@ -29,6 +30,7 @@ import { TokenCounter } from './token-counter.js';
     AttemptServices,
     CharacteristicChoice,
     ConversationReader,
+    FairShares,
     ReplyGenerator,
     ReplyProcessor,
     ReplyWorker,

@@ -306,7 +306,13 @@ describe.each(BACKENDS)('the queue on %s', (backend: Backend) => {
     const queue = of(app, ReplyQueue);
     const { reply } = await guest.postMessage(session.id, newQuestion());
     await guest.finalReply(reply.id);
-    const dispatch = { sessionId: session.id as string, delayMs: 0, dueAt: null, requestId: null };
+    const dispatch = {
+      sessionId: session.id as string,
+      chatbotId: null,
+      delayMs: 0,
+      dueAt: null,
+      requestId: null,
+    };
 
     const closing = app.close();
     const tookMs = await Promise.all(

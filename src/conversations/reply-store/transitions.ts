@@ -36,6 +36,7 @@ export interface Claim {
 export interface Dispatch {
   replyId: string;
   sessionId: string;
+  chatbotId: string | null;
   number: number;
   delayMs: number;
   /** The same as a time of PostgreSQL's, ISO 8601. */
@@ -79,6 +80,7 @@ export const holds = ({ replyId, leaseToken }: Claim): Expression<SqlBool> =>
 export const toDispatch = (reply: Row<'replies'>, delayMs: number): Dispatch => ({
   replyId: reply.id,
   sessionId: reply.chat_session_id,
+  chatbotId: reply.chatbot_id,
   number: reply.dispatch_count,
   delayMs,
   dueAt: isoTimeOrNull(reply.available_at),

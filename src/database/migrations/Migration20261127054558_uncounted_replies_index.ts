@@ -11,7 +11,7 @@ export class Migration20261127054558_uncounted_replies_index extends Migration {
     // A try that was cut off has left an index that is there and no good.
     this.addSql('drop index concurrently if exists "replies_uncounted_index";');
     this.addSql(
-      'create index concurrently "replies_uncounted_index" on "replies" ("chatbot_id") where not is_counted;',
+      'create index concurrently "replies_uncounted_index" on "replies" ("chatbot_id", "available_at") where not is_counted;',
     );
     this.addSql('alter table "replies" validate constraint "replies_finish_reason_check";');
   }
