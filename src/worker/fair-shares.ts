@@ -56,6 +56,11 @@ export class FairShares {
     this.ofOwner.count(who.ownerId, change);
   }
 
+  /** How many slots its owner holds; 0 where nobody knows. */
+  heldByOwnerOf(who: Shareholder | null): number {
+    return who === null ? 0 : this.ofOwner.heldBy(who.ownerId);
+  }
+
   /** @param find asks for the owner of a chatbot that is not known yet */
   async shareholderOf(
     chatbotId: string | null | undefined,
@@ -79,8 +84,12 @@ class Share {
 
   constructor(private readonly max: number) {}
 
+  heldBy(id: string): number {
+    return this.held.get(id) ?? 0;
+  }
+
   isFull(id: string): boolean {
-    return (this.held.get(id) ?? 0) >= this.max;
+    return this.heldBy(id) >= this.max;
   }
 
   get full(): string[] {
@@ -88,7 +97,7 @@ class Share {
   }
 
   count(id: string, change: 1 | -1): void {
-    const held = (this.held.get(id) ?? 0) + change;
+    const held = this.heldBy(id) + change;
     if (held === 0) this.held.delete(id);
     else this.held.set(id, held);
   }

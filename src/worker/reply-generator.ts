@@ -43,6 +43,7 @@ export class ReplyGenerator {
   private readonly pacedLogger = new PacedLogger(new Logger(ReplyGenerator.name));
   /** Whether a job found none to make, where some may wait for a slot of their chatbot or owner. */
   private hasPassedOver = false;
+  private waking: Promise<void> = Promise.resolve();
   /** Replies that were woken, and until when they are not again. */
   private readonly woken = new Map<string, number>();
 
@@ -87,7 +88,8 @@ export class ReplyGenerator {
   }
 
   private async claimAndRun(wake: Wake, stop: AbortController): Promise<Result> {
-    const leave = await this.startGate.enter();
+    const who = await this.shares.shareholderOf(wake.chatbotId, (id) => this.waiting.ownerOf(id));
+    const leave = await this.startGate.enter(this.shares.heldByOwnerOf(who));
     if (!leave) {
       // The process stops: marked, so that the reconciler enqueues the reply for another worker.
       await this.dispatching
@@ -96,7 +98,7 @@ export class ReplyGenerator {
       return { outcome: 'nothing_to_do' };
     }
     try {
-      return (await this.runOwn(wake, stop, leave)) ?? (await this.runWaiting(wake, stop, leave));
+      return (await this.runOwn(wake, who, stop, leave)) ?? (await this.runWaiting(wake, stop, leave));
     } finally {
       leave();
     }
@@ -104,11 +106,11 @@ export class ReplyGenerator {
 
   /** @returns null where the job is there for another reply */
   private async runOwn(
-    { replyId, number, chatbotId }: Wake,
+    { replyId, number }: Wake,
+    who: Shareholder | null,
     stop: AbortController,
     onAsking: () => void,
   ): Promise<Result | null> {
-    const who = await this.shares.shareholderOf(chatbotId, (id) => this.waiting.ownerOf(id));
     if (!this.shares.isCrowded && this.shares.enter(who)) {
       try {
         const claimed = await this.claims.claim(replyId);
@@ -165,12 +167,15 @@ export class ReplyGenerator {
   private leave(who: Shareholder | null): void {
     this.shares.leave(who);
     if (!this.hasPassedOver) return;
-    this.wakeNext().catch((error: unknown) =>
-      this.pacedLogger.warn(
-        { event: 'reply.wake_failed', err: error },
-        'who may have a slot that is free again could not be told: the reconciler enqueues what waits',
-      ),
-    );
+    // One after the other: many that end at once leave the connections to those that begin.
+    this.waking = this.waking
+      .then(() => this.wakeNext())
+      .catch((error: unknown) =>
+        this.pacedLogger.warn(
+          { event: 'reply.wake_failed', err: error },
+          'who may have a slot that is free again could not be told: the reconciler enqueues what waits',
+        ),
+      );
   }
 
   private async wakeNext(): Promise<void> {

@@ -5,6 +5,11 @@ import type { Config } from '../config/env.js';
 /** Connections that a starting attempt uses at once: it reads in four statements. */
 const CONNECTIONS_OF_A_START = 4;
 
+interface Waiting {
+  held: number;
+  resolve: (isLetIn: boolean) => void;
+}
+
 /**
  * Lets attempts start a few at a time: from the claim to the call of the model. A herd of replies that all start at
  * once would take all connections of the pool, and those that run would not get one for their heartbeats and their ends.
@@ -13,7 +18,7 @@ const CONNECTIONS_OF_A_START = 4;
 @Injectable()
 export class StartGate {
   private free: number;
-  private readonly waiting: ((isIn: boolean) => void)[] = [];
+  private readonly waiting: Waiting[] = [];
   private isClosed = false;
 
   constructor(@Inject(CONFIG) config: Pick<Config, 'DATABASE_POOL_MAX'>) {
@@ -21,27 +26,36 @@ export class StartGate {
   }
 
   /**
-   * Waits for its turn, first come first served.
+   * Waits for its turn: first whoever has the least that runs, then whoever came first.
    *
+   * @param held how many replies of the same owner run already
    * @returns what gives the turn to the next, and may be called more than once; null where the gate is closed
    */
-  async enter(): Promise<(() => void) | null> {
+  async enter(held: number): Promise<(() => void) | null> {
     if (this.isClosed) return null;
     if (this.free > 0) this.free--;
-    else if (!(await new Promise<boolean>((resolve) => this.waiting.push(resolve)))) return null;
+    else if (!(await new Promise<boolean>((resolve) => this.waiting.push({ held, resolve })))) return null;
     let hasLeft = false;
     return () => {
       if (hasLeft) return;
       hasLeft = true;
-      const next = this.waiting.shift();
-      if (next) next(true);
+      const next = this.takeNext();
+      if (next) next.resolve(true);
       else this.free++;
     };
+  }
+
+  private takeNext(): Waiting | undefined {
+    let first = 0;
+    for (const [index, { held }] of this.waiting.entries()) {
+      if (held < this.waiting[first]!.held) first = index;
+    }
+    return this.waiting.splice(first, 1)[0];
   }
 
   /** Nobody starts from now on, who waits included: the process stops. */
   close(): void {
     this.isClosed = true;
-    for (const resolve of this.waiting.splice(0)) resolve(false);
+    for (const { resolve } of this.waiting.splice(0)) resolve(false);
   }
 }
