@@ -167,7 +167,7 @@ function stepsOf(row: ReplyRow, postedAt: readonly string[]): LifeStep[] {
   };
   if (row.status in end) {
     add(isoTimeOrNull(row.finished_at), end[row.status as keyof typeof end], {
-      attempt,
+      attempt: attempt === 0 ? null : attempt, // nobody had claimed it
       worker,
       model,
       reason: row.error_code ?? row.finish_reason,

@@ -94,6 +94,20 @@ describe('the life of a reply', () => {
     expect(namesOf(body)).toContain('cancelled');
   });
 
+  it('names no attempt of one that was stopped before its first', async () => {
+    const { guest, session } = await converse(stack, 'held');
+    const question = newQuestion();
+    await guest.postMessage(session.id, question);
+    const call = await provider.callAbout(question);
+    const { reply: waiting } = await guest.postMessage(session.id, newQuestion());
+    await guest.post(`/v1/replies/${waiting.id}/cancel`);
+
+    const { body } = await lifeOf(waiting.id);
+
+    expect(body.steps.find(({ step }: Json) => step === 'cancelled')).toMatchObject({ attempt: null });
+    call.release();
+  });
+
   it('says that a worker that stopped gave it back, to its watchers too, who keep the text until it starts again', async () => {
     const { guest, session, cursor } = await converse(stack, 'held');
     const stream = guest.follow(session.id, { after: cursor });

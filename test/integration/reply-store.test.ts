@@ -136,6 +136,7 @@ describe('posting', () => {
     expect(dispatch).toEqual({
       replyId: reply.id,
       sessionId,
+      chatbotId: expect.any(String),
       number: 1,
       delayMs: 0,
       dueAt: expect.any(String) as unknown as string,
@@ -388,6 +389,7 @@ describe('a completion', () => {
     expect(finished?.next).toEqual({
       replyId: next.reply.id,
       sessionId,
+      chatbotId: expect.any(String),
       number: 1,
       delayMs: 0,
       dueAt: expect.any(String) as unknown as string,
@@ -448,6 +450,7 @@ describe('a failed attempt', () => {
       retry: {
         replyId,
         sessionId,
+        chatbotId: expect.any(String),
         number: 2,
         delayMs: 5_000,
         dueAt: expect.any(String),
@@ -501,6 +504,7 @@ describe('a hand-back', () => {
     expect(await claims.handBack(claim)).toEqual({
       replyId,
       sessionId,
+      chatbotId: expect.any(String),
       number: 2,
       delayMs: 0,
       dueAt: expect.any(String) as unknown as string,

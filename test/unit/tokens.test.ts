@@ -58,9 +58,14 @@ describe('Counting tokens', () => {
 
   it('ends early once the answer is known to be too many', async () => {
     const text = 'word '.repeat(200_000);
-    const wholeMs = await cpuMsOf(() => countTokens(text));
     let tokens = 0;
-    const earlyMs = await cpuMsOf(() => (tokens = countTokens(text, 1_000)));
+    let wholeMs = Infinity;
+    let earlyMs = Infinity;
+    // Of several, since the first ones are compiled, and some collect garbage.
+    for (let n = 0; n < 5; n++) {
+      wholeMs = Math.min(wholeMs, await cpuMsOf(() => countTokens(text)));
+      earlyMs = Math.min(earlyMs, await cpuMsOf(() => (tokens = countTokens(text, 1_000))));
+    }
 
     expect(tokens).toBeGreaterThanOrEqual(1_000);
     expect(tokens).toBeLessThan(2_000);
