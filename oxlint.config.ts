@@ -22,7 +22,7 @@ const MAY_IMPORT: Record<string, readonly string[]> = {
   queue: ['runtime', 'config', 'metrics', 'tracing', 'database', 'redis'],
   http: ['runtime', 'config', 'metrics', 'tracing', 'logging', 'database', 'limits', 'auth'],
   guests: ['runtime', 'config', 'database', 'auth', 'http'],
-  chatbots: ['runtime', 'config', 'llm', 'logging', 'database', 'auth', 'http'],
+  chatbots: ['runtime', 'config', 'llm', 'logging', 'database', 'limits', 'auth', 'http'],
   // Both roles stand on it, so it knows no HTTP.
   conversations: [
     'runtime',
@@ -31,6 +31,7 @@ const MAY_IMPORT: Record<string, readonly string[]> = {
     'tracing',
     'llm',
     'database',
+    'limits',
     'auth',
     'events',
     'queue',

@@ -7,6 +7,7 @@ import { Message } from './conversations/message.entity.js';
 import { Reply } from './conversations/reply.entity.js';
 import { Erasure } from './conversations/erasure.entity.js';
 import { UsageDay } from './conversations/usage-day.entity.js';
+import { HeldPlace } from './limits/held-place.entity.js';
 import { RateLimit } from './limits/rate-limit.entity.js';
 
 export const entities = [
@@ -19,5 +20,6 @@ export const entities = [
   Erasure,
   IdempotencyKey,
   RateLimit,
+  HeldPlace,
   UsageDay,
 ];

@@ -30,11 +30,16 @@ export class SessionOpeningService {
     dto: OpenSessionDto,
     address: string,
   ): Promise<{ opened: OpenedSessionDto; cursor: string }> {
+    // Read before anything is counted, since it may have limits of its own; one that there is not counts all the same.
+    const limited = await this.database.read((db) =>
+      db.selectFrom('chatbots').select(['id', 'limits']).where('id', '=', chatbotId).executeTakeFirst(),
+    );
     await this.limits.take(
       [
         { limit: 'sessionsPerAddress', of: address },
         { limit: 'sessionsPerChatbot', of: chatbotId },
       ],
+      limited ?? null,
       StoreDown.Allow,
     );
     const sessionId = newId();

@@ -5,6 +5,8 @@ import { WholeNumber } from '../http/whole-number.js';
 import { Text, TextList } from '../http/text.js';
 import { isoTime } from '../database/database.js';
 import type { Row } from '../database/tables.js';
+import type { OwnLimits } from '../limits/limit-names.js';
+import { ApiOwnLimits, OwnLimitsField, type WrittenLimits } from './own-limits.js';
 import { MAX_TOKEN_BUDGET } from './token-budget.js';
 import { exceedsPrompt, tokensOfCharacteristic, tokensOfInstructions } from './prompt-room.js';
 
@@ -41,6 +43,8 @@ class WritableFieldsDto {
   isEnabled?: boolean;
   @OriginList(ALLOWED_ORIGINS_DESCRIPTION)
   allowedOrigins?: string[];
+  @OwnLimitsField()
+  limits?: WrittenLimits | null;
   @WholeNumber({ min: 0, max: MAX_TOKEN_BUDGET, description: DAILY_TOKEN_BUDGET_DESCRIPTION })
   dailyTokenBudget?: number | null;
   @Text({ maxLength: 2_000, presence: 'clearable', description: UNAVAILABLE_MESSAGE_DESCRIPTION })
@@ -101,6 +105,8 @@ export class ChatbotSummaryDto {
   isEnabled!: boolean;
   @ApiProperty({ type: [String], description: ALLOWED_ORIGINS_DESCRIPTION })
   allowedOrigins!: string[];
+  @ApiOwnLimits()
+  limits!: OwnLimits | null;
   @ApiProperty({ type: 'integer', minimum: 0, nullable: true, description: DAILY_TOKEN_BUDGET_DESCRIPTION })
   dailyTokenBudget!: number | null;
   @ApiProperty({ type: String, nullable: true, description: UNAVAILABLE_MESSAGE_DESCRIPTION })
@@ -178,6 +184,7 @@ export function toChatbotSummaryDto(
     instructions: chatbot.instructions,
     isEnabled: chatbot.is_enabled,
     allowedOrigins: chatbot.allowed_origins,
+    limits: chatbot.limits,
     dailyTokenBudget: chatbot.daily_token_budget,
     unavailableMessage: chatbot.unavailable_message,
     createdAt: isoTime(chatbot.created_at),

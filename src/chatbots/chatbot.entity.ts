@@ -1,5 +1,6 @@
 import { defineEntity, p } from '@mikro-orm/core';
 import { createdAtColumn, idColumn, timeColumn } from '../database/columns.js';
+import type { OwnLimits } from '../limits/limit-names.js';
 import type { TableOf } from '../database/tables.js';
 import { uncountTrigger } from './uncount-trigger.js';
 
@@ -18,6 +19,8 @@ const ChatbotSchema = defineEntity({
     isEnabled: p.boolean().default(true),
     /** Pages that guests may use it on, by their origins; none: any. */
     allowedOrigins: p.array().default([]),
+    /** Its own limits, by name; null: those of the settings. */
+    limits: p.json<OwnLimits>().nullable(),
     /** Most tokens a UTC day, in and out; null: the operator's default. */
     dailyTokenBudget: p.integer().nullable(),
     /** What it says where that is spent; null: a sentence of ours. */

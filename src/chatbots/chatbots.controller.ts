@@ -44,7 +44,7 @@ export class ChatbotsController {
     headers: { ...locationHeader('The path of the chatbot.'), ...replayedHeader },
   })
   @ApiIdempotent()
-  @ApiProblems('unauthorized', 'not_found', ...BODY_PROBLEMS, ...IDEMPOTENCY_PROBLEMS)
+  @ApiProblems('unauthorized', 'not_found', 'limit_reached', ...BODY_PROBLEMS, ...IDEMPOTENCY_PROBLEMS)
   async create(
     @Owner() owner: string,
     @Body() body: CreateChatbotDto,

@@ -1,5 +1,5 @@
 import { Inject, Injectable } from '@nestjs/common';
-import { type Insertable, sql } from 'kysely';
+import { type Expression, type Insertable, sql } from 'kysely';
 import { CONFIG } from '../config/config.module.js';
 import type { Config } from '../config/env.js';
 import { AppError, type FieldError, notFound } from '../runtime/app-error.js';
@@ -24,6 +24,8 @@ import {
   toChatbotSummaryDto,
   type UpdateChatbotDto,
 } from './chatbot.dto.js';
+import type { LimitSettings, OwnLimits } from '../limits/limit-names.js';
+import { excessOf, type WrittenLimits } from './own-limits.js';
 import { tokensOfCharacteristic, tokensOfInstructions } from './prompt-room.js';
 
 /** Chatbots and their characteristics. Whose a chatbot is stands in the WHERE of every statement. */
@@ -39,11 +41,13 @@ export class ChatbotsService {
       | 'OPENAI_MODEL'
       | 'OPENAI_FALLBACK_MODEL'
       | 'DAILY_TOKEN_BUDGET_MAX'
-    >,
+      | 'LIMIT_CHATBOTS_PER_OWNER'
+    > &
+      LimitSettings,
     @Inject(TIMINGS) private readonly timings: Pick<Timings, 'idempotencyWaitMs'>,
   ) {}
 
-  /** @throws AppError invalid_request where the operator does not allow it; the idempotency errors */
+  /** @throws AppError invalid_request where the operator does not allow it; limit_reached; the idempotency errors */
   async create(
     clerkUserId: string,
     dto: CreateChatbotDto,
@@ -70,6 +74,7 @@ export class ChatbotsService {
     dto: CreateChatbotDto,
     contents: readonly ContentColumns[],
   ): Promise<string> {
+    await this.refuseOneMore(tx, clerkUserId);
     const chatbot = await tx
       .insertInto('chatbots')
       .values({
@@ -81,6 +86,7 @@ export class ChatbotsService {
         ...instructionsColumns(dto.instructions),
         ...(dto.isEnabled !== undefined && { is_enabled: dto.isEnabled }),
         ...(dto.allowedOrigins && { allowed_origins: dto.allowedOrigins }),
+        ...(dto.limits && { limits: mergedLimits(sql`'{}'::jsonb`, dto.limits) }),
         daily_token_budget: dto.dailyTokenBudget,
         unavailable_message: dto.unavailableMessage,
       })
@@ -97,6 +103,19 @@ export class ChatbotsService {
       await tx.insertInto('chatbot_characteristics').values(characteristics).execute();
     }
     return chatbot.id;
+  }
+
+  /** @throws AppError limit_reached */
+  private async refuseOneMore(tx: Tx, clerkUserId: string): Promise<void> {
+    // One after the other, so that two at once cannot both be the last that fits.
+    await sql`select pg_advisory_xact_lock(hashtextextended(${`chatbots ${clerkUserId}`}, 0))`.execute(tx);
+    const { LIMIT_CHATBOTS_PER_OWNER: max } = this.config;
+    const { count } = await tx
+      .selectFrom('chatbots')
+      .select((eb) => eb.cast<number>(eb.fn.countAll(), 'integer').as('count'))
+      .where('clerk_user_id', '=', clerkUserId)
+      .executeTakeFirstOrThrow();
+    if (count >= max) throw new AppError('limit_reached', `An owner has at most ${max} chatbots.`);
   }
 
   async list(clerkUserId: string, page: PageRequest): Promise<Page<ChatbotSummaryDto>> {
@@ -196,6 +215,7 @@ export class ChatbotsService {
       ...instructionsColumns(dto.instructions),
       is_enabled: dto.isEnabled,
       allowed_origins: dto.allowedOrigins,
+      limits: dto.limits ? mergedLimits(sql.ref('limits'), dto.limits) : dto.limits,
       daily_token_budget: dto.dailyTokenBudget,
       unavailable_message: dto.unavailableMessage,
     };
@@ -215,7 +235,7 @@ export class ChatbotsService {
   }
 
   /** What the operator's settings leave to owners. */
-  private refuseForbidden({ model, dailyTokenBudget }: UpdateChatbotDto): void {
+  private refuseForbidden({ model, dailyTokenBudget, limits }: UpdateChatbotDto): void {
     const models = allowedModels(this.config);
     const max = this.config.DAILY_TOKEN_BUDGET_MAX;
     const errors: FieldError[] = [];
@@ -225,6 +245,8 @@ export class ChatbotsService {
     if (typeof dailyTokenBudget === 'number' && max !== undefined && dailyTokenBudget > max) {
       errors.push({ pointer: '/dailyTokenBudget', message: `must be at most ${max} on this server` });
     }
+    const excess = limits ? excessOf(limits, this.config) : null;
+    if (excess !== null) errors.push({ pointer: '/limits', message: excess });
     if (errors.length > 0) {
       throw new AppError('invalid_request', 'The server is not configured to allow this.', { errors });
     }
@@ -334,6 +356,11 @@ export class ChatbotsService {
     if (!deleted) throw notFound();
   }
 }
+
+/** Those of before, with what is named now; null where none is left. */
+const mergedLimits = (before: Expression<unknown>, written: WrittenLimits) =>
+  sql<OwnLimits | null>`nullif(
+    jsonb_strip_nulls(coalesce(${before}, '{}'::jsonb) || ${JSON.stringify(written)}::jsonb), '{}'::jsonb)`;
 
 /** A text, with what it takes of a prompt at most: a worker counts it. */
 type ContentColumns = Required<

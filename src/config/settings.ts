@@ -244,8 +244,26 @@ const sections = {
     LIMIT_MESSAGES_PER_SESSION: rate(60, 60).describe('Messages posted to one session'),
     LIMIT_MESSAGES_PER_ADDRESS: rate(600, 60).describe('Messages posted by guests from one address'),
     LIMIT_MESSAGES_PER_CHATBOT: rate(3_000, 60).describe('Messages posted to all sessions of one chatbot'),
+    LIMIT_UNANSWERED_PER_SESSION: rate(30, 600).describe(
+      'Messages of one session that wait for an answer, of those that were posted in so many seconds',
+    ),
     LIMIT_ACTIONS_PER_SESSION: rate(60, 60).describe('Replies of one session stopped or asked for again'),
     LIMIT_OWNER_WRITES: rate(600, 60).describe('Requests of one owner that write, messages aside'),
+    LIMIT_STREAMS_PER_SESSION: integer(20, 1, 100_000).describe(
+      'Event streams of one session that are open at once',
+    ),
+    LIMIT_STREAMS_PER_ADDRESS: integer(300, 1, 100_000).describe(
+      "Event streams that are open at once from one address, owners' aside; of IPv6 as above",
+    ),
+    LIMIT_LONG_POLLS: integer(20, 1, 100_000).describe(
+      'Requests of one session that wait for a reply at once (`?wait=`)',
+    ),
+    LIMITS_OF_CHATBOT_FACTOR: integer(10, 1, 1_000).describe(
+      'How many times these an owner may allow for a chatbot (`limits`), in the same time',
+    ),
+    LIMIT_CHATBOTS_PER_OWNER: integer(1_000, 1, 1_000_000).describe(
+      'Most chatbots of one owner (409 `limit_reached`)',
+    ),
     DAILY_TOKEN_BUDGET: optionalInteger(0, 2_000_000_000).meta({
       description:
         'Tokens that a chatbot may use in a UTC day, in and out, where its owner says nothing (`dailyTokenBudget`); without it as many as it takes',

@@ -16,6 +16,7 @@ export const selectSessions = (db: Db) =>
       's.chatbot_id',
       'c.name as chatbot_name',
       'c.is_enabled',
+      'c.limits',
       's.guest_id',
       'g.name as guest_name',
       'g.email as guest_email',

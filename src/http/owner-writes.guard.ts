@@ -20,7 +20,7 @@ export class OwnerWritesGuard implements CanActivate {
     ]);
     const isForOwnersAlone = kinds.every((kind) => kind === 'owner');
     if (principal?.kind === 'owner' && isForOwnersAlone && method !== 'GET' && method !== 'HEAD') {
-      await this.limits.take([{ limit: 'ownerWrites', of: principal.clerkUserId }], StoreDown.Allow);
+      await this.limits.take([{ limit: 'ownerWrites', of: principal.clerkUserId }], null, StoreDown.Allow);
     }
     return true;
   }

@@ -13,6 +13,21 @@ export interface Exceeded {
   retryAfterMs: number;
 }
 
+/** A place is free again after so long where its process does not say that it is still in use: it may be no more. */
+export const HOLD_SECONDS = 60;
+
+/** Something of which there are only so many places. */
+export interface Hold {
+  max: number;
+  key: string;
+}
+
+/** Places that are in use. */
+export interface Held {
+  keys: readonly string[];
+  holder: string;
+}
+
 /** Where hits are counted, for all processes together. */
 export abstract class LimitStore {
   /**
@@ -24,5 +39,18 @@ export abstract class LimitStore {
    * @throws where the store does not answer
    */
   abstract take(hits: readonly Hit[]): Promise<Exceeded | null>;
+
+  /**
+   * Takes a place of each of several, and none where one has no place left. It is kept for {@link HOLD_SECONDS}, and
+   * longer where it is kept on.
+   *
+   * @param holder an id of its own
+   * @returns which of the holds had no place, by its index; null where all had
+   * @throws where the store does not answer
+   */
+  abstract hold(holds: readonly Hold[], holder: string): Promise<number | null>;
+  /** Keeps places for as long again. */
+  abstract keep(held: readonly Held[]): Promise<void>;
+  abstract letGo(held: Held): Promise<void>;
   abstract close(): Promise<void>;
 }

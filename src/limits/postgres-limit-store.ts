@@ -1,6 +1,6 @@
 import { sql } from 'kysely';
 import { type Database, runOn } from '../database/database.js';
-import { type Exceeded, type Hit, LimitStore } from './limit-store.js';
+import { type Exceeded, type Held, type Hit, type Hold, HOLD_SECONDS, LimitStore } from './limit-store.js';
 
 /** How often rows whose window is over are deleted, in milliseconds. */
 const PRUNE_INTERVAL_MS = 60_000;
@@ -42,6 +42,32 @@ export class PostgresLimitStore extends LimitStore {
     return { index, retryAfterMs };
   }
 
+  override async hold(holds: readonly Hold[], holder: string): Promise<number | null> {
+    const [full] = await this.database.write((db) =>
+      runOn(
+        db,
+        sql<{ place: number | null }>`
+          select hold_places(${holds.map(({ key }) => key)}::text[], ${holds.map(({ max }) => max)}::int[],
+            ${holder}::uuid, ${HOLD_SECONDS}) as place`,
+      ),
+    );
+    return full?.place == null ? null : full.place - 1;
+  }
+
+  override async keep(held: readonly Held[]): Promise<void> {
+    await this.database.write((db) =>
+      runOn(
+        db,
+        sql`update held_places set until = clock_timestamp() + ${HOLD_SECONDS} * interval '1 second'
+          where holder = any(${held.map(({ holder }) => holder)}::uuid[])`,
+      ),
+    );
+  }
+
+  override async letGo({ holder }: Held): Promise<void> {
+    await this.database.write((db) => runOn(db, sql`delete from held_places where holder = ${holder}`));
+  }
+
   override async close(): Promise<void> {
     clearInterval(this.timer);
   }
@@ -50,6 +76,9 @@ export class PostgresLimitStore extends LimitStore {
   async prune(): Promise<void> {
     await this.database
       .write((db) => runOn(db, sql`delete from rate_limits where ends_at < clock_timestamp()`))
+      .catch(() => undefined);
+    await this.database
+      .write((db) => runOn(db, sql`delete from held_places where until < clock_timestamp()`))
       .catch(() => undefined);
   }
 }

@@ -1,89 +1,176 @@
-import { Inject, Injectable, Logger } from '@nestjs/common';
+import { randomUUID } from 'node:crypto';
+import { Inject, Injectable, Logger, type OnModuleDestroy } from '@nestjs/common';
 import { CONFIG } from '../config/config.module.js';
 import type { Config } from '../config/env.js';
+import type { Rate } from '../config/setting-types.js';
 import { AppError } from '../runtime/app-error.js';
 import { PacedLogger } from '../runtime/paced-logger.js';
 import { within } from '../runtime/within.js';
-import { limitOf, type LimitName, type LimitSettings } from './limit-names.js';
-import { type Hit, LimitStore } from './limit-store.js';
+import {
+  type HoldName,
+  holdOf,
+  type LimitName,
+  type LimitSettings,
+  type OwnLimits,
+  type RateName,
+  rateOf,
+} from './limit-names.js';
+import { type Held, HOLD_SECONDS, LimitStore } from './limit-store.js';
 import { networksOf } from './network.js';
+import { tooMuch } from './too-much.js';
 
 /** A request waits no longer for its limits, in milliseconds. */
 const PATIENCE_MS = 1_000;
 /** How many times what a /64 may a /48 may, which is a site with many customers, or one who asked for more. */
 const SITE_FACTOR = 8;
+/** How often places that are in use are kept on: twice may fail. */
+const KEEP_INTERVAL_MS = (HOLD_SECONDS * 1_000) / 3;
+/** When a place may be free again is nobody's to know, in seconds. */
+const HELD_RETRY_SECONDS = 5;
 
 /** Something that is limited, and by what it is counted. */
-export interface Use {
-  limit: LimitName;
+export interface Use<Name extends LimitName = RateName> {
+  limit: Name;
   /** An id, or for a limit by address the address. */
   of: string;
+}
+
+/** The chatbot that something is done with, which may have limits of its own. */
+export interface LimitedChatbot {
+  id: string;
+  limits: OwnLimits | null;
 }
 
 /** What happens where the store of limits does not answer: reading, opening and stopping go on, what costs a model does not. */
 export const StoreDown = { Allow: 'allow', Refuse: 'refuse' } as const;
 export type StoreDown = (typeof StoreDown)[keyof typeof StoreDown];
 
-const BY_ADDRESS: ReadonlySet<LimitName> = new Set<LimitName>(['sessionsPerAddress', 'messagesPerAddress']);
+const BY_ADDRESS: ReadonlySet<LimitName> = new Set<LimitName>([
+  'sessionsPerAddress',
+  'messagesPerAddress',
+  'streamsPerAddress',
+]);
+
+/** One thing that is counted for a use. */
+interface Counted<Name extends LimitName> {
+  use: Use<Name>;
+  key: string;
+  /** How many times the limit it may be. */
+  factor: number;
+}
 
 /** The limits of what people may do, the same for all processes. */
 @Injectable()
-export class RateLimits {
+export class RateLimits implements OnModuleDestroy {
   private readonly logger = new Logger(RateLimits.name);
   private readonly pacedLogger = new PacedLogger(this.logger);
+  private readonly held = new Set<Held>();
+  private readonly timer: NodeJS.Timeout;
 
   constructor(
     @Inject(CONFIG) private readonly config: LimitSettings & Pick<Config, 'LIMITS_ENABLED' | 'TRUST_PROXY'>,
     private readonly store: LimitStore,
-  ) {}
+  ) {
+    this.timer = setInterval(() => void this.keepOn(), KEEP_INTERVAL_MS).unref();
+  }
+
+  onModuleDestroy(): void {
+    clearInterval(this.timer);
+  }
 
   /**
    * Counts what a request uses, or refuses it.
    *
    * @param uses the narrowest first: what is refused for one is not counted for those after it
+   * @param chatbot null: it is not a chatbot's
    * @throws AppError rate_limited; service_unavailable where the store is down and that has to refuse
    */
-  async take(uses: readonly Use[], storeDown: StoreDown): Promise<void> {
+  async take(uses: readonly Use[], chatbot: LimitedChatbot | null, storeDown: StoreDown): Promise<void> {
     if (!this.config.LIMITS_ENABLED) return;
-    const counted = uses.flatMap((use) => this.hitsOf(use).map((hit) => ({ use, hit })));
-    const exceeded = await within(PATIENCE_MS, this.store.take(counted.map(({ hit }) => hit))).catch(
-      (error: unknown) => {
-        this.pacedLogger.warn(
-          { event: 'limits.store_failed', err: error },
-          'the store of limits does not answer: sessions are opened and replies stopped without a limit, messages and retries are refused',
-        );
-        if (storeDown === StoreDown.Allow) return null;
-        throw new AppError(
-          'service_unavailable',
-          'Whether this is too much cannot be told. Try again in a moment.',
-          {
-            cause: error,
-            retryAfterSeconds: 1,
-          },
-        );
-      },
-    );
+    const counted = uses.flatMap((use) => this.countedFor(use, chatbot));
+    const hits = counted.map(({ use, key, factor }) => {
+      const { max, windowSeconds } = rateOf(this.config, use.limit, chatbot?.limits ?? null);
+      return { key, max: max * factor, windowSeconds };
+    });
+    const exceeded = await within(PATIENCE_MS, this.store.take(hits)).catch((error: unknown) => {
+      this.reportDown(error);
+      if (storeDown === StoreDown.Allow) return null;
+      throw new AppError(
+        'service_unavailable',
+        'Whether this is too much cannot be told. Try again in a moment.',
+        { cause: error, retryAfterSeconds: 1 },
+      );
+    });
     if (!exceeded) return;
-    const { limit } = counted[exceeded.index]!.use;
+    throw this.refusalOf(counted[exceeded.index]!.use.limit, Math.ceil(exceeded.retryAfterMs / 1000));
+  }
+
+  /**
+   * Takes a place for something that goes on for a while, or refuses it. Where the store does not answer it goes on.
+   *
+   * @returns what gives the place back, and may be called more than once
+   * @throws AppError rate_limited
+   */
+  async hold(uses: readonly Use<HoldName>[], chatbot: LimitedChatbot): Promise<() => void> {
+    if (!this.config.LIMITS_ENABLED) return () => undefined;
+    const counted = uses.flatMap((use) => this.countedFor(use, chatbot));
+    const holds = counted.map(({ use, key, factor }) => ({
+      key,
+      max: holdOf(this.config, use.limit, chatbot.limits) * factor,
+    }));
+    const held = { keys: holds.map(({ key }) => key), holder: randomUUID() };
+    const full = await within(PATIENCE_MS, this.store.hold(holds, held.holder)).catch((error: unknown) => {
+      this.reportDown(error);
+      return null;
+    });
+    if (full !== null) throw this.refusalOf(counted[full]!.use.limit, HELD_RETRY_SECONDS);
+    this.held.add(held);
+    return () => {
+      if (!this.held.delete(held)) return;
+      // Where it fails, the place is free again when its time is up.
+      this.store.letGo(held).catch(() => undefined);
+    };
+  }
+
+  /** How many messages of a session may be without an answer, and of how long ago they count; null: any. */
+  unansweredOf({ limits }: LimitedChatbot): Pick<Rate, 'max' | 'windowSeconds'> | null {
+    return this.config.LIMITS_ENABLED ? rateOf(this.config, 'unansweredPerSession', limits) : null;
+  }
+
+  private async keepOn(): Promise<void> {
+    if (this.held.size === 0) return;
+    await this.store.keep([...this.held]).catch((error: unknown) => this.reportDown(error));
+  }
+
+  private countedFor<Name extends LimitName>(
+    use: Use<Name>,
+    chatbot: LimitedChatbot | null,
+  ): Counted<Name>[] {
+    const { limit, of } = use;
+    if (!BY_ADDRESS.has(limit)) return [{ use, key: `${limit}:${of}`, factor: 1 }];
+    // An address counts for all chatbots together, but for those that have a limit of their own.
+    const scope = chatbot?.limits?.[limit] ? `${limit}:${chatbot.id}` : limit;
+    return networksOf(of).map((network, wider) => ({
+      use,
+      key: `${scope}:${network}`,
+      factor: wider === 0 ? 1 : SITE_FACTOR,
+    }));
+  }
+
+  private refusalOf(limit: LimitName, retryAfterSeconds: number): AppError {
     if (BY_ADDRESS.has(limit) && this.config.TRUST_PROXY === undefined) {
       this.pacedLogger.warn(
         { event: 'limits.address_untold', limit },
         'a limit by address was reached, and TRUST_PROXY is not set: behind a proxy everybody counts as one address',
       );
     }
-    throw new AppError('rate_limited', 'Too much of this in too short a time. Wait, and try again.', {
-      limit,
-      retryAfterSeconds: Math.ceil(exceeded.retryAfterMs / 1000),
-    });
+    return tooMuch(limit, retryAfterSeconds);
   }
 
-  private hitsOf({ limit, of }: Use): Hit[] {
-    const { max, windowSeconds } = limitOf(this.config, limit);
-    if (!BY_ADDRESS.has(limit)) return [{ key: `${limit}:${of}`, max, windowSeconds }];
-    return networksOf(of).map((network, wider) => ({
-      key: `${limit}:${network}`,
-      max: wider === 0 ? max : max * SITE_FACTOR,
-      windowSeconds,
-    }));
+  private reportDown(error: unknown): void {
+    this.pacedLogger.warn(
+      { event: 'limits.store_failed', err: error },
+      'the store of limits does not answer: sessions are opened and replies stopped without a limit, messages and retries are refused',
+    );
   }
 }

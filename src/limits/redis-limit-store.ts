@@ -2,10 +2,29 @@ import { Cluster, type Redis } from 'ioredis';
 import { RateLimiterRedis, RateLimiterRes } from 'rate-limiter-flexible';
 import { connectCluster, disconnectCluster, isOnCluster } from '../redis/redis-cluster.js';
 import { connectRedis, type RedisSettings } from '../redis/redis-connection.js';
-import { type Exceeded, type Hit, LimitStore } from './limit-store.js';
+import { type Exceeded, type Held, type Hit, type Hold, HOLD_SECONDS, LimitStore } from './limit-store.js';
 
 /** Deadline of one command, in milliseconds. */
 const COMMAND_TIMEOUT_MS = 500;
+
+/**
+ * Takes a place: KEYS[1] the limit, a sorted set of holders by when their place is free again; ARGV the holder, the most, and
+ * how long a place is kept, in seconds. The clock is Redis's, since those of processes differ. @returns 1 where there was one
+ */
+const HOLD = `
+local time = redis.call('TIME')
+local now = time[1] + time[2] / 1000000
+redis.call('ZREMRANGEBYSCORE', KEYS[1], '-inf', now)
+if redis.call('ZCARD', KEYS[1]) >= tonumber(ARGV[2]) then return 0 end
+redis.call('ZADD', KEYS[1], now + ARGV[3], ARGV[1])
+redis.call('EXPIRE', KEYS[1], ARGV[3])
+return 1`;
+/** Keeps a place: KEYS[1] the limit; ARGV the holder, and how long. */
+const KEEP = `
+local time = redis.call('TIME')
+redis.call('ZADD', KEYS[1], 'XX', time[1] + ARGV[2], ARGV[1])
+redis.call('EXPIRE', KEYS[1], ARGV[2])
+return 1`;
 
 /** Counts in Redis. */
 export class RedisLimitStore extends LimitStore {
@@ -45,9 +64,33 @@ export class RedisLimitStore extends LimitStore {
     return null;
   }
 
+  /** One limit after the other, since the nodes of a cluster share no script. */
+  override async hold(holds: readonly Hold[], holder: string): Promise<number | null> {
+    for (const [index, { key, max }] of holds.entries()) {
+      if ((await this.client.eval(HOLD, 1, this.keyOf(key), holder, max, HOLD_SECONDS)) === 1) continue;
+      await this.letGo({ keys: holds.slice(0, index).map((before) => before.key), holder });
+      return index;
+    }
+    return null;
+  }
+
+  override async keep(held: readonly Held[]): Promise<void> {
+    for (const { keys, holder } of held) {
+      for (const key of keys) await this.client.eval(KEEP, 1, this.keyOf(key), holder, HOLD_SECONDS);
+    }
+  }
+
+  override async letGo({ keys, holder }: Held): Promise<void> {
+    for (const key of keys) await this.client.zrem(this.keyOf(key), holder);
+  }
+
   override async close(): Promise<void> {
     if (this.client instanceof Cluster) disconnectCluster(this.client);
     else this.client.disconnect();
+  }
+
+  private keyOf(key: string): string {
+    return `${this.prefix}:held:${key}`;
   }
 
   private limiterOf({ max, windowSeconds }: Hit): RateLimiterRedis {

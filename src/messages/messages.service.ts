@@ -41,6 +41,7 @@ export class MessagesService {
     idempotent: IdempotentRequest | null,
   ): Promise<{ posted: PostedMessageDto; cursor: string; isReplay: boolean }> {
     const session = await this.sessions.find(caller, sessionId);
+    const chatbot = { id: session.chatbot_id, limits: session.limits };
     await this.limits.take(
       [
         { limit: 'messagesPerSession', of: session.id },
@@ -48,10 +49,15 @@ export class MessagesService {
         ...(caller.kind === 'owner' ? [] : [{ limit: 'messagesPerAddress' as const, of: address }]),
         { limit: 'messagesPerChatbot', of: session.chatbot_id },
       ],
+      chatbot,
       StoreDown.Refuse,
     );
     const cursor = await this.publisher.cursor(session.id);
-    const where = { sessionId: session.id, isEnabled: session.is_enabled };
+    const where = {
+      sessionId: session.id,
+      isEnabled: session.is_enabled,
+      unanswered: this.limits.unansweredOf(chatbot),
+    };
     const stored = await this.posting.post(where, content, requestId, idempotent, cursor);
     const posted = { message: toMessageDto(stored.message), reply: toReplyDto(stored.reply) };
     if (!stored.isReplay) {

@@ -36,7 +36,7 @@ export class RepliesController {
     schema: { type: 'integer', minimum: 0, maximum: MAX_WAIT_SECONDS, default: 0 },
   })
   @ApiOkResponse({ type: ReplyDto, description: 'The reply as it is now.' })
-  @ApiProblems('invalid_request', 'unauthorized', 'not_found')
+  @ApiProblems('invalid_request', 'unauthorized', 'not_found', 'rate_limited')
   async get(
     @Caller() caller: Principal,
     @IdParam() id: string,
@@ -68,7 +68,7 @@ export class RepliesController {
   @ApiOperation({
     summary: 'Ask again',
     description:
-      'Makes a new reply for the messages of one that failed or was cancelled, if it is the latest of its session. A cancelled text stays in the history, and is not shown to the model.',
+      'Makes a new reply for the messages of one that failed, was cancelled or said that the budget is spent, if it is the latest of its session. A cancelled text stays in the history, and is not shown to the model.',
     operationId: 'retryReply',
   })
   @ApiIdParam('reply')

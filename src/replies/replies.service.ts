@@ -4,7 +4,8 @@ import { notFound } from '../runtime/app-error.js';
 import { Latch } from '../runtime/latch.js';
 import { Shutdown } from '../runtime/shutdown.js';
 import { isOf } from '../conversations/session-access.js';
-import { RateLimits, StoreDown } from '../limits/rate-limits.js';
+import type { OwnLimits } from '../limits/limit-names.js';
+import { type LimitedChatbot, RateLimits, StoreDown } from '../limits/rate-limits.js';
 import { Database } from '../database/database.js';
 import { EventStream, EventType } from '../events/event-stream.js';
 import type { IdempotentRequest } from '../database/idempotency.js';
@@ -26,6 +27,11 @@ const FINAL_EVENTS: readonly string[] = [
   EventType.SessionDeleted,
 ];
 
+/** A reply, with what its chatbot says of it. */
+type FoundReply = ReplyRow & { is_enabled: boolean; limits: OwnLimits | null; of_chatbot: string };
+
+const chatbotOf = ({ of_chatbot: id, limits }: FoundReply): LimitedChatbot => ({ id, limits });
+
 @Injectable()
 export class RepliesService {
   constructor(
@@ -43,10 +49,13 @@ export class RepliesService {
   /**
    * The reply once it is final, or as it is after so many seconds, when the caller has gone, or when the process
    * stops.
+   *
+   * @throws AppError not_found; rate_limited where too many wait
    */
   async wait(caller: Principal, id: string, seconds: number, callerGone: AbortSignal): Promise<ReplyDto> {
     let row = await this.find(caller, id);
     if (isFinal(row.status) || seconds === 0) return toReplyDto(row);
+    const leave = await this.limits.hold([{ limit: 'longPolls', of: row.chat_session_id }], chatbotOf(row));
     const end = AbortSignal.any([callerGone, this.shutdown.signal, AbortSignal.timeout(seconds * 1000)]);
     const latch = new Latch();
     const unsubscribe = await this.stream
@@ -62,6 +71,7 @@ export class RepliesService {
         await latch.wait(this.timings.pollReadIntervalMs, end);
       }
     } finally {
+      leave();
       unsubscribe();
     }
   }
@@ -73,7 +83,11 @@ export class RepliesService {
    */
   async cancel(caller: Principal, id: string): Promise<ReplyDto> {
     const row = await this.find(caller, id);
-    await this.limits.take([{ limit: 'actionsPerSession', of: row.chat_session_id }], StoreDown.Allow);
+    await this.limits.take(
+      [{ limit: 'actionsPerSession', of: row.chat_session_id }],
+      chatbotOf(row),
+      StoreDown.Allow,
+    );
     if (!isFinal(row.status)) {
       const by = caller.kind === 'owner' ? CancelledBy.Owner : CancelledBy.Guest;
       await this.cancellation.cancel(row.chat_session_id, row.id, by);
@@ -92,8 +106,13 @@ export class RepliesService {
     requestId: string,
     idempotent: IdempotentRequest | null,
   ): Promise<{ reply: ReplyDto; cursor: string; isReplay: boolean }> {
-    const { chat_session_id: sessionId, is_enabled: isEnabled } = await this.find(caller, id);
-    await this.limits.take([{ limit: 'actionsPerSession', of: sessionId }], StoreDown.Refuse);
+    const found = await this.find(caller, id);
+    const { chat_session_id: sessionId, is_enabled: isEnabled } = found;
+    await this.limits.take(
+      [{ limit: 'actionsPerSession', of: sessionId }],
+      chatbotOf(found),
+      StoreDown.Refuse,
+    );
     const before = await this.publisher.cursor(sessionId);
     const {
       reply: row,
@@ -108,14 +127,14 @@ export class RepliesService {
     return { reply, cursor, isReplay };
   }
 
-  private async find(caller: Principal, id: string): Promise<ReplyRow & { is_enabled: boolean }> {
+  private async find(caller: Principal, id: string): Promise<FoundReply> {
     const row = await this.database.read((db) =>
       db
         .selectFrom('replies')
         .innerJoin('chat_sessions as s', 's.id', 'replies.chat_session_id')
         .innerJoin('chatbots as c', 'c.id', 's.chatbot_id')
         .selectAll('replies')
-        .select([messageId, 'c.is_enabled'])
+        .select([messageId, 'c.is_enabled', 'c.limits', 's.chatbot_id as of_chatbot'])
         .where('replies.id', '=', id)
         .where(isOf(caller))
         .executeTakeFirst(),

@@ -11,6 +11,7 @@ import {
 import type { Response } from 'express';
 import { Access } from '../auth/access.js';
 import { Caller, type Principal } from '../auth/principal.js';
+import { Origin, type RequestOrigin } from '../http/request-origin.js';
 import { ApiIdParam, IdParam } from '../http/id-param.js';
 import { ApiProblems, BODY_PROBLEMS } from '../http/problem-api.js';
 import { Shutdown } from '../runtime/shutdown.js';
@@ -83,15 +84,16 @@ export class SessionEventsController {
   })
   @ApiQuery(AFTER)
   @ApiEventStream()
-  @ApiProblems('invalid_request', 'unauthorized', 'not_found')
+  @ApiProblems('invalid_request', 'unauthorized', 'not_found', 'rate_limited')
   async follow(
     @Caller() caller: Principal,
     @IdParam() id: string,
     @Headers('last-event-id') lastEventId: string | undefined,
     @Query('after') after: string | string[] | undefined,
+    @Origin() origin: RequestOrigin,
     @Res() response: Response,
   ): Promise<void> {
-    await this.events.authorize(caller, id);
+    const leave = await this.events.enter(caller, id, origin.address);
     const out = new EventStreamResponse(response, this.timings.sseMaxStallMs);
     // A blank header is what a browser has before its first event: as good as none.
     const cursor = lastEventId || (Array.isArray(after) ? after.join() : after) || null;
@@ -101,6 +103,7 @@ export class SessionEventsController {
     try {
       await this.send(id, cursor, out, AbortSignal.any([out.signal, this.shutdown.signal, aged.signal]));
     } finally {
+      leave();
       clearTimeout(age);
     }
   }

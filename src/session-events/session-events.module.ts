@@ -2,6 +2,7 @@ import { Module } from '@nestjs/common';
 import { RuntimeModule } from '../runtime/runtime.module.js';
 import { MetricsModule } from '../metrics/metrics.module.js';
 import { DatabaseModule } from '../database/database.module.js';
+import { LimitsModule } from '../limits/limits.module.js';
 import { EventsModule } from '../events/events.module.js';
 import { ConversationsModule } from '../conversations/conversations.module.js';
 import { EventStreamMetrics } from './event-stream-metrics.js';
@@ -9,7 +10,7 @@ import { SessionEventsController } from './session-events.controller.js';
 import { SessionEventsService } from './session-events.service.js';
 
 @Module({
-  imports: [RuntimeModule, MetricsModule, DatabaseModule, EventsModule, ConversationsModule],
+  imports: [RuntimeModule, MetricsModule, DatabaseModule, EventsModule, LimitsModule, ConversationsModule],
   controllers: [SessionEventsController],
   providers: [SessionEventsService, EventStreamMetrics],
 })

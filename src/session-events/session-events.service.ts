@@ -2,6 +2,7 @@ import { setTimeout as sleep } from 'node:timers/promises';
 import { Inject, Injectable } from '@nestjs/common';
 import type { Principal } from '../auth/principal.js';
 import { createEventToken } from '../auth/session-tokens.js';
+import { RateLimits } from '../limits/rate-limits.js';
 import { SessionAccess } from '../conversations/session-access.js';
 import { Database } from '../database/database.js';
 import {
@@ -42,6 +43,7 @@ type SnapshotReply = ReplyDto & { text?: string };
 export class SessionEventsService {
   constructor(
     private readonly sessions: SessionAccess,
+    private readonly limits: RateLimits,
     private readonly database: Database,
     private readonly stream: EventStream,
     @Inject(TIMINGS) private readonly timings: Pick<Timings, 'snapshotRetryIntervalMs'>,
@@ -56,6 +58,24 @@ export class SessionEventsService {
   /** Checks that the session is the caller's, before anything is streamed. */
   async authorize(caller: Principal, sessionId: string): Promise<void> {
     await this.sessions.find(caller, sessionId);
+  }
+
+  /**
+   * Checks that the session is the caller's, and takes a place among those who follow.
+   *
+   * @returns what gives the place back
+   * @throws AppError not_found, rate_limited
+   */
+  async enter(caller: Principal, sessionId: string, address: string): Promise<() => void> {
+    const { id, chatbot_id, limits } = await this.sessions.find(caller, sessionId);
+    return this.limits.hold(
+      [
+        { limit: 'streamsPerSession', of: id },
+        // An owner's server follows for many guests from one address.
+        ...(caller.kind === 'owner' ? [] : [{ limit: 'streamsPerAddress' as const, of: address }]),
+      ],
+      { id: chatbot_id, limits },
+    );
   }
 
   async exists(sessionId: string): Promise<boolean> {

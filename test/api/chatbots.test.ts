@@ -31,6 +31,7 @@ describe('creating a chatbot', () => {
       instructions: null,
       isEnabled: true,
       allowedOrigins: [],
+      limits: null,
       dailyTokenBudget: null,
       unavailableMessage: null,
       createdAt: expect.stringMatching(TIME),

@@ -1,3 +1,4 @@
+import { setTimeout as sleep } from 'node:timers/promises';
 import { afterAll, beforeAll, describe, expect, it } from '@jest/globals';
 import type { Answer, ApiClient, Json } from '../support/api-client.js';
 import { newQuestion } from '../support/conversations.js';
@@ -26,6 +27,9 @@ beforeAll(async () => {
       LIMIT_ACTIONS_PER_SESSION: '4/3600',
       LIMIT_OWNER_WRITES: '7/3600',
       LIMIT_REPLY_MESSAGES: '1000',
+      LIMIT_STREAMS_PER_SESSION: '2',
+      LIMIT_STREAMS_PER_ADDRESS: '3',
+      LIMIT_LONG_POLLS: '2',
     },
   });
 });
@@ -178,6 +182,224 @@ describe('actions', () => {
 
     expect(await act('cancel')).toMatchObject(limited('actionsPerSession'));
     expect(await act('retry')).toMatchObject(limited('actionsPerSession'));
+  });
+});
+
+describe('messages without an answer', () => {
+  it('are taken up to their limit, and again when there is an answer', async () => {
+    const limits = { unansweredPerSession: { max: 3, windowSeconds: 600 } };
+    const { id } = await newOwner().createChatbot({ name: 'Bakery', model: 'held', limits });
+    const { session, guest } = await openSession(id);
+    const question = newQuestion();
+    const ask = (content: string): Promise<Answer<Json>> =>
+      guest.post(`/v1/sessions/${session.id}/messages`, { content }, from(newAddress()));
+    await ask(question);
+    const call = await provider.callAbout(question);
+    const waiting = await ask(newQuestion());
+    expect(await ask(newQuestion())).toMatchObject({ status: 202 });
+
+    const refused = await ask(newQuestion());
+
+    expect(refused).toMatchObject(limited('unansweredPerSession'));
+    expect(Number(refused.headers.get('retry-after'))).toBeGreaterThan(0);
+    call.release();
+    await waitFor('the first to be answered', async () => {
+      const { body } = await guest.get(`/v1/replies/${waiting.body.reply.id}`);
+      return body.status === 'in_progress';
+    });
+    expect((await ask(newQuestion())).status).toBe(202);
+  });
+});
+
+/** An event stream, open until it is closed. */
+async function follow(
+  guest: ApiClient,
+  sessionId: string,
+  address: string,
+): Promise<{ status: number; body: Json; close: () => void }> {
+  const url = `${stack.apis[anApi()]!.url}/v1/sessions/${sessionId}/events`;
+  const closing = new AbortController();
+  const response = await fetch(url, {
+    headers: { authorization: `Bearer ${guest.token ?? ''}`, ...from(address) },
+    signal: closing.signal,
+  });
+  return {
+    status: response.status,
+    body: response.ok ? null : await response.json(),
+    close: () => closing.abort(),
+  };
+}
+
+describe('event streams', () => {
+  it('of one session are open up to their limit at once, whichever api is asked', async () => {
+    const { session, guest } = await openSession(await newChatbot());
+    const open = [];
+    for (let n = 0; n < 2; n++) open.push(await follow(guest, session.id, newAddress()));
+    expect(open.map(({ status }) => status)).toEqual([200, 200]);
+
+    expect(await follow(guest, session.id, newAddress())).toMatchObject(limited('streamsPerSession'));
+
+    open[0]!.close();
+    await waitFor('a place', async () => {
+      const again = await follow(guest, session.id, newAddress());
+      again.close();
+      return again.status === 200;
+    });
+    open[1]!.close();
+  });
+
+  it('from one address are open up to their limit at once, but for those of an owner', async () => {
+    const [chatbotId, address] = [await newChatbot(), newAddress()];
+    const open = [];
+    for (let n = 0; n < 3; n++) {
+      const { session, guest } = await openSession(chatbotId);
+      open.push(await follow(guest, session.id, address));
+    }
+    const { session, guest } = await openSession(chatbotId);
+
+    expect(await follow(guest, session.id, address)).toMatchObject(limited('streamsPerAddress'));
+    const owner = stack.owner(`user_${owners}`);
+    const asOwner = await follow(owner, session.id, address);
+    expect(asOwner.status).toBe(200);
+    for (const each of [...open, asOwner]) each.close();
+  });
+});
+
+describe('requests that wait for a reply', () => {
+  it('of one session are taken up to their limit at once; who does not wait is answered', async () => {
+    const { id } = await newOwner().createChatbot({ name: 'Bakery', model: 'held' });
+    const { session, guest } = await openSession(id);
+    const question = newQuestion();
+    const { reply } = await guest.postMessage(session.id, question);
+    const call = await provider.callAbout(question);
+    const wait = (): Promise<Answer<Json>> =>
+      guest.at(stack.apis[anApi()]!.url).get(`/v1/replies/${reply.id}?wait=30`);
+    const waiting = [wait(), wait()];
+    await sleep(500); // nothing shows that they wait
+
+    expect(await wait()).toMatchObject(limited('longPolls'));
+    expect((await guest.get(`/v1/replies/${reply.id}`)).status).toBe(200);
+
+    call.release();
+    for (const { body } of await Promise.all(waiting)) expect(body.status).toBe('completed');
+    expect((await wait()).status).toBe(200);
+  });
+});
+
+describe('a chatbot’s own limits', () => {
+  it('are counted in the place of the server’s, for it alone, from the next request on', async () => {
+    const owner = newOwner();
+    const { id } = await owner.createChatbot({
+      name: 'Bakery',
+      model: 'ok',
+      limits: {
+        sessionsPerAddress: { max: 2, windowSeconds: 3_600 },
+        messagesPerSession: { max: 1, windowSeconds: 3_600 },
+        streamsPerSession: { max: 1 },
+      },
+    });
+    const address = newAddress();
+    const [first, second, third] = [
+      await open(id, address),
+      await open(id, address),
+      await open(id, address),
+    ];
+    expect([first.status, second.status]).toEqual([201, 201]);
+    expect(third).toMatchObject(limited('sessionsPerAddress'));
+    expect((await open(await newChatbot(), address)).status).toBe(201);
+    const guest = stack.client().as(first.body.token);
+    expect((await post(guest, first.body.session.id, address)).status).toBe(202);
+    expect(await post(guest, first.body.session.id, address)).toMatchObject(limited('messagesPerSession'));
+    const stream = await follow(guest, first.body.session.id, address);
+    expect(await follow(guest, first.body.session.id, address)).toMatchObject(limited('streamsPerSession'));
+    stream.close();
+
+    await owner.patch(`/v1/chatbots/${id}`, {
+      limits: { sessionsPerAddress: { max: 3, windowSeconds: 3_600 } },
+    });
+
+    expect(await statuses(2, () => open(id, newAddress()))).toEqual([201, 201]);
+    expect((await owner.get(`/v1/chatbots/${id}`)).body.limits).toEqual({
+      sessionsPerAddress: { max: 3, windowSeconds: 3_600 },
+      messagesPerSession: { max: 1, windowSeconds: 3_600 },
+      streamsPerSession: { max: 1 },
+    });
+    const { body: fewer } = await owner.patch(`/v1/chatbots/${id}`, {
+      limits: { sessionsPerAddress: null, messagesPerSession: null },
+    });
+    expect(fewer.limits).toEqual({ streamsPerSession: { max: 1 } });
+    expect((await owner.patch(`/v1/chatbots/${id}`, { limits: null })).body.limits).toBeNull();
+  });
+
+  it('are no more than the operator allows, also where that came later', async () => {
+    const owner = newOwner();
+    const { id } = await owner.createChatbot({
+      name: 'Bakery',
+      limits: { sessionsPerAddress: { max: 50, windowSeconds: 3_600 } },
+    });
+    const strict = await stack.addApi({
+      LIMITS_OF_CHATBOT_FACTOR: '1',
+      LIMIT_SESSIONS_PER_ADDRESS: '2/3600',
+    });
+    const [address, path] = [newAddress(), `/v1/chatbots/${id}/sessions`];
+    const at = stack.client().at(strict.url);
+
+    expect(await statuses(3, () => at.post(path, {}, from(address)))).toEqual([201, 201, 429]);
+  });
+
+  it.each<[unknown, RegExp]>([
+    [
+      { sessionsPerAddress: { max: 51, windowSeconds: 3_600 } },
+      /^sessionsPerAddress must be at most 50 in 3600 /,
+    ],
+    [
+      { sessionsPerAddress: { max: 51, windowSeconds: 99_999 } },
+      /at most 50 in 99999 seconds on this server/,
+    ],
+    [{ sessionsPerAddress: { max: 2, windowSeconds: 60 } }, /at most 1 in 60 seconds on this server/],
+    [{ streamsPerSession: { max: 21 } }, /^streamsPerSession must be at most 20 on this server/],
+    [
+      { streamsPerSession: { max: 1, windowSeconds: 5 } },
+      /^streamsPerSession must be \{ max: 1 to 99999999 \}/,
+    ],
+    [{ messagesPerSession: { max: 5 } }, /^messagesPerSession must be .*windowSeconds/],
+    [{ messagesPerSession: { max: 0, windowSeconds: 60 } }, /^messagesPerSession must be/],
+    [{ messagesPerSession: { max: 1.5, windowSeconds: 60 } }, /^messagesPerSession must be/],
+    [{ messagesPerSession: { max: '5', windowSeconds: 60 } }, /^messagesPerSession must be/],
+    [{ messagesPerSession: { max: 5, windowSeconds: 60, burst: 1 } }, /^messagesPerSession must be/],
+    [{ messagesPerSession: { max: 1e300, windowSeconds: 60 } }, /^messagesPerSession must be/],
+    [{ messagesPerSession: 5 }, /^messagesPerSession must be/],
+    [{ messagesPerSession: [] }, /^messagesPerSession must be/],
+    [{ ownerWrites: { max: 5, windowSeconds: 60 } }, /^names a limit that there is not/],
+    [[], /^must be an object, or null/],
+    ['none', /^must be an object, or null/],
+    [7, /^must be an object, or null/],
+  ])('cannot be %j', async (limits, message) => {
+    const owner = newOwner();
+    const { id } = await owner.createChatbot();
+    for (const { status, body } of [
+      await owner.post('/v1/chatbots', { name: 'Bakery', limits }),
+      await owner.patch(`/v1/chatbots/${id}`, { limits }),
+    ]) {
+      expect(status).toBe(400);
+      expect(body.errors).toEqual([{ pointer: '/limits', message: expect.stringMatching(message) }]);
+    }
+  });
+});
+
+describe('the chatbots of one owner', () => {
+  it('are as many as the server says, however many are made at once', async () => {
+    const few = await stack.addApi({ LIMIT_CHATBOTS_PER_OWNER: '3', LIMITS_ENABLED: 'false' });
+    const owner = newOwner().at(few.url);
+    const made = await Promise.all(
+      Array.from({ length: 8 }, (_, n) => owner.post('/v1/chatbots', { name: `Chatbot ${n}` })),
+    );
+
+    expect(made.filter(({ status }) => status === 201)).toHaveLength(3);
+    expect(made.filter(({ status, body }) => status === 409 && body.code === 'limit_reached')).toHaveLength(
+      5,
+    );
+    expect((await newOwner().at(few.url).post('/v1/chatbots', { name: 'Another’s' })).status).toBe(201);
   });
 });
 

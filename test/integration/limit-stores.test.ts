@@ -8,6 +8,7 @@ import type { LimitStore } from '../../src/limits/limit-store.js';
 import { networksOf } from '../../src/limits/network.js';
 import { PostgresLimitStore } from '../../src/limits/postgres-limit-store.js';
 import { RateLimits, StoreDown } from '../../src/limits/rate-limits.js';
+import { connectRedis } from '../../src/redis/redis-connection.js';
 import { RedisLimitStore } from '../../src/limits/redis-limit-store.js';
 import { type Backend, BACKENDS } from '../support/conversations.js';
 import { createTestDatabase, type TestDatabase } from '../support/database.js';
@@ -32,8 +33,9 @@ const configOf = (more: Record<string, string> = {}) =>
 describe.each(BACKENDS)('the store of limits on %s', (backend: Backend) => {
   /** Two, as two processes have them. */
   let stores: LimitStore[];
+  let config: ReturnType<typeof configOf>;
   beforeAll(async () => {
-    const config = configOf(backend === 'redis' ? redisSettings() : {});
+    config = configOf(backend === 'redis' ? redisSettings() : {});
     const make = (): LimitStore =>
       backend === 'redis'
         ? new RedisLimitStore(config, config.REDIS_PREFIX, () => undefined)
@@ -80,6 +82,55 @@ describe.each(BACKENDS)('the store of limits on %s', (backend: Backend) => {
     await waitFor('the next window', async () => (await stores[0]!.take([short])) === null);
   });
 
+  const place = (max: number, key: string = randomUUID()) => ({ key, max });
+
+  it('has exactly as many places as the limit, whoever asks and however many at once', async () => {
+    const [narrow, wide] = [place(5), place(8)];
+    const holders = Array.from({ length: 20 }, () => randomUUID());
+    const answers = await Promise.all(
+      holders.map((holder, n) => stores[n % 2]!.hold([narrow, wide], holder)),
+    );
+    expect(answers.filter((answer) => answer === null)).toHaveLength(5);
+    expect(answers.filter((answer) => answer === 0)).toHaveLength(15);
+
+    // Who got no place of one has none of the others.
+    const others = Array.from({ length: 6 }, () => randomUUID());
+    const free = [];
+    for (const holder of others) free.push(await stores[0]!.hold([place(9), wide], holder));
+    expect(free).toEqual([null, null, null, 1, 1, 1]);
+
+    const first = holders[answers.indexOf(null)]!;
+    await stores[1]!.letGo({ keys: [narrow.key, wide.key], holder: first });
+    expect(await stores[0]!.hold([narrow, wide], randomUUID())).toBeNull();
+  });
+
+  it('gives a place that nobody keeps to another, and none that is kept', async () => {
+    const one = place(1);
+    const [gone, alive] = [randomUUID(), randomUUID()];
+    await stores[0]!.hold([one], gone);
+    await expire(one.key, gone);
+    expect(await stores[1]!.hold([one], alive)).toBeNull();
+    await expire(one.key, alive);
+
+    await stores[1]!.keep([{ keys: [one.key], holder: alive }]);
+
+    expect(await stores[0]!.hold([one], randomUUID())).toBe(0);
+  });
+
+  /** As when the time of a place is over. */
+  async function expire(key: string, holder: string): Promise<void> {
+    if (backend === 'postgres') {
+      await testDatabase.query(
+        `update held_places set until = clock_timestamp() where key = $1 and holder = $2`,
+        [key, holder],
+      );
+      return;
+    }
+    const client = connectRedis(config, {});
+    await client.zadd(`${config.REDIS_PREFIX}:held:${key}`, 1, holder);
+    client.disconnect();
+  }
+
   it('survives requests that count the same things in any number at once', async () => {
     const [chatbot, address] = [hit(1_000_000), hit(1_000_000)];
     const answers = await Promise.all(
@@ -108,9 +159,9 @@ describe('a store of limits that does not answer', () => {
     const limits = new RateLimits(config, store);
     const startedAt = performance.now();
 
-    await limits.take([{ limit: 'sessionsPerAddress', of: '203.0.113.1' }], StoreDown.Allow);
+    await limits.take([{ limit: 'sessionsPerAddress', of: '203.0.113.1' }], null, StoreDown.Allow);
     await expect(
-      limits.take([{ limit: 'messagesPerSession', of: 'x' }], StoreDown.Refuse),
+      limits.take([{ limit: 'messagesPerSession', of: 'x' }], null, StoreDown.Refuse),
     ).rejects.toMatchObject({
       code: 'service_unavailable',
       options: { retryAfterSeconds: 1 },
@@ -124,7 +175,11 @@ describe('a store of limits that does not answer', () => {
     const config = configOf({ REDIS_URL: `redis://127.0.0.1:${await freePort()}`, LIMITS_ENABLED: 'false' });
     const store = new RedisLimitStore(config, 'none', () => undefined);
 
-    await new RateLimits(config, store).take([{ limit: 'messagesPerSession', of: 'x' }], StoreDown.Refuse);
+    await new RateLimits(config, store).take(
+      [{ limit: 'messagesPerSession', of: 'x' }],
+      null,
+      StoreDown.Refuse,
+    );
     await store.close();
   });
 });

@@ -96,7 +96,9 @@ describe('the migrations', () => {
     expect(
       statements.filter(
         (statement) =>
-          !/^(drop function if exists "(event_stream_.*|(take_limits|reserve_tokens)".*))?$/.test(statement),
+          !/^(drop function if exists "(event_stream_.*|(take_limits|hold_places|reserve_tokens)".*))?$/.test(
+            statement,
+          ),
       ),
     ).toEqual([]);
   });

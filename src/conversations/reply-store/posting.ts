@@ -6,6 +6,7 @@ import { newId } from '../../database/columns.js';
 import { Database, now, runOn } from '../../database/database.js';
 import { type IdempotentRequest, once } from '../../database/idempotency.js';
 import type { Row, Tx } from '../../database/tables.js';
+import { tooMuch } from '../../limits/too-much.js';
 import { AppError, chatbotDisabled, notFound } from '../../runtime/app-error.js';
 import { type Timings, TIMINGS } from '../../runtime/timings.js';
 import { type MessageRow, timeOfNewest } from '../message.dto.js';
@@ -36,6 +37,9 @@ interface WhereToPost {
   isEnabled: boolean;
 }
 
+/** How many messages may wait for an answer, and of how long ago they count; null: any. */
+type Unanswered = { max: number; windowSeconds: number } | null;
+
 /** What requests make: a message with the reply that will answer it, or a reply that is asked for again. */
 @Injectable()
 export class ReplyPosting {
@@ -60,7 +64,7 @@ export class ReplyPosting {
    * @throws AppError not_found where the session is gone, chatbot_disabled, session_full, reply_full; the idempotency errors
    */
   async post(
-    { sessionId, isEnabled }: WhereToPost,
+    { sessionId, isEnabled, unanswered }: WhereToPost & { unanswered: Unanswered },
     content: string,
     requestId: string,
     idempotent: IdempotentRequest | null,
@@ -75,6 +79,7 @@ export class ReplyPosting {
         this.refuseFullSession(size);
         // Locked, so that a claim waits until this message is committed, or has happened before it.
         const unfinished = await this.lockUnfinished(tx, sessionId);
+        if (unanswered && unfinished.length > 0) await this.refuseUnanswered(tx, unfinished, unanswered);
         const queued = unfinished.find(({ status }) => status === ReplyStatus.Queued);
         const replyId = queued?.id ?? newId();
         if (queued) {
@@ -173,6 +178,25 @@ export class ReplyPosting {
     const { LIMIT_SESSION_MESSAGES, LIMIT_SESSION_CHARS } = this.config;
     if (messages <= LIMIT_SESSION_MESSAGES && chars <= LIMIT_SESSION_CHARS) return;
     throw new AppError('session_full', 'This session holds as much as one may. Open another.');
+  }
+
+  /**
+   * @param replies that the session's messages wait for
+   * @throws AppError rate_limited
+   */
+  private async refuseUnanswered(
+    tx: Tx,
+    replies: readonly { id: string }[],
+    { max, windowSeconds }: NonNullable<Unanswered>,
+  ): Promise<void> {
+    const [waiting] = await runOn(
+      tx,
+      sql<{ count: number }>`
+        select count(*)::int as count from messages
+        where reply_id = any(${replies.map(({ id }) => id)}::uuid[]) and sender = 'user'
+          and created_at > clock_timestamp() - ${windowSeconds} * interval '1 second'`,
+    );
+    if ((waiting?.count ?? 0) >= max) throw tooMuch('unansweredPerSession', FULL_REPLY_RETRY_SECONDS);
   }
 
   /**

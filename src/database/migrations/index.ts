@@ -12,6 +12,7 @@ import { Migration20261127011034_rate_limits } from './Migration20261127011034_r
 import { Migration20261127052911_allowed_origins } from './Migration20261127052911_allowed_origins.js';
 import { Migration20261127054557_budgets } from './Migration20261127054557_budgets.js';
 import { Migration20261127054558_uncounted_replies_index } from './Migration20261127054558_uncounted_replies_index.js';
+import { Migration20261127063838_own_limits } from './Migration20261127063838_own_limits.js';
 
 /** In the order in which they run. A file that is not in this list does not exist for the product. */
 export const migrations = [
@@ -29,4 +30,5 @@ export const migrations = [
   Migration20261127052911_allowed_origins,
   Migration20261127054557_budgets,
   Migration20261127054558_uncounted_replies_index,
+  Migration20261127063838_own_limits,
 ];
