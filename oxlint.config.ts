@@ -21,8 +21,8 @@ const MAY_IMPORT: Record<string, readonly string[]> = {
   events: ['runtime', 'config', 'metrics', 'tracing', 'database', 'redis'],
   queue: ['runtime', 'config', 'metrics', 'tracing', 'database', 'redis'],
   http: ['runtime', 'config', 'metrics', 'tracing', 'logging', 'database', 'limits', 'auth'],
-  guests: ['runtime', 'config', 'database', 'auth', 'http'],
   chatbots: ['runtime', 'config', 'llm', 'logging', 'database', 'limits', 'auth', 'http'],
+  guests: ['runtime', 'config', 'database', 'auth', 'http', 'chatbots'],
   // Both roles stand on it, so it knows no HTTP.
   conversations: [
     'runtime',
@@ -40,23 +40,25 @@ const MAY_IMPORT: Record<string, readonly string[]> = {
   ],
   // The api hands over a job, not a call: its features do not know the worker, nor each other.
   ...Object.fromEntries(
-    ['chat-sessions', 'messages', 'replies', 'session-events', 'erasure', 'usage'].map((feature) => [
-      feature,
-      [
-        'runtime',
-        'config',
-        'metrics',
-        'logging',
-        'database',
-        'limits',
-        'auth',
-        'events',
-        'http',
-        'guests',
-        'chatbots',
-        'conversations',
+    ['chat-sessions', 'messages', 'replies', 'session-events', 'erasure', 'people', 'usage'].map(
+      (feature) => [
+        feature,
+        [
+          'runtime',
+          'config',
+          'metrics',
+          'logging',
+          'database',
+          'limits',
+          'auth',
+          'events',
+          'http',
+          'guests',
+          'chatbots',
+          'conversations',
+        ],
       ],
-    ]),
+    ),
   ),
   // The worker has no HTTP, and reads rows, not the api's features.
   worker: [

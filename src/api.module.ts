@@ -4,6 +4,7 @@ import { ChatbotsModule } from './chatbots/chatbots.module.js';
 import { ErasureModule } from './erasure/erasure.module.js';
 import { MessagesModule } from './messages/messages.module.js';
 import { OperatorsModule } from './operations/operators.module.js';
+import { PeopleModule } from './people/people.module.js';
 import { RepliesModule } from './replies/replies.module.js';
 import { UsageModule } from './usage/usage.module.js';
 import { SessionEventsModule } from './session-events/session-events.module.js';
@@ -18,6 +19,7 @@ import { SessionEventsModule } from './session-events/session-events.module.js';
     SessionEventsModule,
     ErasureModule,
     UsageModule,
+    PeopleModule,
     OperatorsModule,
   ],
 })

@@ -52,6 +52,7 @@ export function toChatSessionDto(row: SelectedSession): ChatSessionDto {
             name: row.guest_name,
             email: row.guest_email,
             created_at: row.guest_created_at,
+            external_id: row.guest_external_id,
           })
         : null,
     createdAt: isoTime(row.created_at),

@@ -57,7 +57,8 @@ export class SessionOpeningService {
       if (!chatbot) throw notFound();
       if (!chatbot.is_enabled) throw chatbotDisabled();
       const guestId = name === null && email === null ? null : newId();
-      if (guestId !== null) await tx.insertInto('guests').values({ id: guestId, name, email }).execute();
+      if (guestId !== null)
+        await tx.insertInto('guests').values({ id: guestId, chatbot_id: chatbotId, name, email }).execute();
       let messages: MessageRow[] = [];
       const greeting = chatbot.greeting === null ? '' : greet(chatbot.greeting, name);
       const hasGreeting = greeting.trim() !== '';

@@ -28,6 +28,8 @@ const ALLOWED_ORIGINS_DESCRIPTION =
 
 const DAILY_TOKEN_BUDGET_DESCRIPTION =
   'Tokens that it may use in a UTC day, in and out, as providers count them. When they are spent it says `unavailableMessage` until the day is over. Null: what the server is configured with, which may be as many as it takes; more than the server’s maximum is refused.';
+const RETENTION_DAYS_DESCRIPTION =
+  'Days after which a session without activity is erased, with its messages, and with its guest where that has no other. Null: what the server is configured with, which may be never; more than that is refused.';
 const UNAVAILABLE_MESSAGE_DESCRIPTION =
   'What it says when its budget of the day is spent; null: “This chat is not available right now. Please try again later.”';
 
@@ -45,6 +47,8 @@ class WritableFieldsDto {
   allowedOrigins?: string[];
   @OwnLimitsField()
   limits?: WrittenLimits | null;
+  @WholeNumber({ min: 1, max: 36_500, description: RETENTION_DAYS_DESCRIPTION })
+  retentionDays?: number | null;
   @WholeNumber({ min: 0, max: MAX_TOKEN_BUDGET, description: DAILY_TOKEN_BUDGET_DESCRIPTION })
   dailyTokenBudget?: number | null;
   @Text({ maxLength: 2_000, presence: 'clearable', description: UNAVAILABLE_MESSAGE_DESCRIPTION })
@@ -107,6 +111,8 @@ export class ChatbotSummaryDto {
   allowedOrigins!: string[];
   @ApiOwnLimits()
   limits!: OwnLimits | null;
+  @ApiProperty({ type: 'integer', minimum: 1, nullable: true, description: RETENTION_DAYS_DESCRIPTION })
+  retentionDays!: number | null;
   @ApiProperty({ type: 'integer', minimum: 0, nullable: true, description: DAILY_TOKEN_BUDGET_DESCRIPTION })
   dailyTokenBudget!: number | null;
   @ApiProperty({ type: String, nullable: true, description: UNAVAILABLE_MESSAGE_DESCRIPTION })
@@ -185,6 +191,7 @@ export function toChatbotSummaryDto(
     isEnabled: chatbot.is_enabled,
     allowedOrigins: chatbot.allowed_origins,
     limits: chatbot.limits,
+    retentionDays: chatbot.retention_days,
     dailyTokenBudget: chatbot.daily_token_budget,
     unavailableMessage: chatbot.unavailable_message,
     createdAt: isoTime(chatbot.created_at),

@@ -25,6 +25,8 @@ const ChatbotSchema = defineEntity({
     dailyTokenBudget: p.integer().nullable(),
     /** What it says where that is spent; null: a sentence of ours. */
     unavailableMessage: p.text().nullable(),
+    /** Sessions without activity for so long are erased; null: what the operator says. */
+    retentionDays: p.integer().nullable(),
     /** What the instructions take of a prompt, in tokens: an upper bound until a worker has counted; null: not known yet. */
     instructionsTokens: p.integer().nullable(),
     /** Whether a worker has counted the instructions as they are now. */
@@ -34,6 +36,7 @@ const ChatbotSchema = defineEntity({
   },
   indexes: [
     { name: 'chatbots_owner_newest_index', properties: ['clerkUserId', 'createdAt', 'id'] }, // an owner's list, read backwards
+    { name: 'chatbots_retention_index', properties: ['id'], where: 'retention_days is not null' },
     {
       name: 'chatbots_uncounted_index',
       properties: ['id'],

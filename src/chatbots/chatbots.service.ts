@@ -41,6 +41,7 @@ export class ChatbotsService {
       | 'OPENAI_MODEL'
       | 'OPENAI_FALLBACK_MODEL'
       | 'DAILY_TOKEN_BUDGET_MAX'
+      | 'RETENTION_DAYS_MAX'
       | 'LIMIT_CHATBOTS_PER_OWNER'
     > &
       LimitSettings,
@@ -87,6 +88,7 @@ export class ChatbotsService {
         ...(dto.isEnabled !== undefined && { is_enabled: dto.isEnabled }),
         ...(dto.allowedOrigins && { allowed_origins: dto.allowedOrigins }),
         ...(dto.limits && { limits: mergedLimits(sql`'{}'::jsonb`, dto.limits) }),
+        retention_days: dto.retentionDays,
         daily_token_budget: dto.dailyTokenBudget,
         unavailable_message: dto.unavailableMessage,
       })
@@ -216,6 +218,7 @@ export class ChatbotsService {
       is_enabled: dto.isEnabled,
       allowed_origins: dto.allowedOrigins,
       limits: dto.limits ? mergedLimits(sql.ref('limits'), dto.limits) : dto.limits,
+      retention_days: dto.retentionDays,
       daily_token_budget: dto.dailyTokenBudget,
       unavailable_message: dto.unavailableMessage,
     };
@@ -235,15 +238,22 @@ export class ChatbotsService {
   }
 
   /** What the operator's settings leave to owners. */
-  private refuseForbidden({ model, dailyTokenBudget, limits }: UpdateChatbotDto): void {
+  private refuseForbidden(dto: UpdateChatbotDto): void {
+    const { model, limits } = dto;
     const models = allowedModels(this.config);
-    const max = this.config.DAILY_TOKEN_BUDGET_MAX;
     const errors: FieldError[] = [];
     if (typeof model === 'string' && models?.includes(model) === false) {
       errors.push({ pointer: '/model', message: `must be one of ${models.join(', ')}, or null` });
     }
-    if (typeof dailyTokenBudget === 'number' && max !== undefined && dailyTokenBudget > max) {
-      errors.push({ pointer: '/dailyTokenBudget', message: `must be at most ${max} on this server` });
+    const maxima = {
+      dailyTokenBudget: this.config.DAILY_TOKEN_BUDGET_MAX,
+      retentionDays: this.config.RETENTION_DAYS_MAX,
+    };
+    for (const [field, max] of Object.entries(maxima)) {
+      const value = dto[field as keyof typeof maxima];
+      if (typeof value === 'number' && max !== undefined && value > max) {
+        errors.push({ pointer: `/${field}`, message: `must be at most ${max} on this server` });
+      }
     }
     const excess = limits ? excessOf(limits, this.config) : null;
     if (excess !== null) errors.push({ pointer: '/limits', message: excess });

@@ -249,10 +249,10 @@ const sections = {
     ),
     LIMIT_ACTIONS_PER_SESSION: rate(60, 60).describe('Replies of one session stopped or asked for again'),
     LIMIT_OWNER_WRITES: rate(600, 60).describe('Requests of one owner that write, messages aside'),
-    LIMIT_STREAMS_PER_SESSION: integer(20, 1, 100_000).describe(
+    LIMIT_STREAMS_PER_SESSION: integer(50, 1, 100_000).describe(
       'Event streams of one session that are open at once',
     ),
-    LIMIT_STREAMS_PER_ADDRESS: integer(300, 1, 100_000).describe(
+    LIMIT_STREAMS_PER_ADDRESS: integer(1_000, 1, 100_000).describe(
       "Event streams that are open at once from one address, owners' aside; of IPv6 as above",
     ),
     LIMIT_LONG_POLLS: integer(20, 1, 100_000).describe(
@@ -264,6 +264,11 @@ const sections = {
     LIMIT_CHATBOTS_PER_OWNER: integer(1_000, 1, 1_000_000).describe(
       'Most chatbots of one owner (409 `limit_reached`)',
     ),
+    RETENTION_DAYS_MAX: optionalInteger(1, 36_500).meta({
+      description:
+        'Days after which a session without activity is erased, at the latest; an owner may say fewer for a chatbot (`retentionDays`). Without it sessions stay for as long as owners want',
+      example: '365',
+    }),
     DAILY_TOKEN_BUDGET: optionalInteger(0, 2_000_000_000).meta({
       description:
         'Tokens that a chatbot may use in a UTC day, in and out, where its owner says nothing (`dailyTokenBudget`); without it as many as it takes',

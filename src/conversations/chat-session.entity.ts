@@ -24,6 +24,16 @@ const ChatSessionSchema = defineEntity({
     activeAt: timeColumn().defaultRaw('clock_timestamp()').returning(),
     createdAt: createdAtColumn(),
   },
+  triggers: [
+    {
+      name: 'place_guest',
+      timing: 'after',
+      events: ['insert'],
+      when: '(new.guest_id IS NOT NULL)', // as PostgreSQL shows it, which the ORM compares it with
+      body: `update guests set chatbot_id = new.chatbot_id where id = new.guest_id and chatbot_id is null;
+    return null;`,
+    },
+  ],
   indexes: [
     { name: 'chat_sessions_most_active_index', properties: ['chatbot', 'activeAt', 'id'] }, // a chatbot's list, read backwards
   ],

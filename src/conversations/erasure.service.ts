@@ -1,17 +1,28 @@
 import { Injectable, Logger } from '@nestjs/common';
-import { sql } from 'kysely';
+import { type Expression, type ExpressionBuilder, sql, type SqlBool } from 'kysely';
 import { notFound } from '../runtime/app-error.js';
 import { within } from '../runtime/within.js';
-import { Database } from '../database/database.js';
-import type { Tx } from '../database/tables.js';
+import { Database, runOn } from '../database/database.js';
+import type { Tables, Tx } from '../database/tables.js';
 import { EventStream } from '../events/event-stream.js';
 import { ReplyQueue } from './reply-queue.js';
 import { ReplyUsage } from './reply-store/usage.js';
 
 /** How many sessions' traces one round removes; the reconciler starts the next round. */
 const ROUND_LIMIT = 100;
+/** How many guests, or sessions whose time is over, one transaction erases. */
+const GUESTS_OF_ROUND = 100;
+const SESSIONS_OF_ROUND = 100;
 /** How long a request waits for the traces to go; the rows are gone by then in any case. */
 const PATIENCE_MS = 2_000;
+
+/** Who is erased: by an address, whatever its case, or by the owner's own id. */
+export type Person = { email: string } | { chatbotId: string; externalId: string };
+
+interface GuestTables {
+  g: Tables['guests'];
+  c: Tables['chatbots'];
+}
 
 /**
  * Deletes conversations everywhere. The rows go in one transaction, which also notes the sessions whose traces in
@@ -38,7 +49,7 @@ export class ErasureService {
         .forUpdate()
         .executeTakeFirst();
       if (!chatbot) throw notFound();
-      await this.deleteSessions(tx, 'chatbot_id', id);
+      await this.deleteSessions(tx, 'chatbot_id', [id]);
       await tx.deleteFrom('chatbots').where('id', '=', id).execute();
     });
   }
@@ -54,44 +65,97 @@ export class ErasureService {
         .forUpdate('s')
         .executeTakeFirst();
       if (!session) throw notFound();
-      await this.deleteSessions(tx, 'id', id);
+      await this.deleteSessions(tx, 'id', [id]);
     });
   }
 
-  /** A guest is the owner's whose sessions it has. */
   async deleteGuest(clerkUserId: string, id: string): Promise<void> {
-    await this.erase(async (tx) => {
-      const guest = await tx
-        .selectFrom('guests as g')
-        .select('g.id')
-        .where('g.id', '=', id)
-        .where((eb) =>
-          eb.exists(
-            eb
-              .selectFrom('chat_sessions as s')
-              .innerJoin('chatbots as c', 'c.id', 's.chatbot_id')
-              .select('s.id')
-              .whereRef('s.guest_id', '=', 'g.id')
-              .where('c.clerk_user_id', '=', clerkUserId),
-          ),
-        )
-        .forUpdate('g')
-        .executeTakeFirst();
-      if (!guest) throw notFound();
-      await this.deleteSessions(tx, 'guest_id', id);
-    });
+    const { guests } = await this.deleteGuests(clerkUserId, (eb) => eb('g.id', '=', id));
+    if (guests === 0) throw notFound();
   }
 
-  /** Deletes sessions, their messages and replies, and the guests who have no other session. */
+  /**
+   * Erases a person: every guest of the owner's chatbots with that address, or whom the owner knows by that id.
+   *
+   * @returns how many guests and sessions are gone
+   */
+  async deletePerson(clerkUserId: string, person: Person): Promise<{ guests: number; sessions: number }> {
+    return this.deleteGuests(clerkUserId, (eb) =>
+      'email' in person
+        ? eb(eb.fn<string>('lower', ['g.email']), '=', eb.fn<string>('lower', [eb.val(person.email)]))
+        : eb.and([eb('g.chatbot_id', '=', person.chatbotId), eb('g.external_id', '=', person.externalId)]),
+    );
+  }
+
+  /** In rounds, since a person may have come back thousands of times, each time as a guest that nobody knew. */
+  private async deleteGuests(
+    clerkUserId: string,
+    where: (eb: ExpressionBuilder<GuestTables, 'g' | 'c'>) => Expression<SqlBool>,
+  ): Promise<{ guests: number; sessions: number }> {
+    const gone = { guests: 0, sessions: 0 };
+    for (;;) {
+      let found = 0;
+      await this.erase(async (tx) => {
+        const guests = await tx
+          .selectFrom('guests as g')
+          .innerJoin('chatbots as c', 'c.id', 'g.chatbot_id')
+          .select('g.id')
+          .where('c.clerk_user_id', '=', clerkUserId)
+          .where(where)
+          .orderBy('g.id')
+          .limit(GUESTS_OF_ROUND)
+          .forUpdate('g')
+          .execute();
+        found = guests.length;
+        const ids = guests.map(({ id }) => id);
+        if (found > 0) gone.sessions += await this.deleteSessions(tx, 'guest_id', ids);
+        if (found > 0) await tx.deleteFrom('guests').where('id', 'in', ids).execute();
+      });
+      gone.guests += found;
+      if (found < GUESTS_OF_ROUND) return gone;
+    }
+  }
+
+  /**
+   * Erases sessions whose time is over.
+   *
+   * @param maxDays the operator's; null: for ever, but for chatbots whose owner says otherwise
+   */
+  async deleteExpired(maxDays: number | null): Promise<void> {
+    const expired = await this.database.readOnce((db) =>
+      runOn(
+        db,
+        sql<{ id: string }>`
+          select s.id from chatbots c cross join lateral (
+            select id from chat_sessions
+            where chatbot_id = c.id and active_at < clock_timestamp() - least(c.retention_days, ${maxDays}::int) * interval '1 day'
+            order by active_at limit ${SESSIONS_OF_ROUND}) as s
+          where c.retention_days is not null or ${maxDays !== null}
+          limit ${SESSIONS_OF_ROUND}`,
+      ),
+    );
+    if (expired.length === 0) return;
+    const ids = expired.map(({ id }) => id);
+    let count = 0;
+    await this.erase(async (tx) => {
+      count = await this.deleteSessions(tx, 'id', ids);
+    });
+    this.logger.log(
+      { event: 'erasure.expired', count },
+      'sessions were erased that had no activity for too long',
+    );
+  }
+
+  /** Deletes sessions, their messages and replies, and the guests who have no other session. @returns how many sessions */
   private async deleteSessions(
     tx: Tx,
     column: 'id' | 'chatbot_id' | 'guest_id',
-    value: string,
-  ): Promise<void> {
+    values: string[],
+  ): Promise<number> {
     const sessions = await tx
       .selectFrom('chat_sessions')
       .select('id')
-      .where(column, '=', value)
+      .where(column, 'in', values)
       .orderBy('id')
       .forUpdate()
       .execute();
@@ -107,7 +171,7 @@ export class ErasureService {
       .expression((sessions) =>
         sessions
           .selectFrom('chat_sessions as s')
-          .where(`s.${column}`, '=', value)
+          .where(`s.${column}`, 'in', values)
           .select((eb) => [
             's.id',
             eb.fn
@@ -136,11 +200,11 @@ export class ErasureService {
       .execute();
     const deleted = await tx
       .deleteFrom('chat_sessions')
-      .where(column, '=', value)
+      .where(column, 'in', values)
       .returning('guest_id')
       .execute();
     const guestIds = deleted.map(({ guest_id }) => guest_id).filter((id) => id !== null);
-    if (guestIds.length === 0) return;
+    if (guestIds.length === 0) return deleted.length;
     await tx
       .deleteFrom('guests as g')
       .where('g.id', '=', (eb) => eb.fn.any(sql<string[]>`${guestIds}::uuid[]`))
@@ -150,6 +214,7 @@ export class ErasureService {
         ),
       )
       .execute();
+    return deleted.length;
   }
 
   private async erase(deleteRows: (tx: Tx) => Promise<void>): Promise<void> {

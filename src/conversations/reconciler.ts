@@ -1,5 +1,7 @@
 import { Inject, Injectable, Logger, type OnApplicationBootstrap, type OnModuleInit } from '@nestjs/common';
 import { PacedLogger } from '../runtime/paced-logger.js';
+import { CONFIG } from '../config/config.module.js';
+import type { Config } from '../config/env.js';
 import { Shutdown, ShutdownPhase } from '../runtime/shutdown.js';
 import { Database } from '../database/database.js';
 import type { Row } from '../database/tables.js';
@@ -46,6 +48,7 @@ export class Reconciler implements OnModuleInit, OnApplicationBootstrap {
     private readonly stream: EventStream,
     private readonly database: Database,
     private readonly metrics: ReplyMetrics,
+    @Inject(CONFIG) private readonly config: Pick<Config, 'RETENTION_DAYS_MAX'>,
     @Inject(TIMINGS) private readonly timings: Pick<Timings, 'reconcileIntervalMs'>,
     private readonly shutdown: Shutdown,
   ) {}
@@ -141,6 +144,7 @@ export class Reconciler implements OnModuleInit, OnApplicationBootstrap {
     await this.part('erasures', () => this.erasures.removeTraces());
     if (this.rounds % PRUNE_EVERY === 0) {
       await this.part('event stream', () => this.stream.prune());
+      await this.part('retention', () => this.erasures.deleteExpired(this.config.RETENTION_DAYS_MAX ?? null));
       await this.part('idempotency keys', () => pruneIdempotencyKeys(this.database));
     }
   }

@@ -21,6 +21,7 @@ export const selectSessions = (db: Db) =>
       'g.name as guest_name',
       'g.email as guest_email',
       'g.created_at as guest_created_at',
+      'g.external_id as guest_external_id',
       's.created_at',
       's.last_message_at',
       's.active_at',

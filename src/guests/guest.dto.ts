@@ -28,8 +28,20 @@ export class GuestDto {
   email!: string | null;
   @ApiProperty({ format: 'date-time' })
   createdAt!: string;
+  @ApiProperty({
+    type: String,
+    nullable: true,
+    description: 'The owner’s own id of the person; null: nobody has vouched for who it is.',
+  })
+  externalId!: string | null;
 }
 
-export function toGuestDto(row: Row<'guests'>): GuestDto {
-  return { id: row.id, name: row.name, email: row.email, createdAt: isoTime(row.created_at) };
+export function toGuestDto(row: Omit<Row<'guests'>, 'chatbot_id'>): GuestDto {
+  return {
+    id: row.id,
+    name: row.name,
+    email: row.email,
+    createdAt: isoTime(row.created_at),
+    externalId: row.external_id,
+  };
 }

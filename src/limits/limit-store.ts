@@ -14,7 +14,7 @@ export interface Exceeded {
 }
 
 /** A place is free again after so long where its process does not say that it is still in use: it may be no more. */
-export const HOLD_SECONDS = 60;
+export const HOLD_SECONDS = 30;
 
 /** Something of which there are only so many places. */
 export interface Hold {
@@ -51,6 +51,6 @@ export abstract class LimitStore {
   abstract hold(holds: readonly Hold[], holder: string): Promise<number | null>;
   /** Keeps places for as long again. */
   abstract keep(held: readonly Held[]): Promise<void>;
-  abstract letGo(held: Held): Promise<void>;
+  abstract letGo(held: readonly Held[]): Promise<void>;
   abstract close(): Promise<void>;
 }

@@ -32,10 +32,15 @@ function createLimitStore(config: Config, database: Database): LimitStore {
 export class LimitsModule implements OnModuleInit {
   constructor(
     private readonly store: LimitStore,
+    private readonly limits: RateLimits,
     private readonly shutdown: Shutdown,
   ) {}
 
   onModuleInit(): void {
-    this.shutdown.register(ShutdownPhase.Close, () => this.store.close());
+    this.shutdown.register(ShutdownPhase.Close, async () => {
+      // The streams have ended: their clients come back to other processes, and need the places.
+      await this.limits.settle();
+      await this.store.close();
+    });
   }
 }

@@ -64,8 +64,11 @@ export class PostgresLimitStore extends LimitStore {
     );
   }
 
-  override async letGo({ holder }: Held): Promise<void> {
-    await this.database.write((db) => runOn(db, sql`delete from held_places where holder = ${holder}`));
+  override async letGo(held: readonly Held[]): Promise<void> {
+    const holders = held.map(({ holder }) => holder);
+    await this.database.write((db) =>
+      runOn(db, sql`delete from held_places where holder = any(${holders}::uuid[])`),
+    );
   }
 
   override async close(): Promise<void> {

@@ -1,4 +1,5 @@
 import { randomUUID } from 'node:crypto';
+import { setTimeout as sleep } from 'node:timers/promises';
 import { Inject, Injectable, Logger, type OnModuleDestroy } from '@nestjs/common';
 import { CONFIG } from '../config/config.module.js';
 import type { Config } from '../config/env.js';
@@ -25,6 +26,8 @@ const PATIENCE_MS = 1_000;
 const SITE_FACTOR = 8;
 /** How often places that are in use are kept on: twice may fail. */
 const KEEP_INTERVAL_MS = (HOLD_SECONDS * 1_000) / 3;
+/** How long places that are given back are gathered, in milliseconds. */
+const LEAVE_AFTER_MS = 20;
 /** When a place may be free again is nobody's to know, in seconds. */
 const HELD_RETRY_SECONDS = 5;
 
@@ -65,6 +68,8 @@ export class RateLimits implements OnModuleDestroy {
   private readonly logger = new Logger(RateLimits.name);
   private readonly pacedLogger = new PacedLogger(this.logger);
   private readonly held = new Set<Held>();
+  private readonly left: Held[] = [];
+  private leaving: Promise<void> | null = null;
   private readonly timer: NodeJS.Timeout;
 
   constructor(
@@ -127,14 +132,28 @@ export class RateLimits implements OnModuleDestroy {
     this.held.add(held);
     return () => {
       if (!this.held.delete(held)) return;
-      // Where it fails, the place is free again when its time is up.
-      this.store.letGo(held).catch(() => undefined);
+      this.left.push(held);
+      this.leaving ??= this.letGoSoon();
     };
   }
 
   /** How many messages of a session may be without an answer, and of how long ago they count; null: any. */
   unansweredOf({ limits }: LimitedChatbot): Pick<Rate, 'max' | 'windowSeconds'> | null {
     return this.config.LIMITS_ENABLED ? rateOf(this.config, 'unansweredPerSession', limits) : null;
+  }
+
+  /** Resolves when the places that were given back are free for all processes, or cannot be told. */
+  async settle(): Promise<void> {
+    await within(PATIENCE_MS, Promise.resolve(this.leaving)).catch(() => undefined);
+  }
+
+  /** Together with all that are given back in a moment: a process that stops has thousands. */
+  private async letGoSoon(): Promise<void> {
+    await sleep(LEAVE_AFTER_MS);
+    const left = this.left.splice(0);
+    this.leaving = null;
+    // Where it fails, the places are free again when their time is up.
+    await this.store.letGo(left).catch(() => undefined);
   }
 
   private async keepOn(): Promise<void> {

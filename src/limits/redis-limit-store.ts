@@ -26,6 +26,9 @@ redis.call('ZADD', KEYS[1], 'XX', time[1] + ARGV[2], ARGV[1])
 redis.call('EXPIRE', KEYS[1], ARGV[2])
 return 1`;
 
+/** How many commands are under way at once. */
+const COMMANDS_AT_ONCE = 200;
+
 /** Counts in Redis. */
 export class RedisLimitStore extends LimitStore {
   private readonly client: Redis | Cluster;
@@ -68,20 +71,32 @@ export class RedisLimitStore extends LimitStore {
   override async hold(holds: readonly Hold[], holder: string): Promise<number | null> {
     for (const [index, { key, max }] of holds.entries()) {
       if ((await this.client.eval(HOLD, 1, this.keyOf(key), holder, max, HOLD_SECONDS)) === 1) continue;
-      await this.letGo({ keys: holds.slice(0, index).map((before) => before.key), holder });
+      await this.letGo([{ keys: holds.slice(0, index).map((before) => before.key), holder }]);
       return index;
     }
     return null;
   }
 
   override async keep(held: readonly Held[]): Promise<void> {
-    for (const { keys, holder } of held) {
-      for (const key of keys) await this.client.eval(KEEP, 1, this.keyOf(key), holder, HOLD_SECONDS);
-    }
+    await this.forEach(held, (key, holder) =>
+      this.client.eval(KEEP, 1, this.keyOf(key), holder, HOLD_SECONDS),
+    );
   }
 
-  override async letGo({ keys, holder }: Held): Promise<void> {
-    for (const key of keys) await this.client.zrem(this.keyOf(key), holder);
+  override async letGo(held: readonly Held[]): Promise<void> {
+    await this.forEach(held, (key, holder) => this.client.zrem(this.keyOf(key), holder));
+  }
+
+  /** Some at once: there may be thousands. */
+  private async forEach(
+    held: readonly Held[],
+    work: (key: string, holder: string) => Promise<unknown>,
+  ): Promise<void> {
+    const places = held.flatMap(({ keys, holder }) => keys.map((key) => ({ key, holder })));
+    for (let from = 0; from < places.length; from += COMMANDS_AT_ONCE) {
+      const some = places.slice(from, from + COMMANDS_AT_ONCE);
+      await Promise.all(some.map(({ key, holder }) => work(key, holder)));
+    }
   }
 
   override async close(): Promise<void> {

@@ -119,8 +119,7 @@ export class ReplyGenerator {
         this.leave(who);
       }
     }
-    // A first job comes when its reply is due, another may come before.
-    const later = number > 1 ? await this.dispatching.postpone(replyId, number) : null;
+    const later = await this.dispatching.postpone(replyId, number);
     if (!later) return null;
     await this.queue.enqueue(later);
     return { outcome: 'nothing_to_do' };

@@ -32,6 +32,7 @@ describe('creating a chatbot', () => {
       isEnabled: true,
       allowedOrigins: [],
       limits: null,
+      retentionDays: null,
       dailyTokenBudget: null,
       unavailableMessage: null,
       createdAt: expect.stringMatching(TIME),

@@ -113,6 +113,8 @@ async function play(): Promise<Examples> {
   await keep('listChatbots', owner, 'GET /v1/chatbots');
   await keep('getChatbot', owner, `GET ${ofChatbot}`);
   await keep('getUsage', owner, `GET ${ofChatbot}/usage?days=1`);
+  await keep('listGuests', owner, `GET ${ofChatbot}/guests`);
+  await keep('exportGuest', owner, `GET /v1/guests/${session.guest.id}/export`);
 
   const added = await keep('createCharacteristic', owner, `POST ${ofChatbot}/characteristics`, {
     content: 'We bake birthday cakes to order, two days ahead.',
@@ -201,6 +203,7 @@ async function play(): Promise<Examples> {
 
   await owner.delete(ofSession);
   events['session.deleted'] = await watching.next('session.deleted');
+  await keep('erasePerson', owner, 'POST /v1/erasures', { email: 'ada@example.com' });
   await keep('getLiveness', stack.client(), 'GET /health/live');
   await keep('getReadiness', stack.client(), 'GET /health/ready');
   return { answers, events, stream, problems };

@@ -633,7 +633,7 @@ describe('jobs on PostgreSQL', () => {
       await guest.finalReply((await guest.postMessage(session.id, newQuestion())).reply.id);
       const killed = await stack.database.query(
         `select pg_terminate_backend(pid) from pg_stat_activity
-         where datname = current_database() and query ilike 'listen%'`,
+         where datname = current_database() and application_name in ('assistly-event-stream', 'replies')`,
       );
       expect(killed.length).toBeGreaterThan(0);
 

@@ -100,7 +100,7 @@ describe.each(BACKENDS)('the store of limits on %s', (backend: Backend) => {
     expect(free).toEqual([null, null, null, 1, 1, 1]);
 
     const first = holders[answers.indexOf(null)]!;
-    await stores[1]!.letGo({ keys: [narrow.key, wide.key], holder: first });
+    await stores[1]!.letGo([{ keys: [narrow.key, wide.key], holder: first }]);
     expect(await stores[0]!.hold([narrow, wide], randomUUID())).toBeNull();
   });
 

@@ -1,6 +1,9 @@
 import { once } from 'node:events';
 import { type AddressInfo, connect, createServer, type Socket } from 'node:net';
 
+/** Of the texts that are looked for. */
+const LONGEST_TEXT = 100;
+
 /** One connection through the proxy. */
 interface Link {
   client: Socket;
@@ -73,10 +76,13 @@ export async function startTcpProxy(target: string, defaultPort = 5432): Promise
         server.destroy();
       });
     }
+    let before = ''; // the end of what was sent last: a text may come in two pieces
     client.on('data', (data: Buffer) => {
+      const sent = before + data.toString('latin1');
+      before = sent.slice(-LONGEST_TEXT);
       const at = replacement ? data.indexOf(replacement.text) : -1;
       if (replacement && at >= 0) data.write(replacement.other, at);
-      if (trigger && data.includes(trigger.text)) {
+      if (trigger && sent.includes(trigger.text)) {
         const { effect, fire } = trigger;
         trigger = null;
         if (effect === 'hold') held ??= [];
@@ -113,6 +119,7 @@ export async function startTcpProxy(target: string, defaultPort = 5432): Promise
   }
 
   const when = (text: string, effect: 'cut' | 'hold'): Promise<void> => {
+    if (text.length > LONGEST_TEXT) throw new Error('the text is too long to be found');
     const { promise, resolve } = Promise.withResolvers<void>();
     trigger = { text, effect, fire: resolve };
     return promise;

@@ -13,6 +13,8 @@ import { Migration20261127052911_allowed_origins } from './Migration202611270529
 import { Migration20261127054557_budgets } from './Migration20261127054557_budgets.js';
 import { Migration20261127054558_uncounted_replies_index } from './Migration20261127054558_uncounted_replies_index.js';
 import { Migration20261127063838_own_limits } from './Migration20261127063838_own_limits.js';
+import { Migration20261127064603_people } from './Migration20261127064603_people.js';
+import { Migration20261127064604_guests_of_chatbots } from './Migration20261127064604_guests_of_chatbots.js';
 
 /** In the order in which they run. A file that is not in this list does not exist for the product. */
 export const migrations = [
@@ -31,4 +33,6 @@ export const migrations = [
   Migration20261127054557_budgets,
   Migration20261127054558_uncounted_replies_index,
   Migration20261127063838_own_limits,
+  Migration20261127064603_people,
+  Migration20261127064604_guests_of_chatbots,
 ];
