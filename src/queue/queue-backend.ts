@@ -60,8 +60,13 @@ const SESSION_OPTIONS = [
   .map((setting) => `-c ${setting}`)
   .join(' ');
 
-/** As above, for a setting that servers know from PostgreSQL 17 on, and others refuse a connection for. */
-const allowLongTransactions = async (client: ClientBase): Promise<void> => {
+/**
+ * Readies a connection. BullMQ takes some for more than one statement and listens to no error of theirs: one that broke
+ * meanwhile would end the process; what is asked of it next fails all the same. And as above, for a setting that servers
+ * know from PostgreSQL 17 on, and others refuse a connection for.
+ */
+const ready = async (client: ClientBase): Promise<void> => {
+  client.on('error', () => undefined);
   await client.query(
     "select set_config(name, '0', false) from pg_settings where name = 'transaction_timeout'",
   );
@@ -163,7 +168,7 @@ export function createQueueBackend(config: Config): QueueBackend {
     max,
     statement_timeout: 10_000,
     options: [connection.options, SESSION_OPTIONS].filter(Boolean).join(' '),
-    onConnect: allowLongTransactions,
+    onConnect: ready,
   });
   return {
     kind: 'postgres',

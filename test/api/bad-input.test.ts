@@ -455,8 +455,11 @@ describe('a bad body', () => {
 
 describe('a good body', () => {
   it.each(
+    // Who is erased is named by some of the fields, and the answer shows none of them: people.test.ts.
     Object.entries(BODIES).flatMap(([name, route]) =>
-      route.fields.map((field) => [name, field.pointer, route, field] as const),
+      (name === 'POST /v1/erasures' ? [] : route.fields).map(
+        (field) => [name, field.pointer, route, field] as const,
+      ),
     ),
   )('of %s has %s up to its limit, in code points', async (_name, _pointer, route, field) => {
     const longest = ofLength(field, field.maxLength);
@@ -576,6 +579,7 @@ describe('a parameter', () => {
   const lists: [string, () => string][] = [
     ['GET /v1/chatbots', () => '/v1/chatbots'],
     ['GET /v1/chatbots/{id}/characteristics', () => `/v1/chatbots/${ids['chatbots']}/characteristics`],
+    ['GET /v1/chatbots/{id}/guests', () => `/v1/chatbots/${ids['chatbots']}/guests`],
     ['GET /v1/chatbots/{id}/sessions', () => `/v1/chatbots/${ids['chatbots']}/sessions`],
     ['GET /v1/sessions/{id}/messages', () => `/v1/sessions/${ids['sessions']}/messages`],
   ];
@@ -776,7 +780,7 @@ describe('a parameter that the route does not know', () => {
     const before = await state();
 
     for (const [query, pointer] of [
-      ['email=ada%40example.com', 'email'],
+      ['e-mail=ada%40example.com', 'e-mail'],
       ['Limit=1', 'Limit'],
       ['=', ''],
       ['__proto__=1', '__proto__'],

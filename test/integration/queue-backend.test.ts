@@ -37,6 +37,22 @@ it('a queue whose first connection failed works when its database is back', asyn
   await queue.close();
 });
 
+it('a connection that breaks in its first statement ends no process', async () => {
+  const queue = new (withBackend(backend.factory).Queue)('third', {
+    connection: backend.producerConnection,
+  });
+  queue.on('error', () => undefined);
+  const added = queue.add('job', {});
+  await proxy.holdAt('MAX(version)'); // of the tables, which BullMQ asks for on a connection that it has taken
+  proxy.cut();
+
+  await expect(added).rejects.toThrow();
+
+  proxy.recover();
+  await waitFor('a job to be added', async () => Boolean(await queue.add('job', {})));
+  await queue.close();
+});
+
 it('a worker whose first connection failed takes jobs when its database is back, and starves nobody meanwhile', async () => {
   const { Queue: BackedQueue, Worker: BackedWorker } = withBackend(backend.factory);
   const queue = new BackedQueue('second', { connection: { connectionString: database.url } });
