@@ -73,6 +73,7 @@ describe('opening a session', () => {
       name: 'Ada Lovelace',
       email: 'ada@example.com',
       createdAt: expect.stringMatching(TIME),
+      externalId: null,
     });
     expect(answer.body.messages[0].content).toBe('Hello Ada Lovelace! Ada Lovelace?');
   });
