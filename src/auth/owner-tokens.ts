@@ -1,7 +1,7 @@
 import { createPrivateKey, createPublicKey, generateKeyPairSync, sign } from 'node:crypto';
 import { join } from 'node:path';
 import { Injectable } from '@nestjs/common';
-import { verifyToken } from '@clerk/backend';
+import { createClerkClient, verifyToken } from '@clerk/backend';
 import { TokenVerificationError, TokenVerificationErrorReason as Reason } from '@clerk/backend/errors';
 import { TokenType, verifyMachineAuthToken } from '@clerk/backend/internal';
 import { decodeJwt } from '@clerk/backend/jwt';
@@ -9,6 +9,7 @@ import { ownFile } from '../runtime/own-file.js';
 import type { Config } from '../config/env.js';
 import { AcceptedToken } from '../config/setting-types.js';
 import { NoAnswerError, within } from '../runtime/within.js';
+import { ClerkKeys, NoKeysError } from './clerk-keys.js';
 import { TokenRefusal } from './token-refusal.js';
 
 /** How far the clocks of Clerk and of this machine may differ. */
@@ -19,8 +20,8 @@ const MAX_TOKEN_LENGTH = 8_192;
 const KEYS_TIMEOUT_MS = 5_000;
 const LOCAL_TOKEN_LIFETIME_SECONDS = 30 * 86_400;
 
-/** Any of which a token may be signed by. */
-type Keys = readonly ({ jwtKey: string } | { secretKey: string })[];
+/** Any of which a token may be signed by, or those that Clerk tells. */
+type Keys = readonly string[] | ClerkKeys;
 
 /** An owner, or why the token names none. */
 export type Verified =
@@ -77,14 +78,15 @@ export class OwnerTokens {
       | 'isProduction'
       | 'stateDir'
     >,
+    clerkKeys?: ClerkKeys,
   ) {
     if (config.CLERK_JWT_KEY !== undefined) {
-      this.keys = config.CLERK_JWT_KEY.map((jwtKey) => ({ jwtKey }));
+      this.keys = config.CLERK_JWT_KEY;
     } else if (config.CLERK_SECRET_KEY !== undefined) {
-      this.keys = [{ secretKey: config.CLERK_SECRET_KEY }];
+      this.keys = clerkKeys ?? keysOfClerk(config.CLERK_SECRET_KEY);
     } else {
       if (config.isProduction) throw new Error('local owner tokens are not for production');
-      this.keys = [{ jwtKey: localPublicKey(config.stateDir) }];
+      this.keys = [localPublicKey(config.stateDir)];
     }
     this.authorizedParties = config.CLERK_AUTHORIZED_PARTIES;
     this.acceptedTokens = config.CLERK_ACCEPTED_TOKENS;
@@ -98,7 +100,7 @@ export class OwnerTokens {
     const kind = kindOf(jwt);
     if (!this.acceptedTokens.includes(kind)) return { refusal: TokenRefusal.Kind, said: { kind } };
     try {
-      const { sub, sts } = await within(KEYS_TIMEOUT_MS, this.claimsOf(token, kind));
+      const { sub, sts } = await within(KEYS_TIMEOUT_MS, this.claimsOf(token, jwt, kind));
       // Newer tokens say what the session is; others are made for active ones alone.
       if (sts !== undefined && sts !== 'active') {
         return { refusal: TokenRefusal.SessionPending, said: { sts: String(sts) } };
@@ -114,7 +116,16 @@ export class OwnerTokens {
   }
 
   /** By whichever of the keys has signed it. */
-  private async claimsOf(token: string, kind: AcceptedToken): Promise<{ sub?: unknown; sts?: unknown }> {
+  private async claimsOf(
+    token: string,
+    { header }: UnverifiedJwt,
+    kind: AcceptedToken,
+  ): Promise<{ sub?: unknown; sts?: unknown }> {
+    if (this.keys instanceof ClerkKeys) {
+      const key = await this.keys.find(String(header['kid']));
+      if (key === null) throw new UnknownKeyError();
+      return this.claimsBy(key, token, kind);
+    }
     let refusal: unknown;
     for (const key of this.keys) {
       try {
@@ -128,11 +139,11 @@ export class OwnerTokens {
   }
 
   private async claimsBy(
-    key: Keys[number],
+    jwtKey: string,
     token: string,
     kind: AcceptedToken,
   ): Promise<{ sub?: unknown; sts?: unknown }> {
-    const options = { ...key, clockSkewInMs: CLOCK_SKEW_MS };
+    const options = { jwtKey, clockSkewInMs: CLOCK_SKEW_MS };
     if (kind === AcceptedToken.Session) {
       const { authorizedParties } = this;
       return verifyToken(token, { ...options, ...(authorizedParties.length > 0 && { authorizedParties }) });
@@ -143,6 +154,8 @@ export class OwnerTokens {
     return { sub: isAsked ? data.subject : undefined };
   }
 }
+
+class UnknownKeyError extends Error {}
 
 /** A JWT as it came, of which nothing is sure: not even that its parts are objects. */
 interface UnverifiedJwt {
@@ -182,9 +195,16 @@ const isUserId = (sub: unknown): sub is string =>
   typeof sub === 'string' && sub !== '' && sub.length <= 255 && !/[\s\p{Cc}]/u.test(sub);
 
 function refusalOf(error: unknown): TokenRefusal {
-  if (error instanceof NoAnswerError) return TokenRefusal.NoKeys;
+  if (error instanceof NoAnswerError || error instanceof NoKeysError) return TokenRefusal.NoKeys;
+  if (error instanceof UnknownKeyError) return TokenRefusal.UnknownKey;
   const reason = error instanceof TokenVerificationError ? error.reason : undefined;
   return REFUSALS[reason ?? ''] ?? TokenRefusal.Malformed;
+}
+
+/** What Clerk serves to who has the secret key. */
+function keysOfClerk(secretKey: string): ClerkKeys {
+  const { jwks } = createClerkClient({ secretKey, telemetry: { disabled: true } });
+  return new ClerkKeys(async () => ((await jwks.getJwks()).keys ?? []) as object[]);
 }
 
 /** The clone's own key pair, made at first use. */

@@ -79,7 +79,7 @@ async function openSession(): Promise<string> {
 }
 
 const post = (sessionId: string, content = 'A question?') =>
-  posting.post({ sessionId, isEnabled: true }, content, 'request-1', null, 'cursor');
+  posting.post({ sessionId, isEnabled: true, unanswered: null }, content, 'request-1', null, 'cursor');
 
 async function claimed(sessionId?: string): Promise<{ sessionId: string; replyId: string; claim: Claim }> {
   const session = sessionId ?? (await openSession());
@@ -136,7 +136,7 @@ describe('posting', () => {
     expect(dispatch).toEqual({
       replyId: reply.id,
       sessionId,
-      chatbotId: expect.any(String),
+      chatbotId: expect.any(String) as unknown as string,
       number: 1,
       delayMs: 0,
       dueAt: expect.any(String) as unknown as string,
@@ -389,7 +389,7 @@ describe('a completion', () => {
     expect(finished?.next).toEqual({
       replyId: next.reply.id,
       sessionId,
-      chatbotId: expect.any(String),
+      chatbotId: expect.any(String) as unknown as string,
       number: 1,
       delayMs: 0,
       dueAt: expect.any(String) as unknown as string,
@@ -450,7 +450,7 @@ describe('a failed attempt', () => {
       retry: {
         replyId,
         sessionId,
-        chatbotId: expect.any(String),
+        chatbotId: expect.any(String) as unknown as string,
         number: 2,
         delayMs: 5_000,
         dueAt: expect.any(String),
@@ -504,7 +504,7 @@ describe('a hand-back', () => {
     expect(await claims.handBack(claim)).toEqual({
       replyId,
       sessionId,
-      chatbotId: expect.any(String),
+      chatbotId: expect.any(String) as unknown as string,
       number: 2,
       delayMs: 0,
       dueAt: expect.any(String) as unknown as string,
