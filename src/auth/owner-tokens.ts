@@ -204,7 +204,7 @@ function refusalOf(error: unknown): TokenRefusal {
 /** What Clerk serves to who has the secret key. */
 function keysOfClerk(secretKey: string): ClerkKeys {
   const { jwks } = createClerkClient({ secretKey, telemetry: { disabled: true } });
-  return new ClerkKeys(async () => ((await jwks.getJwks()).keys ?? []) as object[]);
+  return new ClerkKeys(async () => (await jwks.getJwks()).keys ?? []);
 }
 
 /** The clone's own key pair, made at first use. */

@@ -57,7 +57,7 @@ const NO_KEYS = { refusal: 'no_keys' };
 describe('keys that Clerk tells', () => {
   it('are asked for once, however many tokens come at once and after', async () => {
     expect(await Promise.all(Array.from({ length: 50 }, () => tokens.verify(token())))).toEqual(
-      Array(50).fill(OWNER),
+      Array.from({ length: 50 }, () => OWNER),
     );
     expect(await tokens.verify(token())).toEqual(OWNER);
     expect(requests).toBe(1);
@@ -75,7 +75,7 @@ describe('keys that Clerk tells', () => {
 
     clock += 61 * SECOND;
     const forged = Array.from({ length: 50 }, (_, n) => tokens.verify(token(`again_${n}`, stranger)));
-    expect(await Promise.all(forged)).toEqual(Array(50).fill(UNKNOWN));
+    expect(await Promise.all(forged)).toEqual(Array.from({ length: 50 }, () => UNKNOWN));
     expect(requests).toBe(2);
     expect(await tokens.verify(token())).toEqual(OWNER);
   });
