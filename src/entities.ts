@@ -6,6 +6,7 @@ import { IdempotencyKey } from './database/idempotency-key.entity.js';
 import { Message } from './conversations/message.entity.js';
 import { Reply } from './conversations/reply.entity.js';
 import { Erasure } from './conversations/erasure.entity.js';
+import { SessionToken } from './conversations/session-token.entity.js';
 import { UsageDay } from './conversations/usage-day.entity.js';
 import { HeldPlace } from './limits/held-place.entity.js';
 import { RateLimit } from './limits/rate-limit.entity.js';
@@ -22,4 +23,5 @@ export const entities = [
   RateLimit,
   HeldPlace,
   UsageDay,
+  SessionToken,
 ];

@@ -1,13 +1,22 @@
-import { type CanActivate, type ExecutionContext, Injectable } from '@nestjs/common';
+import { type CanActivate, type ExecutionContext, Inject, Injectable } from '@nestjs/common';
 import { Reflector } from '@nestjs/core';
 import type { Request } from 'express';
+import { type RawBuilder, sql } from 'kysely';
 import { ACCESS, type CallerKind } from './access.js';
 import { AppError, type Challenge } from '../runtime/app-error.js';
-import { Database } from '../database/database.js';
+import { CONFIG } from '../config/config.module.js';
+import type { Config } from '../config/env.js';
+import { Database, now } from '../database/database.js';
 import { OwnerTokens } from './owner-tokens.js';
 import type { Principal } from './principal.js';
 import { describeRefusal, TokenRefusal } from './token-refusal.js';
 import { hashToken, isEventTokenOf, isSessionToken, readEventToken } from './session-tokens.js';
+
+/** The use of a session's token is noted no more often. */
+const NOTED_EVERY_SECONDS = 3_600;
+const DAY_SECONDS = 86_400;
+
+const ago = (seconds: number): RawBuilder<string> => sql`${now} - ${seconds} * interval '1 second'`;
 
 /** Longest of what a token says of itself that a log line shows. */
 const MAX_SAID_LENGTH = 200;
@@ -23,6 +32,7 @@ export class AuthGuard implements CanActivate {
     private readonly reflector: Reflector,
     private readonly ownerTokens: OwnerTokens,
     private readonly database: Database,
+    @Inject(CONFIG) private readonly config: Pick<Config, 'SESSION_TOKEN_TTL_DAYS'>,
   ) {}
 
   async canActivate(context: ExecutionContext): Promise<boolean> {
@@ -59,17 +69,36 @@ export class AuthGuard implements CanActivate {
   }
 
   private async guestOf(token: string): Promise<Identified> {
+    const hash = hashToken(token);
     const session = await this.database.read((db) =>
       db
-        .selectFrom('chat_sessions as s')
+        .selectFrom('session_tokens as t')
+        .innerJoin('chat_sessions as s', 's.id', 't.session_id')
         .innerJoin('chatbots as c', 'c.id', 's.chatbot_id')
         .select(['s.id', 'c.allowed_origins'])
-        .where('s.token_hash', '=', hashToken(token))
+        .select((eb) => eb('t.used_at', '<', ago(NOTED_EVERY_SECONDS)).as('is_to_be_noted'))
+        .where('t.hash', '=', hash)
+        .where('t.used_at', '>', ago(this.config.SESSION_TOKEN_TTL_DAYS * DAY_SECONDS))
         .executeTakeFirst(),
     );
+    if (session?.is_to_be_noted === true) this.noteUse(hash);
     return session
       ? { principal: { kind: 'guest', sessionId: session.id, allowedOrigins: session.allowed_origins } }
       : { refusal: TokenRefusal.NotForThis, said: { kind: 'guest' } };
+  }
+
+  /** Beside the request, which does not depend on it: what fails is noted with the next one. */
+  private noteUse(hash: string): void {
+    this.database
+      .write((db) =>
+        db
+          .updateTable('session_tokens')
+          .set({ used_at: now })
+          .where('hash', '=', hash)
+          .where('used_at', '<', ago(NOTED_EVERY_SECONDS))
+          .execute(),
+      )
+      .catch(() => undefined);
   }
 
   private async watcherOf(token: string): Promise<Identified> {

@@ -311,6 +311,9 @@ const sections = {
         "Kinds of Clerk's tokens that an owner may be known by, separated by commas: `session`, `oauth` (an application's, for a user), `machine`; only JWTs can be verified. Without it only sessions",
       example: 'session,oauth',
     }),
+    SESSION_TOKEN_TTL_DAYS: integer(30, 1, 3_650).describe(
+      "Days after which a guest's session token ends that was not used",
+    ),
     BULL_BOARD_USER: text().meta({
       description:
         "User of the queue board, `/admin/queues`; without it `operator` with a password of the clone's own, and in production no board",

@@ -11,7 +11,7 @@ const ChatSessionSchema = defineEntity({
     id: idColumn(),
     chatbot: () => p.manyToOne(Chatbot).ref().deleteRule('cascade'),
     guest: () => p.manyToOne(Guest).ref().nullable().deleteRule('cascade').index(),
-    /** SHA-256 of the session token, hex: the token itself is never stored. */
+    /** Of its first token, for versions that know of no other: the database makes a row of `session_tokens` of it. */
     tokenHash: p.string().length(64).unique(),
     /** Key that signs this session's event tokens, hex; goes with the row, and they with it. */
     eventTokenKey: p.string().length(64),
@@ -25,6 +25,13 @@ const ChatSessionSchema = defineEntity({
     createdAt: createdAtColumn(),
   },
   triggers: [
+    {
+      name: 'keep_token',
+      timing: 'after',
+      events: ['insert'],
+      body: `insert into session_tokens (hash, session_id) values (new.token_hash, new.id) on conflict do nothing;
+    return null;`,
+    },
     {
       name: 'place_guest',
       timing: 'after',

@@ -6,6 +6,7 @@ import { Shutdown, ShutdownPhase } from '../runtime/shutdown.js';
 import { Database } from '../database/database.js';
 import type { Row } from '../database/tables.js';
 import { EventStream } from '../events/event-stream.js';
+import { pruneSessionTokens } from './session-access.js';
 import { pruneIdempotencyKeys } from '../database/idempotency.js';
 import { type Timings, TIMINGS } from '../runtime/timings.js';
 import { hasUncountedTexts } from '../chatbots/uncounted-texts.js';
@@ -48,7 +49,8 @@ export class Reconciler implements OnModuleInit, OnApplicationBootstrap {
     private readonly stream: EventStream,
     private readonly database: Database,
     private readonly metrics: ReplyMetrics,
-    @Inject(CONFIG) private readonly config: Pick<Config, 'RETENTION_DAYS_MAX'>,
+    @Inject(CONFIG)
+    private readonly config: Pick<Config, 'RETENTION_DAYS_MAX' | 'SESSION_TOKEN_TTL_DAYS'>,
     @Inject(TIMINGS) private readonly timings: Pick<Timings, 'reconcileIntervalMs'>,
     private readonly shutdown: Shutdown,
   ) {}
@@ -145,6 +147,7 @@ export class Reconciler implements OnModuleInit, OnApplicationBootstrap {
     if (this.rounds % PRUNE_EVERY === 0) {
       await this.part('event stream', () => this.stream.prune());
       await this.part('retention', () => this.erasures.deleteExpired(this.config.RETENTION_DAYS_MAX ?? null));
+      await this.part('session tokens', () => pruneSessionTokens(this.database, this.config));
       await this.part('idempotency keys', () => pruneIdempotencyKeys(this.database));
     }
   }

@@ -1,7 +1,8 @@
 import { Injectable } from '@nestjs/common';
-import { type Expression, expressionBuilder, type InferResult, type SqlBool } from 'kysely';
+import { type Expression, expressionBuilder, type InferResult, sql, type SqlBool } from 'kysely';
 import type { Principal } from '../auth/principal.js';
-import { Database } from '../database/database.js';
+import type { Config } from '../config/env.js';
+import { Database, runOn } from '../database/database.js';
 import type { Db, Tables } from '../database/tables.js';
 import { notFound } from '../runtime/app-error.js';
 
@@ -57,4 +58,24 @@ export function isOf(caller: Principal): Expression<SqlBool> {
   return caller.kind === 'owner'
     ? eb('c.clerk_user_id', '=', caller.clerkUserId)
     : eb('s.id', '=', caller.sessionId);
+}
+
+/** How many tokens one round deletes; the next takes the next. */
+const TOKENS_OF_ROUND = 1_000;
+
+/** Deletes tokens that have ended for want of use. */
+export async function pruneSessionTokens(
+  database: Database,
+  { SESSION_TOKEN_TTL_DAYS }: Pick<Config, 'SESSION_TOKEN_TTL_DAYS'>,
+): Promise<void> {
+  await database.write((db) =>
+    runOn(
+      db,
+      sql`
+        delete from session_tokens where hash in (
+          select hash from session_tokens
+          where used_at < clock_timestamp() - ${SESSION_TOKEN_TTL_DAYS} * interval '1 day'
+          limit ${TOKENS_OF_ROUND})`,
+    ),
+  );
 }

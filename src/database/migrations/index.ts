@@ -15,6 +15,8 @@ import { Migration20261127054558_uncounted_replies_index } from './Migration2026
 import { Migration20261127063838_own_limits } from './Migration20261127063838_own_limits.js';
 import { Migration20261127064603_people } from './Migration20261127064603_people.js';
 import { Migration20261127064604_guests_of_chatbots } from './Migration20261127064604_guests_of_chatbots.js';
+import { Migration20261127070811_session_tokens } from './Migration20261127070811_session_tokens.js';
+import { Migration20261127070812_tokens_of_before } from './Migration20261127070812_tokens_of_before.js';
 
 /** In the order in which they run. A file that is not in this list does not exist for the product. */
 export const migrations = [
@@ -35,4 +37,6 @@ export const migrations = [
   Migration20261127063838_own_limits,
   Migration20261127064603_people,
   Migration20261127064604_guests_of_chatbots,
+  Migration20261127070811_session_tokens,
+  Migration20261127070812_tokens_of_before,
 ];
