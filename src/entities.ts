@@ -6,6 +6,7 @@ import { IdempotencyKey } from './database/idempotency-key.entity.js';
 import { Message } from './conversations/message.entity.js';
 import { Reply } from './conversations/reply.entity.js';
 import { Erasure } from './conversations/erasure.entity.js';
+import { OwnerErasure } from './conversations/owner-erasure.entity.js';
 import { SessionToken } from './conversations/session-token.entity.js';
 import { UsageDay } from './conversations/usage-day.entity.js';
 import { HeldPlace } from './limits/held-place.entity.js';
@@ -24,4 +25,5 @@ export const entities = [
   HeldPlace,
   UsageDay,
   SessionToken,
+  OwnerErasure,
 ];

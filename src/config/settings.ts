@@ -301,6 +301,11 @@ const sections = {
       description: "Clerk's secret key, instead of the public one: the keys are fetched from Clerk",
       example: 'sk_live_...',
     }),
+    CLERK_WEBHOOK_SECRET: text().meta({
+      description:
+        "Signing secret of Clerk's webhook for `user.deleted`, at `/v1/webhooks/clerk`: an owner who is deleted there is erased here; without it there is no such route",
+      example: 'whsec_...',
+    }),
     CLERK_AUTHORIZED_PARTIES: list().meta({
       description:
         "Origins that owners' tokens must have been made for (`azp`), separated by commas; without it any",

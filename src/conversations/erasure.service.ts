@@ -1,6 +1,8 @@
-import { Injectable, Logger } from '@nestjs/common';
+import { Inject, Injectable, Logger } from '@nestjs/common';
 import { type Expression, type ExpressionBuilder, sql, type SqlBool } from 'kysely';
-import { notFound } from '../runtime/app-error.js';
+import { type IdempotentRequest, once } from '../database/idempotency.js';
+import { AppError, notFound } from '../runtime/app-error.js';
+import { type Timings, TIMINGS } from '../runtime/timings.js';
 import { within } from '../runtime/within.js';
 import { Database, runOn } from '../database/database.js';
 import type { Tables, Tx } from '../database/tables.js';
@@ -37,7 +39,80 @@ export class ErasureService {
     private readonly queue: ReplyQueue,
     private readonly stream: EventStream,
     private readonly usage: ReplyUsage,
+    @Inject(TIMINGS) private readonly timings: Pick<Timings, 'idempotencyWaitMs'>,
   ) {}
+
+  /**
+   * Erases all that an owner has: at once as much as there is time for, the rest by the reconciler.
+   *
+   * @param request a repetition of it changes nothing
+   */
+  async deleteOwner(clerkUserId: string, request: IdempotentRequest): Promise<void> {
+    const { isReplay } = await this.database.transaction((tx) =>
+      once(tx, request, this.timings.idempotencyWaitMs, async () => {
+        await tx
+          .insertInto('owner_erasures')
+          .values({ clerk_user_id: clerkUserId })
+          .onConflict((conflict) => conflict.doNothing())
+          .execute();
+        return { clerkUserId };
+      }),
+    );
+    if (isReplay) return;
+    await within(PATIENCE_MS, this.continueWithOwners()).catch((error: unknown) =>
+      this.logger.warn(
+        { event: 'erasure.owner_unfinished', err: error },
+        'what an owner has who is gone could not all be erased at once: the reconciler goes on with it',
+      ),
+    );
+  }
+
+  /** Goes on with the owners who are gone: a chatbot after the other, and of each some sessions at a time. */
+  async continueWithOwners(): Promise<void> {
+    const owners = await this.database.readOnce((db) =>
+      db
+        .selectFrom('owner_erasures')
+        .select('clerk_user_id')
+        .orderBy('created_at')
+        .limit(ROUND_LIMIT)
+        .execute(),
+    );
+    for (const { clerk_user_id: owner } of owners) {
+      const chatbots = await this.database.readOnce((db) =>
+        db.selectFrom('chatbots').select('id').where('clerk_user_id', '=', owner).execute(),
+      );
+      for (const { id } of chatbots) await this.deleteAllOf(owner, id);
+      await this.database.write((db) =>
+        db
+          .deleteFrom('owner_erasures')
+          .where('clerk_user_id', '=', owner)
+          .where((eb) =>
+            eb.not(eb.exists(eb.selectFrom('chatbots').select('id').where('clerk_user_id', '=', owner))),
+          )
+          .execute(),
+      );
+    }
+  }
+
+  private async deleteAllOf(clerkUserId: string, chatbotId: string): Promise<void> {
+    for (;;) {
+      let count = 0;
+      await this.erase(async (tx) => {
+        const sessions = await tx
+          .selectFrom('chat_sessions')
+          .select('id')
+          .where('chatbot_id', '=', chatbotId)
+          .limit(SESSIONS_OF_ROUND)
+          .execute();
+        const ids = sessions.map(({ id }) => id);
+        if (ids.length > 0) count = await this.deleteSessions(tx, 'id', ids);
+      });
+      if (count < SESSIONS_OF_ROUND) break;
+    }
+    await this.deleteChatbot(clerkUserId, chatbotId).catch((error: unknown) => {
+      if (!(error instanceof AppError && error.code === 'not_found')) throw error; // somebody else was faster
+    });
+  }
 
   async deleteChatbot(clerkUserId: string, id: string): Promise<void> {
     await this.erase(async (tx) => {

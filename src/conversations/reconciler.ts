@@ -143,6 +143,7 @@ export class Reconciler implements OnModuleInit, OnApplicationBootstrap {
     await this.part('uncounted texts', async () => {
       if (await this.database.readOnce(hasUncountedTexts)) await this.queue.enqueueTokenCount();
     });
+    await this.part('owners who are gone', () => this.erasures.continueWithOwners());
     await this.part('erasures', () => this.erasures.removeTraces());
     if (this.rounds % PRUNE_EVERY === 0) {
       await this.part('event stream', () => this.stream.prune());

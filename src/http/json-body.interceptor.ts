@@ -25,6 +25,17 @@ const LARGEST_BODY = Symbol('LARGEST_BODY');
 export const LargeBody = (dto: Type): MethodDecorator =>
   SetMetadata(LARGEST_BODY, Math.max(MAX_BODY_BYTES, mostBytesOf(dto)));
 
+const RAW_BODY = Symbol('RAW_BODY');
+
+/** A route that also needs the bytes of its body, as `request.rawBody`: those that a signature is of. */
+export const KeepsRawBody = (): MethodDecorator => SetMetadata(RAW_BODY, true);
+
+declare module 'express-serve-static-core' {
+  interface Request {
+    rawBody?: Buffer;
+  }
+}
+
 /**
  * Reads the JSON body. An interceptor rather than middleware, because a missing or bad credential must be
  * reported before anything about the body, and guards run before interceptors.
@@ -44,7 +55,8 @@ export class JsonBodyInterceptor implements NestInterceptor, OnModuleDestroy {
     const response = context.switchToHttp().getResponse<Response>();
     if (request.method !== 'GET' && request.method !== 'HEAD') {
       const maxBytes = this.reflector.get<number | undefined>(LARGEST_BODY, context.getHandler());
-      request.body = await this.read(request, response, maxBytes ?? MAX_BODY_BYTES);
+      const keepsRaw = this.reflector.get<boolean | undefined>(RAW_BODY, context.getHandler()) === true;
+      request.body = await this.read(request, response, maxBytes ?? MAX_BODY_BYTES, keepsRaw);
       // A client that has gone while others were served: what it sent is read in one turn, that it has gone in the next.
       await nextTurn();
       await nextTurn();
@@ -52,7 +64,12 @@ export class JsonBodyInterceptor implements NestInterceptor, OnModuleDestroy {
     return request.socket.destroyed ? of(undefined) : next.handle();
   }
 
-  private async read(request: Request, response: Response, maxBytes: number): Promise<object> {
+  private async read(
+    request: Request,
+    response: Response,
+    maxBytes: number,
+    keepsRaw: boolean,
+  ): Promise<object> {
     const isEmpty =
       request.headers['transfer-encoding'] === undefined &&
       Number(request.headers['content-length'] ?? 0) === 0;
@@ -64,7 +81,9 @@ export class JsonBodyInterceptor implements NestInterceptor, OnModuleDestroy {
     if (!/^(identity)?$/i.test(request.headers['content-encoding'] ?? '')) {
       throw new AppError('unsupported_media_type', 'Send the body as it is, without Content-Encoding.');
     }
-    const document = await this.reader.read(await readBody(request, response, maxBytes));
+    const bytes = await readBody(request, response, maxBytes);
+    if (keepsRaw) request.rawBody = Buffer.from(bytes); // a copy, since a reader may be given the bytes for good
+    const document = await this.reader.read(bytes);
     switch (document.status) {
       case 'object':
         return document.body;

@@ -17,6 +17,7 @@ import { Migration20261127064603_people } from './Migration20261127064603_people
 import { Migration20261127064604_guests_of_chatbots } from './Migration20261127064604_guests_of_chatbots.js';
 import { Migration20261127070811_session_tokens } from './Migration20261127070811_session_tokens.js';
 import { Migration20261127070812_tokens_of_before } from './Migration20261127070812_tokens_of_before.js';
+import { Migration20261127071202_owner_erasures } from './Migration20261127071202_owner_erasures.js';
 
 /** In the order in which they run. A file that is not in this list does not exist for the product. */
 export const migrations = [
@@ -39,4 +40,5 @@ export const migrations = [
   Migration20261127064604_guests_of_chatbots,
   Migration20261127070811_session_tokens,
   Migration20261127070812_tokens_of_before,
+  Migration20261127071202_owner_erasures,
 ];
