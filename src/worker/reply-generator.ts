@@ -34,7 +34,7 @@ type Claimed = { claim: Claim; reply: ReplyRow };
  * Claims replies and runs an attempt for each; knows all that run, so that a shutdown can hand them back.
  *
  * A job says that a reply waits. It is that reply's turn as long as there are slots for all; else the rows say whose turn it
- * is, and each job makes one reply, its own or another. A job that finds nobody who may have a slot is made up for as
+ * is, and each job makes one reply: its own, unless another has a better right. A job that finds nobody who may have a slot is made up for as
  * soon as one is let go.
  */
 @Injectable()
@@ -127,7 +127,8 @@ export class ReplyGenerator {
 
   /** Makes the reply whose turn it is, if there is one that may have a slot. */
   private async runWaiting(wake: Wake, stop: AbortController, onAsking: () => void): Promise<Result> {
-    const found = await this.waiting.find(wake.chatbotId ?? null, { ...this.shares.full, replies: [] });
+    const own = { replyId: wake.replyId, chatbotId: wake.chatbotId ?? null };
+    const found = await this.waiting.find(own, { ...this.shares.full, replies: [] });
     for (const candidate of found) {
       if (!this.shares.enter(candidate)) continue;
       try {

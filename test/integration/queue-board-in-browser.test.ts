@@ -31,6 +31,7 @@ beforeAll(async () => {
       OPENAI_BASE_URL: provider.baseUrl,
       OPENAI_API_KEY: 'sk-canary',
       REPLY_CONCURRENCY: String(REPLY_CONCURRENCY),
+      REPLY_SHARE_OF_OWNER: '100', // whose chatbots all of them are
       BULL_BOARD_USER: OPERATOR.user,
       BULL_BOARD_PASSWORD: OPERATOR.password,
       CORS_ORIGINS: '*',

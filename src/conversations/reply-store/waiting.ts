@@ -23,6 +23,13 @@ export interface WaitingReply extends Shareholder {
   replyId: string;
 }
 
+/** The reply that a job is of. */
+interface Own {
+  replyId: string | null;
+  chatbotId: string | null;
+}
+const NOBODY: Own = { replyId: null, chatbotId: null };
+
 /** What is not to be looked for. */
 export interface PassedOver {
   chatbots: readonly string[];
@@ -51,13 +58,13 @@ export class ReplyWaiting {
   }
 
   /**
-   * @param chatbotId where to begin; null: anywhere
+   * @param own the reply that the job is of, and its chatbot: it goes before others with the same right
    * @returns replies that are due and that nobody has claimed: first those of the owner, then of the chatbot, with the
    *   fewest that are being made, by all workers
    */
-  async find(chatbotId: string | null, passedOver: PassedOver): Promise<WaitingReply[]> {
+  async find(own: Own, passedOver: PassedOver): Promise<WaitingReply[]> {
     return this.database.readOnce((db) =>
-      runOn(db, sql<WaitingReply>`${this.waiting(chatbotId, passedOver)} limit ${MAX_FOUND}`),
+      runOn(db, sql<WaitingReply>`${this.waiting(own, passedOver)} limit ${MAX_FOUND}`),
     );
   }
 
@@ -68,7 +75,7 @@ export class ReplyWaiting {
         db,
         sql<Row<'replies'>>`
           update replies set dispatch_count = dispatch_count + 1, dispatched_at = clock_timestamp()
-          where id = (select "replyId" from (${this.waiting(null, passedOver)} limit 1) as first)
+          where id = (select "replyId" from (${this.waiting(NOBODY, passedOver)} limit 1) as first)
             and lease_token is null and finished_at is null
           returning *`,
       ),
@@ -77,7 +84,10 @@ export class ReplyWaiting {
   }
 
   /** The chatbots are found by leaping from one to the next in the index, round it, however many replies of each there are. */
-  private waiting(chatbotId: string | null, { chatbots, owners, replies }: PassedOver): RawBuilder<unknown> {
+  private waiting(
+    { replyId, chatbotId }: Own,
+    { chatbots, owners, replies }: PassedOver,
+  ): RawBuilder<unknown> {
     const lowest = sql`(select chatbot_id from replies where not is_counted and chatbot_id is not null
       order by chatbot_id limit 1)`;
     const from = sql`(select chatbot_id from replies where not is_counted and chatbot_id >= ${chatbotId}::uuid
@@ -109,11 +119,12 @@ export class ReplyWaiting {
         where chatbot_id = c.id and not is_counted and finished_at is null and lease_token is null
           and cancel_requested_at is null and available_at <= clock_timestamp() and deadline_at > clock_timestamp()
           and failures < ${this.attemptBudget} and id <> all(${replies}::uuid[])
-        order by available_at limit ${REPLIES_OF_CHATBOT}
+        order by id is not distinct from ${replyId}::uuid desc, available_at limit ${REPLIES_OF_CHATBOT}
       ) as waiting
       left join running on running.chatbot_id = c.id
       left join running_of_owners o on o.clerk_user_id = c.clerk_user_id
       where c.id <> all(${chatbots}::uuid[]) and c.clerk_user_id <> all(${owners}::text[])
-      order by coalesce(o.n, 0), coalesce(running.n, 0), waiting.available_at`;
+      order by coalesce(o.n, 0), coalesce(running.n, 0), waiting.id is not distinct from ${replyId}::uuid desc,
+        waiting.available_at`;
   }
 }
