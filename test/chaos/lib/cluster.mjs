@@ -360,7 +360,7 @@ declare
   kind text;
 begin
   if old.finished_at is not null then
-    if (to_jsonb(new) - 'announced_at') is not distinct from (to_jsonb(old) - 'announced_at') then return null; end if;
+    if (to_jsonb(new) - '{announced_at,is_counted}'::text[]) is not distinct from (to_jsonb(old) - '{announced_at,is_counted}'::text[]) then return null; end if;
     kind := 'final_changed';
   elsif old.lease_token is not null and new.lease_token is not null and old.lease_token <> new.lease_token then
     kind := 'claimed_over_lease';
