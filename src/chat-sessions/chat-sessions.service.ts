@@ -1,6 +1,6 @@
 import { Injectable } from '@nestjs/common';
+import { requireChatbot } from '../chatbots/owned-chatbot.js';
 import type { Principal } from '../auth/principal.js';
-import { notFound } from '../runtime/app-error.js';
 import { decodeCursor, isTimeKey, type Page, type PageRequest, toPage } from '../http/page.js';
 import { Database, isoTime } from '../database/database.js';
 import { selectSessions, SessionAccess } from '../conversations/session-access.js';
@@ -20,15 +20,7 @@ export class ChatSessionsService {
   /** The sessions of a chatbot, most recently active first. */
   async list(clerkUserId: string, chatbotId: string, page: PageRequest): Promise<Page<ChatSessionDto>> {
     const list = `sessions:${chatbotId}`;
-    const chatbot = await this.database.read((db) =>
-      db
-        .selectFrom('chatbots')
-        .select('id')
-        .where('id', '=', chatbotId)
-        .where('clerk_user_id', '=', clerkUserId)
-        .executeTakeFirst(),
-    );
-    if (!chatbot) throw notFound();
+    await requireChatbot(this.database, clerkUserId, chatbotId);
     const after = page.cursor === undefined ? null : decodeCursor(list, page.cursor, isTimeKey);
     const rows = await this.database.read((db) => {
       const query = selectSessions(db).where('s.chatbot_id', '=', chatbotId);

@@ -1,5 +1,6 @@
 import { Inject, Injectable } from '@nestjs/common';
 import { type Expression, type Insertable, sql } from 'kysely';
+import { requireChatbot } from './owned-chatbot.js';
 import { CONFIG } from '../config/config.module.js';
 import type { Config } from '../config/env.js';
 import { AppError, type FieldError, notFound } from '../runtime/app-error.js';
@@ -300,15 +301,7 @@ export class ChatbotsService {
     page: PageRequest,
   ): Promise<Page<ChatbotCharacteristicDto>> {
     const list = `characteristics:${chatbotId}`;
-    const chatbot = await this.database.read((db) =>
-      db
-        .selectFrom('chatbots')
-        .select('id')
-        .where('id', '=', chatbotId)
-        .where('clerk_user_id', '=', clerkUserId)
-        .executeTakeFirst(),
-    );
-    if (!chatbot) throw notFound();
+    await requireChatbot(this.database, clerkUserId, chatbotId);
     const after = page.cursor === undefined ? null : decodeCursor(list, page.cursor, isTimeKey);
     const rows = await this.database.read((db) => {
       const query = db.selectFrom('chatbot_characteristics').selectAll().where('chatbot_id', '=', chatbotId);

@@ -1,6 +1,7 @@
 import { applyDecorators } from '@nestjs/common';
 import { ApiProperty, type ApiPropertyOptions, ApiPropertyOptional } from '@nestjs/swagger';
-import { registerDecorator, ValidateIf, type ValidationArguments } from 'class-validator';
+import { ValidateIf } from 'class-validator';
+import { Checked } from '../http/checked.js';
 import { takesAtMost } from '../http/text.js';
 import {
   type LimitSettings,
@@ -59,17 +60,7 @@ export function OwnLimitsField(): PropertyDecorator {
     }),
     takesAtMost(MAX_BYTES),
     ValidateIf((_, value: unknown) => value !== undefined && value !== null),
-    (target: object, property: string | symbol) => {
-      registerDecorator({
-        name: 'isOwnLimits',
-        target: target.constructor,
-        propertyName: String(property),
-        validator: {
-          validate: (value: unknown) => firstProblem(value) === null,
-          defaultMessage: (args?: ValidationArguments) => firstProblem(args?.value) ?? '',
-        },
-      });
-    },
+    Checked('isOwnLimits', firstProblem),
   );
 }
 

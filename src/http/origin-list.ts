@@ -1,7 +1,8 @@
 import { applyDecorators } from '@nestjs/common';
 import { ApiProperty } from '@nestjs/swagger';
-import { registerDecorator, ValidateIf, type ValidationArguments } from 'class-validator';
+import { ValidateIf } from 'class-validator';
 import { originProblem } from '../runtime/origins.js';
+import { Checked } from './checked.js';
 import { takesAtMost } from './text.js';
 
 const MAX_ORIGINS = 50;
@@ -26,22 +27,8 @@ export function OriginList(description: string): PropertyDecorator {
     }),
     takesAtMost(MAX_ORIGINS * MAX_LENGTH),
     ValidateIf((_, value: unknown) => value !== undefined),
-    AreOrigins(),
+    Checked('areOrigins', firstProblem),
   );
-}
-
-function AreOrigins(): PropertyDecorator {
-  return (target, property) => {
-    registerDecorator({
-      name: 'areOrigins',
-      target: target.constructor,
-      propertyName: String(property),
-      validator: {
-        validate: (value: unknown) => firstProblem(value) === null,
-        defaultMessage: (args?: ValidationArguments) => firstProblem(args?.value) ?? '',
-      },
-    });
-  };
 }
 
 function firstProblem(value: unknown): string | null {

@@ -1,6 +1,7 @@
 import { applyDecorators } from '@nestjs/common';
 import { ApiProperty } from '@nestjs/swagger';
-import { registerDecorator, ValidateIf } from 'class-validator';
+import { ValidateIf } from 'class-validator';
+import { Checked } from './checked.js';
 
 /** A field of a request body that is a whole number; null clears it, and it may be left out. */
 export function WholeNumber({
@@ -22,17 +23,10 @@ export function WholeNumber({
       description,
     }),
     ValidateIf((_, value: unknown) => value !== undefined && value !== null),
-    (target: object, property: string | symbol) => {
-      registerDecorator({
-        name: 'isWholeNumber',
-        target: target.constructor,
-        propertyName: String(property),
-        validator: {
-          validate: (value: unknown) =>
-            Number.isInteger(value) && Number(value) >= min && Number(value) <= max,
-          defaultMessage: () => `must be a whole number from ${min} to ${max}, or null`,
-        },
-      });
-    },
+    Checked('isWholeNumber', (value) =>
+      Number.isInteger(value) && Number(value) >= min && Number(value) <= max
+        ? null
+        : `must be a whole number from ${min} to ${max}, or null`,
+    ),
   );
 }

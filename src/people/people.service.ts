@@ -1,4 +1,5 @@
 import { Injectable } from '@nestjs/common';
+import { requireChatbot } from '../chatbots/owned-chatbot.js';
 import { toMessageDto } from '../conversations/message.dto.js';
 import { messageId, toReplyDto } from '../conversations/reply.dto.js';
 import { Database, isoTime } from '../database/database.js';
@@ -29,15 +30,7 @@ export class PeopleService {
     page: PageRequest,
   ): Promise<Page<ListedGuestDto>> {
     const list = `guests:${chatbotId}:${email?.toLowerCase() ?? ''}`;
-    const chatbot = await this.database.read((db) =>
-      db
-        .selectFrom('chatbots')
-        .select('id')
-        .where('id', '=', chatbotId)
-        .where('clerk_user_id', '=', clerkUserId)
-        .executeTakeFirst(),
-    );
-    if (!chatbot) throw notFound();
+    await requireChatbot(this.database, clerkUserId, chatbotId);
     const after = page.cursor === undefined ? null : decodeCursor(list, page.cursor, isTimeKey);
     const rows = await this.database.read((db) => {
       let query = db
