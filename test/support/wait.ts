@@ -11,7 +11,8 @@ export async function waitFor<T>(
   let last: unknown;
   const { promise: late, reject } = Promise.withResolvers<never>();
   late.catch(() => undefined);
-  const giveUp = setTimeout(() => reject(new Error('no answer')), timeoutMs);
+  const noAnswer = new Error('no answer');
+  const giveUp = setTimeout(() => reject(noAnswer), timeoutMs);
   try {
     for (;;) {
       try {
@@ -19,7 +20,7 @@ export async function waitFor<T>(
         if (found) return found;
         last = found;
       } catch (error) {
-        last = error;
+        last = error === noAnswer ? (last ?? error) : error; // what was seen before says more
       }
       if (Date.now() >= end)
         throw new Error(`waited ${timeoutMs} ms for ${what}; the last look gave ${String(last)}`);
