@@ -26,7 +26,7 @@ async function start({ concurrency, workers = 1 }: { concurrency: number; worker
       OPENAI_API_KEY: 'sk-test',
       REPLY_CONCURRENCY: String(concurrency),
     },
-    timings: { redispatchAfterMs: 3_600_000 },
+    timings: { redispatchAfterMs: 3_600_000, attemptBackoffMs: 100 },
   };
   stack = await Stack.start(options);
 }

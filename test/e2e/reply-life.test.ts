@@ -44,7 +44,11 @@ describe('the life of a reply', () => {
     await stream.next('reply.completed', reply.id);
     await stream.close();
 
-    const { status, body } = await lifeOf(reply.id);
+    // That it was published is noted after it was: its watchers may be faster.
+    const { status, body } = await waitFor('the end to be noted', async () => {
+      const life = await lifeOf(reply.id);
+      return namesOf(life.body).includes('published') ? life : null;
+    });
 
     expect(status).toBe(200);
     expect(body.reply).toMatchObject({ id: reply.id, status: 'completed', attempt: 2 });
