@@ -1,4 +1,5 @@
 import { LlmError } from '../llm/llm-client.js';
+import { withoutCredentials } from '../runtime/credentials.js';
 
 /**
  * What the log shows of an error: enough to find the cause, and nothing that people wrote. The ORM's errors quote
@@ -10,9 +11,6 @@ import { LlmError } from '../llm/llm-client.js';
 /** How deep a chain of causes is followed. */
 const MAX_DEPTH = 4;
 const SQLSTATE = /^[0-9A-Z]{5}$/;
-/** Things that look like a key or a token, whoever's they are. */
-const SECRETS = /\b(?:sk|pk|ast|aet)[-_][A-Za-z0-9._-]{8,}|Bearer\s+\S+|\beyJ[A-Za-z0-9._-]{20,}/g;
-const URL_CREDENTIALS = /(\w+:\/\/)[^/@\s]+@/g;
 
 interface LoggedError {
   type: string;
@@ -31,7 +29,7 @@ export function createErrorSerializer(
 ): (error: unknown) => LoggedError {
   const known = secrets.filter((secret): secret is string => secret !== undefined && secret.length >= 4);
   const clean = (text: string): string => {
-    let cleaned = text.replaceAll(SECRETS, '[redacted]').replaceAll(URL_CREDENTIALS, '$1[redacted]@');
+    let cleaned = withoutCredentials(text);
     for (const secret of known) cleaned = cleaned.replaceAll(secret, '[redacted]');
     return cleaned.slice(0, 2_000);
   };

@@ -2,6 +2,7 @@ import { randomUUID } from 'node:crypto';
 import type { IncomingMessage, ServerResponse } from 'node:http';
 import { type DynamicModule, Module } from '@nestjs/common';
 import { LoggerModule } from 'nestjs-pino';
+import { holdsCredential } from '../runtime/credentials.js';
 import { type Config, secretsOf } from '../config/env.js';
 import { idsOf, refusedTokenOf } from './request-ids.js';
 import { activeTraceId } from '../tracing/spans.js';
@@ -15,7 +16,8 @@ const REQUEST_ID = /^[\x21-\x7e]{1,128}$/;
  */
 export function assignRequestId(request: IncomingMessage, response: ServerResponse, next: () => void): void {
   const given = request.headers['x-request-id'];
-  request.id = typeof given === 'string' && REQUEST_ID.test(given) ? given : randomUUID();
+  const isUsable = typeof given === 'string' && REQUEST_ID.test(given) && !holdsCredential(given);
+  request.id = isUsable ? given : randomUUID();
   response.setHeader('X-Request-Id', request.id);
   next();
 }
@@ -37,11 +39,15 @@ const SHOWN_PARAMETERS = new Set(['after', 'cursor', 'limit', 'order', 'wait']);
 
 /** The path and query, without credentials and whatever else somebody put into the query. */
 export function redactUrl(url: string): string {
-  const [path = '', query] = url.split(/\?(.*)/s, 2);
+  const [whole = '', query] = url.split(/\?(.*)/s, 2);
+  const path = whole
+    .split('/')
+    .map((segment) => (holdsCredential(segment) ? '[redacted]' : segment))
+    .join('/');
   if (query === undefined) return path;
   const parameters = [...new URLSearchParams(query)].map(
     ([name, value]) =>
-      `${encodeURIComponent(name)}=${SHOWN_PARAMETERS.has(name) ? encodeURIComponent(value) : '[redacted]'}`,
+      `${holdsCredential(name) ? '[redacted]' : encodeURIComponent(name)}=${SHOWN_PARAMETERS.has(name) && !holdsCredential(value) ? encodeURIComponent(value) : '[redacted]'}`,
   );
   return `${path}?${parameters.join('&')}`;
 }
