@@ -166,7 +166,7 @@ const startStack = (env: Record<string, string>): Promise<Stack> => startOnRedis
         });
         // What a script may not do is told of the script.
         expect(text).toContain(['evalsha', 'publish', 'xadd'].includes(command) ? 'eval' : command);
-        expect(log.lines).not.toEqual([]);
+        await waitFor('a line', () => log.lines.length > 0); // readiness may be told first
         const before = log.lines.length;
         const usage = process.cpuUsage();
         await sleep(5_000);

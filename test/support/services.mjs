@@ -237,14 +237,27 @@ export async function startPgBouncer(target, mode = 'transaction') {
   };
 }
 
-/** @returns {Promise<number>} a port that nobody listens on, for the moment */
+/** Below those that systems give to whoever asks for any, a connection that goes out above all: one would take it meanwhile. */
+const PORTS = { least: 20_000, most: 32_000 };
+/** Of this process: one that was given is about to be used. */
+const givenPorts = new Set();
+
+/** @returns {Promise<number>} a port that nobody listens on */
 export async function freePort() {
-  const server = createServer();
-  server.listen(0, '127.0.0.1');
-  await once(server, 'listening');
-  const address = server.address();
-  server.close();
-  await once(server, 'close');
-  if (typeof address !== 'object' || address === null) throw new Error('no address');
-  return address.port;
+  for (let tries = 0; tries < 100; tries++) {
+    const port = PORTS.least + Math.floor(Math.random() * (PORTS.most - PORTS.least));
+    if (givenPorts.has(port)) continue;
+    const server = createServer();
+    server.listen(port, '127.0.0.1');
+    try {
+      await once(server, 'listening');
+    } catch {
+      continue; // somebody listens there
+    }
+    server.close();
+    await once(server, 'close');
+    givenPorts.add(port);
+    return port;
+  }
+  throw new Error('no port is free');
 }
