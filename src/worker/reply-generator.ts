@@ -17,6 +17,10 @@ import { ReplyAttempt, type Result } from './reply-attempt.js';
 import { StartGate } from './start-gate.js';
 import { StopReason } from './stop-reason.js';
 
+/** How often somebody who was passed over is looked for, in milliseconds. */
+const WATCH_INTERVAL_MS = 500;
+/** How often a job looks for a reply to make, where slots are let go all the time. */
+const MAX_LOOKS = 5;
 /** How long a reply is not woken again that has just been, in milliseconds. */
 const WOKEN_FOR_MS = 2_000;
 
@@ -41,9 +45,11 @@ type Claimed = { claim: Claim; reply: ReplyRow };
 export class ReplyGenerator {
   private readonly runs = new Set<Run>();
   private readonly pacedLogger = new PacedLogger(new Logger(ReplyGenerator.name));
-  /** Whether a job found none to make, where some may wait for a slot of their chatbot or owner. */
-  private hasPassedOver = false;
+  /** Jobs that found none to make, where some may wait for a slot of their chatbot or owner; 0: nobody waits for that. */
+  private passedOver = 0;
   private waking: Promise<void> = Promise.resolve();
+  private slotsLetGo = 0;
+  private watching: NodeJS.Timeout | null = null;
   /** Replies that were woken, and until when they are not again. */
   private readonly woken = new Map<string, number>();
 
@@ -75,6 +81,7 @@ export class ReplyGenerator {
   /** Waits for the running attempts, at most `DRAIN_TIMEOUT_MS`, and hands the rest back. */
   async drain(): Promise<void> {
     this.startGate.close();
+    this.stopWatching();
     const all = (): Promise<unknown> => Promise.allSettled([...this.runs].map(({ done }) => done));
     await Promise.race([
       all(),
@@ -88,6 +95,7 @@ export class ReplyGenerator {
   }
 
   private async claimAndRun(wake: Wake, stop: AbortController): Promise<Result> {
+    this.woken.delete(wake.replyId); // it has come: if it finds no slot, it may be woken again
     const who = await this.shares.shareholderOf(wake.chatbotId, (id) => this.waiting.ownerOf(id));
     const leave = await this.startGate.enter(this.shares.heldByOwnerOf(who));
     if (!leave) {
@@ -128,19 +136,24 @@ export class ReplyGenerator {
   /** Makes the reply whose turn it is, if there is one that may have a slot. */
   private async runWaiting(wake: Wake, stop: AbortController, onAsking: () => void): Promise<Result> {
     const own = { replyId: wake.replyId, chatbotId: wake.chatbotId ?? null };
-    const found = await this.waiting.find(own, { ...this.shares.full, replies: [] });
-    for (const candidate of found) {
-      if (!this.shares.enter(candidate)) continue;
-      try {
-        const claimed = await this.claims.claim(candidate.replyId);
-        if (!claimed) continue; // by another worker, or another job of this one
-        if (candidate.replyId === wake.replyId) return await this.run(claimed, stop, onAsking);
-        return await this.run(claimed, stop, onAsking, inOwnTrace);
-      } finally {
-        this.leave(candidate);
+    // Again where a slot was let go meanwhile, which woke nobody for this one.
+    for (let round = 1, slotsLetGo = -1; slotsLetGo !== this.slotsLetGo && round <= MAX_LOOKS; round++) {
+      slotsLetGo = this.slotsLetGo;
+      const found = await this.waiting.find(own, { ...this.shares.full, replies: [] });
+      for (const candidate of found) {
+        if (!this.shares.enter(candidate)) continue;
+        try {
+          const claimed = await this.claims.claim(candidate.replyId);
+          if (!claimed) continue; // by another worker, or another job of this one
+          if (candidate.replyId === wake.replyId) return await this.run(claimed, stop, onAsking);
+          return await this.run(claimed, stop, onAsking, inOwnTrace);
+        } finally {
+          this.leave(candidate);
+        }
       }
     }
-    this.hasPassedOver = true;
+    this.passedOver++;
+    this.watch();
     return { outcome: 'nothing_to_do' };
   }
 
@@ -166,7 +179,16 @@ export class ReplyGenerator {
   /** Lets a slot go, and wakes whoever may have it that was passed over. */
   private leave(who: Shareholder | null): void {
     this.shares.leave(who);
-    if (!this.hasPassedOver) return;
+    this.slotsLetGo++;
+    if (this.passedOver > 0) this.wake();
+  }
+
+  /** As long as somebody may wait, also without a slot that is let go: it may have been let go just before. */
+  private watch(): void {
+    this.watching ??= setInterval(() => this.wake(), WATCH_INTERVAL_MS).unref();
+  }
+
+  private wake(): void {
     // One after the other: many that end at once leave the connections to those that begin.
     this.waking = this.waking
       .then(() => this.wakeNext())
@@ -178,16 +200,28 @@ export class ReplyGenerator {
       );
   }
 
+  private stopWatching(): void {
+    this.passedOver = 0;
+    clearInterval(this.watching ?? undefined);
+    this.watching = null;
+  }
+
   private async wakeNext(): Promise<void> {
     const now = performance.now();
+    const seen = this.passedOver;
     for (const [replyId, until] of this.woken) if (until < now) this.woken.delete(replyId);
     const { chatbots, owners } = this.shares.full;
     const next = await this.waiting.dispatchNext({ chatbots, owners, replies: [...this.woken.keys()] });
     if (next) {
       this.woken.set(next.replyId, now + WOKEN_FOR_MS);
       await this.queue.enqueue(next);
-    } else if (chatbots.length === 0 && owners.length === 0 && this.woken.size === 0) {
-      this.hasPassedOver = false;
+    } else if (
+      chatbots.length === 0 &&
+      owners.length === 0 &&
+      this.woken.size === 0 &&
+      seen === this.passedOver
+    ) {
+      this.stopWatching();
     }
   }
 }
