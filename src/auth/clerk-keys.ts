@@ -1,9 +1,12 @@
 import { createPublicKey, type JsonWebKey } from 'node:crypto';
+import { within } from '../runtime/within.js';
 
 /** Keys are asked for again when a token names one that is not known, at most this often, in milliseconds. */
 const FETCH_INTERVAL_MS = 60_000;
 /** After a failure they are asked for again sooner, and doubled for each, up to the interval. */
 const FIRST_RETRY_MS = 1_000;
+/** The longest wait for an answer: one that never comes must not keep the next request from being made. */
+const FETCH_TIMEOUT_MS = 4_000;
 /** Known keys are asked for again after so long, since one that was taken back is not told. */
 const MAX_AGE_MS = 3_600_000;
 
@@ -27,10 +30,12 @@ export class ClerkKeys {
   /**
    * @param fetchKeys asks Clerk
    * @param now a clock in milliseconds
+   * @param timeoutMs how long it may take
    */
   constructor(
     private readonly fetchKeys: () => Promise<readonly object[]>,
     private readonly now: () => number = () => performance.now(),
+    private readonly timeoutMs = FETCH_TIMEOUT_MS,
   ) {}
 
   /**
@@ -38,7 +43,8 @@ export class ClerkKeys {
    * @throws NoKeysError where that cannot be told
    */
   async find(id: string): Promise<string | null> {
-    if (!this.keys.has(id) || this.isOld) await this.refresh();
+    if (!this.keys.has(id)) await this.refresh();
+    else if (this.isOld) void this.refresh(); // nobody waits for what is most likely unchanged
     const key = this.keys.get(id);
     if (key === undefined && this.loadedAt === null) throw new NoKeysError('Clerk has not told its keys');
     return key ?? null;
@@ -59,7 +65,7 @@ export class ClerkKeys {
   /** Keeps what it knows where Clerk does not answer. */
   private async load(): Promise<void> {
     try {
-      const served = (await this.fetchKeys()) as readonly ServedKey[];
+      const served = (await within(this.timeoutMs, this.fetchKeys())) as readonly ServedKey[];
       this.keys = new Map(served.flatMap((key) => (key.kid === undefined ? [] : pemOf(key, key.kid))));
       this.loadedAt = this.now();
       this.failures = 0;

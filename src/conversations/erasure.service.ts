@@ -15,6 +15,8 @@ const ROUND_LIMIT = 100;
 /** How many guests, or sessions whose time is over, one transaction erases. */
 const GUESTS_OF_ROUND = 100;
 const SESSIONS_OF_ROUND = 100;
+/** How long one round of the reconciler erases, in milliseconds: what else it has to do is not to wait for more. */
+const ERASING_MS = 1_000;
 /** How long a request waits for the traces to go; the rows are gone by then in any case. */
 const PATIENCE_MS = 2_000;
 
@@ -77,11 +79,19 @@ export class ErasureService {
         .limit(ROUND_LIMIT)
         .execute(),
     );
+    const end = performance.now() + ERASING_MS;
     for (const { clerk_user_id: owner } of owners) {
       const chatbots = await this.database.readOnce((db) =>
-        db.selectFrom('chatbots').select('id').where('clerk_user_id', '=', owner).execute(),
+        db
+          .selectFrom('chatbots')
+          .select('id')
+          .where('clerk_user_id', '=', owner)
+          .limit(ROUND_LIMIT)
+          .execute(),
       );
-      for (const { id } of chatbots) await this.deleteAllOf(owner, id);
+      for (const { id } of chatbots) {
+        if (!(await this.deleteAllOf(owner, id, end))) return;
+      }
       await this.database.write((db) =>
         db
           .deleteFrom('owner_erasures')
@@ -94,8 +104,10 @@ export class ErasureService {
     }
   }
 
-  private async deleteAllOf(clerkUserId: string, chatbotId: string): Promise<void> {
+  /** @param end when to leave the rest for the next round, by `performance.now()` @returns whether nothing is left */
+  private async deleteAllOf(clerkUserId: string, chatbotId: string, end: number): Promise<boolean> {
     for (;;) {
+      if (performance.now() > end) return false;
       let count = 0;
       await this.erase(async (tx) => {
         const sessions = await tx
@@ -112,6 +124,7 @@ export class ErasureService {
     await this.deleteChatbot(clerkUserId, chatbotId).catch((error: unknown) => {
       if (!(error instanceof AppError && error.code === 'not_found')) throw error; // somebody else was faster
     });
+    return true;
   }
 
   async deleteChatbot(clerkUserId: string, id: string): Promise<void> {
@@ -192,11 +205,27 @@ export class ErasureService {
   }
 
   /**
-   * Erases sessions whose time is over.
+   * Erases sessions whose time is over, for a while: the next round goes on.
    *
    * @param maxDays the operator's; null: for ever, but for chatbots whose owner says otherwise
    */
   async deleteExpired(maxDays: number | null): Promise<void> {
+    const end = performance.now() + ERASING_MS;
+    let count = 0;
+    let found: number;
+    do {
+      found = await this.deleteSomeExpired(maxDays);
+      count += found;
+    } while (found === SESSIONS_OF_ROUND && performance.now() < end);
+    if (count === 0) return;
+    this.logger.log(
+      { event: 'erasure.expired', count },
+      'sessions were erased that had no activity for too long',
+    );
+  }
+
+  /** @returns how many */
+  private async deleteSomeExpired(maxDays: number | null): Promise<number> {
     const expired = await this.database.readOnce((db) =>
       runOn(
         db,
@@ -209,16 +238,13 @@ export class ErasureService {
           limit ${SESSIONS_OF_ROUND}`,
       ),
     );
-    if (expired.length === 0) return;
+    if (expired.length === 0) return 0;
     const ids = expired.map(({ id }) => id);
     let count = 0;
     await this.erase(async (tx) => {
       count = await this.deleteSessions(tx, 'id', ids);
     });
-    this.logger.log(
-      { event: 'erasure.expired', count },
-      'sessions were erased that had no activity for too long',
-    );
+    return count;
   }
 
   /** Deletes sessions, their messages and replies, and the guests who have no other session. @returns how many sessions */

@@ -17,6 +17,8 @@ import { ListedGuestDto } from './people.dto.js';
 import { PeopleService } from './people.service.js';
 
 const MAX_EMAIL_LENGTH = 255;
+/** How long a client may read nothing of an export before it is let go, in milliseconds. */
+const MAX_STALL_MS = 30_000;
 
 @ApiTags('Guests')
 @Controller('v1')
@@ -89,6 +91,7 @@ export class PeopleController {
   async export(@Owner() owner: string, @IdParam() id: string, @Res() response: Response): Promise<void> {
     const pieces = await this.people.export(owner, id);
     response.type('application/json').attachment(`guest-${id}.json`);
+    response.setTimeout(MAX_STALL_MS, () => response.destroy());
     // Cut off where the client goes, or the database: an answer that is not whole does not end as one that is.
     await pipeline(Readable.from(pieces), response).catch(() => response.destroy());
   }

@@ -48,6 +48,8 @@ export class ReplyGenerator {
   /** Jobs that found none to make, where some may wait for a slot of their chatbot or owner; 0: nobody waits for that. */
   private passedOver = 0;
   private waking: Promise<void> = Promise.resolve();
+  /** Looks for whom to wake that are not over. */
+  private wakes = 0;
   private slotsLetGo = 0;
   private watching: NodeJS.Timeout | null = null;
   /** Replies that were woken, and until when they are not again. */
@@ -185,19 +187,23 @@ export class ReplyGenerator {
 
   /** As long as somebody may wait, also without a slot that is let go: it may have been let go just before. */
   private watch(): void {
-    this.watching ??= setInterval(() => this.wake(), WATCH_INTERVAL_MS).unref();
+    this.watching ??= setInterval(() => {
+      if (this.wakes === 0) this.wake(); // else the database is slow, and more would only wait behind
+    }, WATCH_INTERVAL_MS).unref();
   }
 
   private wake(): void {
+    this.wakes++;
     // One after the other: many that end at once leave the connections to those that begin.
     this.waking = this.waking
       .then(() => this.wakeNext())
       .catch((error: unknown) =>
         this.pacedLogger.warn(
           { event: 'reply.wake_failed', err: error },
-          'who may have a slot that is free again could not be told: the reconciler enqueues what waits',
+          'who may have a slot that is free again could not be told: it is looked for again',
         ),
-      );
+      )
+      .finally(() => this.wakes--);
   }
 
   private stopWatching(): void {

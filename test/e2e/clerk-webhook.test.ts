@@ -1,6 +1,7 @@
 import { afterAll, beforeAll, describe, expect, it } from '@jest/globals';
-import { createHmac, randomBytes, randomUUID } from 'node:crypto';
+import { randomBytes } from 'node:crypto';
 import type { Json } from '../support/api-client.js';
+import { signEvent, userDeleted } from '../support/clerk-webhook.js';
 import { Stack } from '../support/stack.js';
 import { waitFor } from '../support/wait.js';
 
@@ -28,30 +29,16 @@ interface Sent {
 }
 
 async function send(event: unknown, sent: Sent = {}): Promise<{ status: number; body: Json }> {
-  const { id = `msg_${randomUUID()}`, ageSeconds = 0, key = KEY, url = stack.apis[0]!.url } = sent;
-  const body = typeof event === 'string' ? event : JSON.stringify(event);
-  const timestamp = String(Math.floor(Date.now() / 1000) - ageSeconds);
-  const signature = createHmac('sha256', key).update(`${id}.${timestamp}.${body}`).digest('base64');
+  const { id, ageSeconds = 0, key = KEY, url = stack.apis[0]!.url } = sent;
+  const { headers, body } = signEvent(event, { key, id, ageSeconds });
   const response = await fetch(`${url}/v1/webhooks/clerk`, {
     method: 'POST',
-    headers: {
-      'content-type': 'application/json',
-      'svix-id': id,
-      'svix-timestamp': timestamp,
-      'svix-signature': `v1,${signature}`,
-      ...sent.headers,
-    },
+    headers: { ...headers, ...sent.headers },
     body,
   });
   const text = await response.text();
   return { status: response.status, body: text === '' ? null : JSON.parse(text) };
 }
-
-const deleted = (id: string) => ({
-  type: 'user.deleted',
-  object: 'event',
-  data: { id, object: 'user', deleted: true },
-});
 
 let owners = 0;
 /** An owner with chatbots and sessions, and whether they are there. */
@@ -81,7 +68,7 @@ describe('user.deleted', () => {
   it('erases all that the owner has, and nothing of others', async () => {
     const [gone, other] = [await newOwner(), await newOwner()];
 
-    expect(await send(deleted(gone.id))).toEqual({ status: 204, body: null });
+    expect(await send(userDeleted(gone.id))).toEqual({ status: 204, body: null });
 
     await waitFor('all to go', async () => (await gone.chatbots()) === 0);
     expect(await gone.statuses()).toEqual([401, 401, 401, 401, 401, 401]);
@@ -96,11 +83,11 @@ describe('user.deleted', () => {
   it('has no effect when it is told again', async () => {
     const owner = await newOwner();
     const id = 'msg_told_twice';
-    await send(deleted(owner.id), { id });
+    await send(userDeleted(owner.id), { id });
     await waitFor('all to go', async () => (await owner.chatbots()) === 0);
     await stack.owner(owner.id).createChatbot();
 
-    expect((await send(deleted(owner.id), { id })).status).toBe(204);
+    expect((await send(userDeleted(owner.id), { id })).status).toBe(204);
 
     await new Promise((resolve) => setTimeout(resolve, 500));
     expect(await owner.chatbots()).toBe(1);
@@ -115,7 +102,7 @@ describe('user.deleted', () => {
 });
 
 describe('what is not told by Clerk', () => {
-  const EVENT = deleted('user_of_nobody');
+  const EVENT = userDeleted('user_of_nobody');
 
   it.each<[string, Sent]>([
     ['signed by another', { key: randomBytes(24) }],
@@ -127,7 +114,7 @@ describe('what is not told by Clerk', () => {
   ])('is refused: %s', async (_, sent) => {
     const owner = await newOwner();
 
-    expect(await send(deleted(owner.id), sent)).toMatchObject({
+    expect(await send(userDeleted(owner.id), sent)).toMatchObject({
       status: 400,
       body: { code: 'invalid_request' },
     });

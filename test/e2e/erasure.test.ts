@@ -1,6 +1,7 @@
 import { afterAll, beforeAll, describe, expect, it } from '@jest/globals';
-import { createHmac, randomBytes, randomUUID } from 'node:crypto';
+import { randomBytes } from 'node:crypto';
 import type { ApiClient } from '../support/api-client.js';
+import { signEvent, userDeleted } from '../support/clerk-webhook.js';
 import { type RawProvider, startRawProvider } from '../support/raw-provider.js';
 import { Stack } from '../support/stack.js';
 import { TestRedis } from '../support/test-redis.js';
@@ -105,18 +106,9 @@ async function plant(): Promise<Marked> {
 }
 
 async function webhook(userId: string): Promise<void> {
-  const [id, timestamp] = [`msg_${randomUUID()}`, String(Math.floor(Date.now() / 1000))];
-  const body = JSON.stringify({ type: 'user.deleted', object: 'event', data: { id: userId } });
-  const signature = createHmac('sha256', KEY).update(`${id}.${timestamp}.${body}`).digest('base64');
   const { status } = await fetch(`${stack.apis[0]!.url}/v1/webhooks/clerk`, {
     method: 'POST',
-    headers: {
-      'content-type': 'application/json',
-      'svix-id': id,
-      'svix-timestamp': timestamp,
-      'svix-signature': `v1,${signature}`,
-    },
-    body,
+    ...signEvent(userDeleted(userId), { key: KEY }),
   });
   expect(status).toBe(204);
 }

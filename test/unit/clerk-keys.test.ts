@@ -30,6 +30,7 @@ beforeEach(() => {
       return answer();
     },
     () => clock,
+    50,
   );
   const settings = {
     CLERK_JWT_KEY: undefined,
@@ -99,6 +100,15 @@ describe('keys that Clerk tells', () => {
 
     for (let n = 0; n < 20; n++) expect(await tokens.verify(token())).toEqual(OWNER);
     expect(requests).toBe(2);
+  });
+
+  it('are asked for again where an answer never comes', async () => {
+    answer = () => new Promise(() => undefined);
+    expect(await tokens.verify(token())).toEqual(NO_KEYS);
+    answer = async () => [served('key_1', first)];
+    clock += 2 * SECOND;
+
+    expect(await tokens.verify(token())).toEqual(OWNER);
   });
 
   it('are asked for ever more seldom where Clerk refuses, and nobody is let in', async () => {

@@ -1,4 +1,5 @@
 import { describe, expect, it } from '@jest/globals';
+import { cpuMsOf } from '../support/cpu-time.js';
 import { redactUrl } from '../../src/logging/logging.module.js';
 import { holdsCredential, withoutCredentials } from '../../src/runtime/credentials.js';
 
@@ -62,4 +63,30 @@ it('what is none stays as it is', () => {
     '/v1/chatbots?limit=5&cursor=abc&order=asc',
   );
   expect(withoutCredentials('postgres://user:secret@host/db')).toBe('postgres://[redacted]@host/db');
+});
+
+it.each([
+  ['x'],
+  ['sk-'],
+  ['://'],
+  ['://x'],
+  ['Bearer '],
+  ['eyJ'],
+  ['eyJ.'],
+  ['a.'],
+  ['%41'],
+  ['%25'],
+  ['@'],
+  ['/'],
+])('costs time linear in the length of a run of %s', async (unit) => {
+  const leastFor = async (length: number): Promise<number> => {
+    const text = unit.repeat(length / unit.length);
+    let leastMs = Infinity;
+    for (let n = 0; n < 5; n++) leastMs = Math.min(leastMs, await cpuMsOf(() => holdsCredential(text)));
+    return leastMs;
+  };
+  await leastFor(4_000);
+
+  // Quadratic time would grow by the growth once more.
+  expect(await leastFor(128_000)).toBeLessThan(Math.max(await leastFor(16_000), 1) * 8 * 4);
 });
