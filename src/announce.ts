@@ -1,6 +1,6 @@
 import { type INestApplicationContext, Logger } from '@nestjs/common';
 import { parseDatabaseUrl } from './config/database-url.js';
-import type { Config } from './config/env.js';
+import { type Config, Role } from './config/env.js';
 import { BuildInfo } from './operations/build-info.js';
 import { PROCESS_NAME } from './runtime/process-name.js';
 
@@ -22,8 +22,9 @@ export function announce(app: INestApplicationContext, config: Config, url: stri
       address: url,
       database: databaseHosts(config.DATABASE_URL),
       queue: queueOf(config),
-      model: modelOf(config),
-      clerk: clerkOf(config),
+      // Each may be without what only the other uses: "none" would be no news of the installation.
+      model: config.role === Role.Api ? undefined : modelOf(config),
+      clerk: config.role === Role.Worker ? undefined : clerkOf(config),
     },
     `the ${config.role === 'all' ? 'api and worker' : config.role} of version ${version} has started`,
   );

@@ -1,7 +1,9 @@
 import { Module } from '@nestjs/common';
+import { AiSdkModule } from './ai-sdk/ai-sdk.module.js';
 import { ChatSessionsModule } from './chat-sessions/chat-sessions.module.js';
 import { ChatbotsModule } from './chatbots/chatbots.module.js';
 import { ErasureModule } from './erasure/erasure.module.js';
+import { GuestPageModule } from './guest-page/guest-page.module.js';
 import { MessagesModule } from './messages/messages.module.js';
 import { OperatorsModule } from './operations/operators.module.js';
 import { PeopleModule } from './people/people.module.js';
@@ -17,9 +19,11 @@ import { SessionEventsModule } from './session-events/session-events.module.js';
     MessagesModule,
     RepliesModule,
     SessionEventsModule,
+    AiSdkModule,
     ErasureModule,
     UsageModule,
     PeopleModule,
+    GuestPageModule,
     OperatorsModule,
   ],
 })

@@ -7,6 +7,7 @@ import { Message } from './conversations/message.entity.js';
 import { Reply } from './conversations/reply.entity.js';
 import { Erasure } from './conversations/erasure.entity.js';
 import { OwnerErasure } from './conversations/owner-erasure.entity.js';
+import { SessionCountChange } from './conversations/session-count-change.entity.js';
 import { SessionToken } from './conversations/session-token.entity.js';
 import { UsageDay } from './conversations/usage-day.entity.js';
 import { HeldPlace } from './limits/held-place.entity.js';
@@ -26,4 +27,5 @@ export const entities = [
   UsageDay,
   SessionToken,
   OwnerErasure,
+  SessionCountChange,
 ];

@@ -15,6 +15,7 @@ export function Access(...kinds: [CallerKind, ...CallerKind[]]): MethodDecorator
     SetMetadata(ACCESS, kinds),
     ...(kinds.includes('owner') ? [ApiBearerAuth('owner')] : []),
     ...(kinds.includes('guest') ? [ApiBearerAuth('guest')] : []),
+    ...(kinds.includes('person') ? [ApiBearerAuth('identity')] : []),
     ...(kinds.includes('watcher') ? [ApiSecurity('eventToken')] : []),
   );
 }

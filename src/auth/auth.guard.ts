@@ -3,13 +3,14 @@ import { Reflector } from '@nestjs/core';
 import type { Request } from 'express';
 import { type RawBuilder, sql } from 'kysely';
 import { ACCESS, type CallerKind } from './access.js';
-import { AppError, type Challenge } from '../runtime/app-error.js';
 import { CONFIG } from '../config/config.module.js';
 import type { Config } from '../config/env.js';
 import { Database, now } from '../database/database.js';
+import { IdentityTokens, isIdentityToken } from './identity-tokens.js';
 import { OwnerTokens } from './owner-tokens.js';
 import type { Principal } from './principal.js';
-import { describeRefusal, TokenRefusal } from './token-refusal.js';
+import { selectSessions } from './selected-session.js';
+import { type Refused, refused, TokenRefusal } from './token-refusal.js';
 import { hashToken, isEventTokenOf, isSessionToken, readEventToken } from './session-tokens.js';
 
 /** The use of a session's token is noted no more often. */
@@ -18,12 +19,8 @@ const DAY_SECONDS = 86_400;
 
 const ago = (seconds: number): RawBuilder<string> => sql`${now} - ${seconds} * interval '1 second'`;
 
-/** Longest of what a token says of itself that a log line shows. */
-const MAX_SAID_LENGTH = 200;
-
 /** Who calls; or why the credential is none, `none` where there was none. */
-type Identified =
-  { principal: Principal } | { refusal: TokenRefusal | 'none' | 'not_bearer'; said?: Record<string, string> };
+type Identified = { principal: Principal } | Refused;
 
 /** Identifies the caller and refuses the kinds that the route is not for. The services check what belongs to whom. */
 @Injectable()
@@ -31,6 +28,7 @@ export class AuthGuard implements CanActivate {
   constructor(
     private readonly reflector: Reflector,
     private readonly ownerTokens: OwnerTokens,
+    private readonly identityTokens: IdentityTokens,
     private readonly database: Database,
     @Inject(CONFIG) private readonly config: Pick<Config, 'SESSION_TOKEN_TTL_DAYS'>,
   ) {}
@@ -62,20 +60,24 @@ export class AuthGuard implements CanActivate {
     const bearer = /^Bearer +([^\s]+)$/i.exec(authorization)?.[1];
     if (bearer === undefined) return { refusal: /^Bearer\b/i.test(authorization) ? 'not_bearer' : 'none' };
     if (isSessionToken(bearer)) return this.guestOf(bearer);
+    if (isIdentityToken(bearer, null)) return this.personOf(bearer);
     const verified = await this.ownerTokens.verify(bearer);
     return 'refusal' in verified
       ? verified
       : { principal: { kind: 'owner', clerkUserId: verified.clerkUserId } };
   }
 
+  private async personOf(token: string): Promise<Identified> {
+    const verified = await this.identityTokens.verify(token);
+    return 'refusal' in verified ? verified : { principal: { kind: 'person', ...verified } };
+  }
+
   private async guestOf(token: string): Promise<Identified> {
     const hash = hashToken(token);
     const session = await this.database.read((db) =>
-      db
-        .selectFrom('session_tokens as t')
-        .innerJoin('chat_sessions as s', 's.id', 't.session_id')
-        .innerJoin('chatbots as c', 'c.id', 's.chatbot_id')
-        .select(['s.id', 'c.allowed_origins'])
+      selectSessions(db)
+        .innerJoin('session_tokens as t', 't.session_id', 's.id')
+        .select('c.allowed_origins')
         .select((eb) => eb('t.used_at', '<', ago(NOTED_EVERY_SECONDS)).as('is_to_be_noted'))
         .where('t.hash', '=', hash)
         .where('t.used_at', '>', ago(this.config.SESSION_TOKEN_TTL_DAYS * DAY_SECONDS))
@@ -83,7 +85,7 @@ export class AuthGuard implements CanActivate {
     );
     if (session?.is_to_be_noted === true) this.noteUse(hash);
     return session
-      ? { principal: { kind: 'guest', sessionId: session.id, allowedOrigins: session.allowed_origins } }
+      ? { principal: { kind: 'guest', session, allowedOrigins: session.allowed_origins } }
       : { refusal: TokenRefusal.NotForThis, said: { kind: 'guest' } };
   }
 
@@ -105,51 +107,10 @@ export class AuthGuard implements CanActivate {
     const claimed = readEventToken(token);
     if (!claimed) return { refusal: TokenRefusal.Malformed, said: { kind: 'watcher' } };
     const session = await this.database.read((db) =>
-      db
-        .selectFrom('chat_sessions as s')
-        .innerJoin('chatbots as c', 'c.id', 's.chatbot_id')
-        .select(['s.event_token_key', 'c.allowed_origins'])
-        .where('s.id', '=', claimed.sessionId)
-        .executeTakeFirst(),
+      selectSessions(db).select('c.allowed_origins').where('s.id', '=', claimed.sessionId).executeTakeFirst(),
     );
     return session && isEventTokenOf(token, session.event_token_key)
-      ? {
-          principal: {
-            kind: 'watcher',
-            sessionId: claimed.sessionId,
-            allowedOrigins: session.allowed_origins,
-          },
-        }
+      ? { principal: { kind: 'watcher', session, allowedOrigins: session.allowed_origins } }
       : { refusal: TokenRefusal.NotForThis, said: { kind: 'watcher' } };
   }
 }
-
-/** Says to the caller what it may know, and the rest to operators. */
-function refused({ refusal, said }: Exclude<Identified, { principal: Principal }>): AppError {
-  const challenge = challengeOf(refusal);
-  const shown = Object.entries(said ?? {}).map(([name, value]) => [name, readable(value)]);
-  const refusedToken = challenge && { ...Object.fromEntries(shown), reason: refusal };
-  return refusal === TokenRefusal.NoKeys
-    ? new AppError('service_unavailable', 'The token cannot be verified for the moment. Try again.', {
-        refusedToken,
-        retryAfterSeconds: 1,
-      })
-    : new AppError('unauthorized', 'Send a valid credential of the right kind in the Authorization header.', {
-        refusedToken,
-        challenge,
-      });
-}
-
-function challengeOf(refusal: TokenRefusal | 'none' | 'not_bearer'): Challenge | undefined {
-  if (refusal === 'none') return undefined; // RFC 6750: who sent nothing is told nothing but the scheme
-  if (refusal === 'not_bearer') {
-    return {
-      error: 'invalid_request',
-      description: 'The header is not of the form: Bearer, a blank, the token',
-    };
-  }
-  return { error: 'invalid_token', description: describeRefusal(refusal) };
-}
-
-/** A stranger's text, for a line of the log. */
-const readable = (text: string): string => text.replaceAll(/[^\x20-\x7e]/g, '?').slice(0, MAX_SAID_LENGTH);

@@ -19,10 +19,15 @@ export const hashToken = (token: string): string => createHash('sha256').update(
 
 export const isSessionToken = (token: string): boolean => SESSION_TOKEN.test(token);
 
-/** What a new session needs: the token for the guest, and what is stored of it. */
-export function createSessionSecrets(): { token: string; tokenHash: string; eventTokenKey: string } {
+/** A new token of a session, and what is stored of it. */
+export function createSessionToken(): { token: string; tokenHash: string } {
   const token = SESSION_TOKEN_PREFIX + randomBytes(SECRET_BYTES).toString('base64url');
-  return { token, tokenHash: hashToken(token), eventTokenKey: randomBytes(SECRET_BYTES).toString('hex') };
+  return { token, tokenHash: hashToken(token) };
+}
+
+/** What a new session needs: the token for the guest, and what is stored. */
+export function createSessionSecrets(): { token: string; tokenHash: string; eventTokenKey: string } {
+  return { ...createSessionToken(), eventTokenKey: randomBytes(SECRET_BYTES).toString('hex') };
 }
 
 const signatureOf = (sessionId: string, expiresAtSeconds: number, key: string): Buffer =>

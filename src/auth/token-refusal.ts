@@ -1,3 +1,5 @@
+import { AppError, type Challenge } from '../runtime/app-error.js';
+
 /** Why a credential of a caller was refused. */
 export const TokenRefusal = {
   Malformed: 'malformed',
@@ -32,6 +34,43 @@ const DESCRIPTIONS: Partial<Record<TokenRefusal, string>> = {
   [TokenRefusal.SessionPending]: 'The session of the token is pending',
 };
 
-/** `error_description` of RFC 6750 for a token that was refused. */
-export const describeRefusal = (refusal: TokenRefusal): string =>
-  DESCRIPTIONS[refusal] ?? 'The token is not valid here';
+/** Longest of what a token says of itself that a log line shows. */
+const MAX_SAID_LENGTH = 200;
+
+/** A credential that is none. */
+export interface Refused {
+  /** `none`: there was no credential. */
+  refusal: TokenRefusal | 'none' | 'not_bearer';
+  /** What it says of itself, for operators. */
+  said?: Record<string, string>;
+}
+
+/** Says to the caller what it may know, and the rest to operators. */
+export function refused({ refusal, said }: Refused): AppError {
+  const challenge = challengeOf(refusal);
+  const shown = Object.entries(said ?? {}).map(([name, value]) => [name, readable(value)]);
+  const refusedToken = challenge && { ...Object.fromEntries(shown), reason: refusal };
+  return refusal === TokenRefusal.NoKeys
+    ? new AppError('service_unavailable', 'The token cannot be verified for the moment. Try again.', {
+        refusedToken,
+        retryAfterSeconds: 1,
+      })
+    : new AppError('unauthorized', 'Send a valid credential of the right kind in the Authorization header.', {
+        refusedToken,
+        challenge,
+      });
+}
+
+function challengeOf(refusal: TokenRefusal | 'none' | 'not_bearer'): Challenge | undefined {
+  if (refusal === 'none') return undefined; // RFC 6750: who sent nothing is told nothing but the scheme
+  if (refusal === 'not_bearer') {
+    return {
+      error: 'invalid_request',
+      description: 'The header is not of the form: Bearer, a blank, the token',
+    };
+  }
+  return { error: 'invalid_token', description: DESCRIPTIONS[refusal] ?? 'The token is not valid here' };
+}
+
+/** A stranger's text, for a line of the log. */
+const readable = (text: string): string => text.replaceAll(/[^\x20-\x7e]/g, '?').slice(0, MAX_SAID_LENGTH);

@@ -1,7 +1,7 @@
 import { ApiProperty } from '@nestjs/swagger';
 import { Type } from 'class-transformer';
 import { IsObject, ValidateIf, ValidateNested } from 'class-validator';
-import type { SelectedSession } from '../conversations/session-access.js';
+import type { SelectedSession } from '../auth/selected-session.js';
 import { isoTime, isoTimeOrNull } from '../database/database.js';
 import { GuestDto, GuestInputDto, toGuestDto } from '../guests/guest.dto.js';
 

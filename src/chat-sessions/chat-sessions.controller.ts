@@ -1,4 +1,4 @@
-import { Body, Controller, Delete, Get, HttpCode, Post, Res } from '@nestjs/common';
+import { Body, Controller, Delete, Get, Headers, HttpCode, Post, Res } from '@nestjs/common';
 import {
   ApiBody,
   ApiCreatedResponse,
@@ -20,6 +20,7 @@ import { ApiProblems, BODY_PROBLEMS } from '../http/problem-api.js';
 import { markIds } from '../logging/request-ids.js';
 import { ChatSessionDto, OpenSessionDto } from './chat-session.dto.js';
 import { ChatSessionsService } from './chat-sessions.service.js';
+import { Identities } from './identities.js';
 import { OpenedSessionDto } from './opened-session.dto.js';
 import { SessionOpeningService } from './session-opening.service.js';
 
@@ -28,6 +29,7 @@ import { SessionOpeningService } from './session-opening.service.js';
 export class ChatSessionsController {
   constructor(
     private readonly sessions: ChatSessionsService,
+    private readonly identities: Identities,
     private readonly opening: SessionOpeningService,
     private readonly erasure: ErasureService,
   ) {}
@@ -36,8 +38,10 @@ export class ChatSessionsController {
   @Access('public')
   @ApiOperation({
     summary: 'Open a session with a chatbot',
-    description: 'For anybody; the body may be left out. The token in the answer is given this once.',
+    description:
+      'For anybody; the body may be left out. The token in the answer is given this once. With a token that the chatbot’s owner signed for the person who asks (*Verified guests*), the session is that person’s; a chatbot with `requireIdentity` opens no others.',
     operationId: 'openSession',
+    security: [{}, { identity: [] }],
   })
   @ApiIdParam('chatbot')
   @ApiBody({ type: OpenSessionDto, required: false })
@@ -46,14 +50,16 @@ export class ChatSessionsController {
     description: 'The session, its token, and the greeting.',
     headers: eventCursorHeader,
   })
-  @ApiProblems('chatbot_disabled', 'not_found', ...BODY_PROBLEMS)
+  @ApiProblems('unauthorized', 'chatbot_disabled', 'not_found', ...BODY_PROBLEMS)
   async open(
     @IdParam() id: string,
     @Origin() { address }: RequestOrigin,
     @Body() body: OpenSessionDto,
+    @Headers('authorization') authorization: string | undefined,
     @Res({ passthrough: true }) response: Response,
   ): Promise<OpenedSessionDto> {
-    const { opened, cursor } = await this.opening.open(id, body, address);
+    const person = await this.identities.personIn(authorization, id);
+    const { opened, cursor } = await this.opening.open(id, body, person, address);
     response.setHeader(EVENT_CURSOR_HEADER, cursor);
     markIds(response, { sessionId: opened.session.id });
     return opened;

@@ -3,7 +3,8 @@ import { requireChatbot } from '../chatbots/owned-chatbot.js';
 import type { Principal } from '../auth/principal.js';
 import { decodeCursor, isTimeKey, type Page, type PageRequest, toPage } from '../http/page.js';
 import { Database, isoTime } from '../database/database.js';
-import { selectSessions, SessionAccess } from '../conversations/session-access.js';
+import { selectSessions } from '../auth/selected-session.js';
+import { SessionAccess } from '../conversations/session-access.js';
 import { type ChatSessionDto, toChatSessionDto } from './chat-session.dto.js';
 
 @Injectable()

@@ -6,6 +6,7 @@ import { Text, TextList } from '../http/text.js';
 import { isoTime } from '../database/database.js';
 import type { Row } from '../database/tables.js';
 import type { OwnLimits } from '../limits/limit-names.js';
+import { AppearanceDto, AppearanceField, toAppearanceDto, type WrittenAppearanceDto } from './appearance.js';
 import { ApiOwnLimits, OwnLimitsField, type WrittenLimits } from './own-limits.js';
 import { MAX_TOKEN_BUDGET } from './token-budget.js';
 import { exceedsPrompt, tokensOfCharacteristic, tokensOfInstructions } from './prompt-room.js';
@@ -33,6 +34,9 @@ const RETENTION_DAYS_DESCRIPTION =
 const UNAVAILABLE_MESSAGE_DESCRIPTION =
   'What it says when its budget of the day is spent; null: “This chat is not available right now. Please try again later.”';
 
+const REQUIRE_IDENTITY_DESCRIPTION =
+  'Whether sessions are opened by people alone whom the owner’s own server vouches for, by a token that it signs with the chatbot’s identity secret. Sessions that are open go on.';
+
 /** What an owner may write of a chatbot, when it is made and later. */
 class WritableFieldsDto {
   @Text({ maxLength: MAX_GREETING_LENGTH, presence: 'clearable', description: GREETING_DESCRIPTION })
@@ -53,6 +57,10 @@ class WritableFieldsDto {
   dailyTokenBudget?: number | null;
   @Text({ maxLength: 2_000, presence: 'clearable', description: UNAVAILABLE_MESSAGE_DESCRIPTION })
   unavailableMessage?: string | null;
+  @Flag(REQUIRE_IDENTITY_DESCRIPTION)
+  requireIdentity?: boolean;
+  @AppearanceField()
+  appearance?: WrittenAppearanceDto;
 }
 
 export class UpdateChatbotDto extends WritableFieldsDto {
@@ -117,6 +125,10 @@ export class ChatbotSummaryDto {
   dailyTokenBudget!: number | null;
   @ApiProperty({ type: String, nullable: true, description: UNAVAILABLE_MESSAGE_DESCRIPTION })
   unavailableMessage!: string | null;
+  @ApiProperty({ description: REQUIRE_IDENTITY_DESCRIPTION })
+  requireIdentity!: boolean;
+  @ApiProperty({ type: AppearanceDto, description: 'How the page of its guests looks.' })
+  appearance!: AppearanceDto;
   @ApiProperty({ format: 'date-time' })
   createdAt!: string;
   @ApiProperty({ format: 'date-time' })
@@ -135,6 +147,8 @@ export class ChatbotSummaryDto {
       'Whether they are too many to be in every prompt, by `promptTokens` and the server’s `CONTEXT_MAX_TOKENS`: then each reply gets the characteristics that fit its question best, and says so (`characteristicsUsed`).',
   })
   exceedsContext!: boolean;
+  @ApiProperty({ type: 'integer', minimum: 0, description: 'Right within a minute.' })
+  sessionCount!: number;
 }
 
 export class ChatbotDto extends ChatbotSummaryDto {
@@ -152,6 +166,10 @@ export class PublicChatbotDto {
   greeting!: string | null;
   @ApiProperty({ description: IS_ENABLED_DESCRIPTION })
   isEnabled!: boolean;
+  @ApiProperty({ description: REQUIRE_IDENTITY_DESCRIPTION })
+  requireIdentity!: boolean;
+  @ApiProperty({ type: AppearanceDto, description: 'How the page of its guests looks.' })
+  appearance!: AppearanceDto;
 }
 
 export function toCharacteristicDto(
@@ -194,10 +212,13 @@ export function toChatbotSummaryDto(
     retentionDays: chatbot.retention_days,
     dailyTokenBudget: chatbot.daily_token_budget,
     unavailableMessage: chatbot.unavailable_message,
+    requireIdentity: chatbot.requires_identity,
+    appearance: toAppearanceDto(chatbot.appearance),
     createdAt: isoTime(chatbot.created_at),
     updatedAt: isoTime(chatbot.updated_at),
     characteristicCount: characteristics.count,
     promptTokens: instructionsTokens + characteristics.tokens,
+    sessionCount: chatbot.session_count,
     exceedsContext: exceedsPrompt(
       { name: chatbot.name, instructionsTokens, characteristicsTokens: characteristics.tokens },
       maxTokens,

@@ -1,5 +1,6 @@
 import { defineEntity, p } from '@mikro-orm/core';
 import { createdAtColumn, idColumn, timeColumn } from '../database/columns.js';
+import type { StoredAppearance } from './appearance.js';
 import type { OwnLimits } from '../limits/limit-names.js';
 import type { TableOf } from '../database/tables.js';
 import { uncountTrigger } from './uncount-trigger.js';
@@ -27,6 +28,17 @@ const ChatbotSchema = defineEntity({
     unavailableMessage: p.text().nullable(),
     /** Sessions without activity for so long are erased; null: what the operator says. */
     retentionDays: p.integer().nullable(),
+    /** How the page of its guests looks; what it does not name is the page's own. */
+    appearance: p.json<StoredAppearance>().defaultRaw(`'{}'::jsonb`),
+    /** Whether only people whom its owner has vouched for may open sessions. */
+    requiresIdentity: p.boolean().default(false),
+    /** What the owner's server signs the tokens of people with; null: none was asked for. */
+    identitySecret: p.string().length(64).nullable(),
+    /** The one before, good until then. */
+    previousIdentitySecret: p.string().length(64).nullable(),
+    previousIdentitySecretUntil: timeColumn().nullable(),
+    /** How many sessions it has, right within seconds. */
+    sessionCount: p.integer().default(0),
     /** What the instructions take of a prompt, in tokens: an upper bound until a worker has counted; null: not known yet. */
     instructionsTokens: p.integer().nullable(),
     /** Whether a worker has counted the instructions as they are now. */

@@ -1,5 +1,6 @@
 import { Body, Controller, Delete, Get, HttpCode, Patch, Post, Res } from '@nestjs/common';
 import {
+  ApiBody,
   ApiCreatedResponse,
   ApiNoContentResponse,
   ApiOkResponse,
@@ -27,6 +28,7 @@ import {
   PublicChatbotDto,
   UpdateChatbotDto,
 } from './chatbot.dto.js';
+import { IdentitySecretDto, RotateIdentitySecretDto } from './identity-secret.dto.js';
 import { ChatbotsService } from './chatbots.service.js';
 
 @ApiTags('Chatbots')
@@ -98,11 +100,31 @@ export class ChatbotsController {
   @ApiIdParam('chatbot')
   @ApiOkResponse({
     type: PublicChatbotDto,
-    description: 'Name, greeting, and whether it is enabled; nothing else.',
+    description: 'What a page needs to begin; nothing else.',
   })
   @ApiProblems('invalid_request', 'not_found')
   getPublic(@IdParam() id: string): Promise<PublicChatbotDto> {
     return this.chatbots.getPublic(id);
+  }
+
+  @Post(':id/identity-secret')
+  @Access('owner')
+  @ApiOperation({
+    summary: 'Make the secret that vouches for guests',
+    description:
+      'Your own server signs with it (HS256) who a guest is: a JWT with `sub`, your id of the person, `exp` at most 30 days ahead, `aud` the id of the chatbot, and `name` and `email` if you like. The secret is shown this once. The one before stays good for 24 hours, unless it is revoked.',
+    operationId: 'createIdentitySecret',
+  })
+  @ApiIdParam('chatbot')
+  @ApiBody({ type: RotateIdentitySecretDto, required: false })
+  @ApiCreatedResponse({ type: IdentitySecretDto, description: 'The secret.' })
+  @ApiProblems('unauthorized', 'not_found', ...BODY_PROBLEMS)
+  async createIdentitySecret(
+    @Owner() owner: string,
+    @IdParam() id: string,
+    @Body() { revokePrevious = false }: RotateIdentitySecretDto,
+  ): Promise<IdentitySecretDto> {
+    return { secret: await this.chatbots.rotateIdentitySecret(owner, id, revokePrevious) };
   }
 
   @Post(':id/characteristics')

@@ -5,6 +5,7 @@ import { CONFIG } from '../config/config.module.js';
 import type { Config } from '../config/env.js';
 import { AppError, type FieldError, notFound } from '../runtime/app-error.js';
 import { allowedModels } from '../llm/allowed-models.js';
+import { createIdentitySecret } from '../auth/identity-tokens.js';
 import { newId } from '../database/columns.js';
 import { decodeCursor, isTimeKey, type Page, type PageRequest, toPage } from '../http/page.js';
 import { Database, isoTime, now } from '../database/database.js';
@@ -25,9 +26,13 @@ import {
   toChatbotSummaryDto,
   type UpdateChatbotDto,
 } from './chatbot.dto.js';
+import { type StoredAppearance, toAppearanceDto, type WrittenAppearanceDto } from './appearance.js';
 import type { LimitSettings, OwnLimits } from '../limits/limit-names.js';
 import { excessOf, type WrittenLimits } from './own-limits.js';
 import { tokensOfCharacteristic, tokensOfInstructions } from './prompt-room.js';
+
+/** How long a secret is good after the next was made. */
+const PREVIOUS_SECRET_HOURS = 24;
 
 /** Chatbots and their characteristics. Whose a chatbot is stands in the WHERE of every statement. */
 @Injectable()
@@ -92,6 +97,8 @@ export class ChatbotsService {
         retention_days: dto.retentionDays,
         daily_token_budget: dto.dailyTokenBudget,
         unavailable_message: dto.unavailableMessage,
+        ...(dto.requireIdentity !== undefined && { requires_identity: dto.requireIdentity }),
+        ...(dto.appearance && { appearance: mergedAppearance(sql`'{}'::jsonb`, dto.appearance) }),
       })
       .returning(['id', 'created_at'])
       .executeTakeFirstOrThrow();
@@ -200,12 +207,13 @@ export class ChatbotsService {
     const chatbot = await this.database.read((db) =>
       db
         .selectFrom('chatbots')
-        .select(['id', 'name', 'greeting', 'is_enabled as isEnabled'])
+        .select(['id', 'name', 'greeting', 'is_enabled', 'requires_identity', 'appearance'])
         .where('id', '=', id)
         .executeTakeFirst(),
     );
     if (!chatbot) throw notFound();
-    return chatbot;
+    const { is_enabled: isEnabled, requires_identity: requireIdentity, appearance, ...face } = chatbot;
+    return { ...face, isEnabled, requireIdentity, appearance: toAppearanceDto(appearance) };
   }
 
   /** @throws AppError not_found; invalid_request where the operator does not allow it */
@@ -222,6 +230,8 @@ export class ChatbotsService {
       retention_days: dto.retentionDays,
       daily_token_budget: dto.dailyTokenBudget,
       unavailable_message: dto.unavailableMessage,
+      requires_identity: dto.requireIdentity,
+      appearance: dto.appearance && mergedAppearance(sql.ref('appearance'), dto.appearance),
     };
     if (Object.values(changes).some((value) => value !== undefined)) {
       const changed = await this.database.write((db) =>
@@ -236,6 +246,33 @@ export class ChatbotsService {
       if (!changed) throw notFound();
     }
     return this.get(clerkUserId, id);
+  }
+
+  /**
+   * Makes a new secret by which the owner's server vouches for people. The one before stays good for a day, so that the
+   * server can be given the new one meanwhile, unless it is revoked.
+   *
+   * @throws AppError not_found
+   */
+  async rotateIdentitySecret(clerkUserId: string, id: string, revokesPrevious: boolean): Promise<string> {
+    const secret = createIdentitySecret();
+    const changed = await this.database.write((db) =>
+      db
+        .updateTable('chatbots')
+        .set({
+          identity_secret: secret,
+          previous_identity_secret: revokesPrevious ? null : sql.ref('identity_secret'),
+          previous_identity_secret_until: revokesPrevious
+            ? null
+            : sql<string>`${now} + ${PREVIOUS_SECRET_HOURS} * interval '1 hour'`,
+        })
+        .where('id', '=', id)
+        .where('clerk_user_id', '=', clerkUserId)
+        .returning('id')
+        .executeTakeFirst(),
+    );
+    if (!changed) throw notFound();
+    return secret;
   }
 
   /** What the operator's settings leave to owners. */
@@ -364,6 +401,10 @@ export class ChatbotsService {
 const mergedLimits = (before: Expression<unknown>, written: WrittenLimits) =>
   sql<OwnLimits | null>`nullif(
     jsonb_strip_nulls(coalesce(${before}, '{}'::jsonb) || ${JSON.stringify(written)}::jsonb), '{}'::jsonb)`;
+
+/** What was, with what is named now. */
+const mergedAppearance = (before: Expression<unknown>, written: WrittenAppearanceDto) =>
+  sql<StoredAppearance>`jsonb_strip_nulls(${before} || ${JSON.stringify(written)}::jsonb)`;
 
 /** A text, with what it takes of a prompt at most: a worker counts it. */
 type ContentColumns = Required<

@@ -5,6 +5,7 @@ import { ConfigModule } from '../config/config.module.js';
 import { ConfigError, loadConfig, loadEnvFile, Role, STATE_DIR } from '../config/env.js';
 import { type LifeStep, type ReplyLife, ReplyLives } from '../conversations/reply-life.js';
 import { DatabaseModule } from '../database/database.module.js';
+import { EventsModule } from '../events/events.module.js';
 import { errorMessage } from '../runtime/error-code.js';
 
 /**
@@ -33,10 +34,16 @@ if (id === undefined || id.trim() === '') {
 
 async function search(of: string): Promise<ReplyLife[]> {
   const DATABASE_URL = process.env['DATABASE_URL']?.trim() || (await embeddedUrl());
-  const config = loadConfig(Role.All, { DATABASE_URL, LOG_LEVEL: 'silent' });
+  const ofRedis = Object.entries(process.env).filter(([name]) => name.startsWith('REDIS_'));
+  const config = loadConfig(Role.All, { ...Object.fromEntries(ofRedis), DATABASE_URL, LOG_LEVEL: 'silent' });
 
   @Module({
-    imports: [ConfigModule.forRoot(config, {}), DatabaseModule.withOptions(ormOptions), DatabaseModule],
+    imports: [
+      ConfigModule.forRoot(config, {}),
+      DatabaseModule.withOptions(ormOptions),
+      DatabaseModule,
+      EventsModule,
+    ],
     providers: [ReplyLives],
   })
   class LookupModule {}

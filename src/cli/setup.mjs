@@ -1,4 +1,4 @@
-import { spawnSync } from 'node:child_process';
+import { execFile, spawnSync } from 'node:child_process';
 import { createHash } from 'node:crypto';
 import {
   existsSync,
@@ -87,25 +87,52 @@ function isBuilt() {
   // By its content: npm writes the lock file anew when it only takes packages away.
   if (readIfThere(builtFile()) !== lockfileHash()) return false;
   const builtAt = statSync(builtFile()).mtimeMs;
-  const sources = ['src', 'mikro-orm.config.ts', 'tsconfig.json', 'nest-cli.json'];
+  const sources = [
+    'src',
+    'mikro-orm.config.ts',
+    'tsconfig.json',
+    'nest-cli.json',
+    'client/src',
+    'client/package.json',
+    'client/tsconfig.json',
+    'web/src',
+    'web/docs',
+    'web/build.mjs',
+    'web/index.html',
+    'web/notice.html',
+    'web/start.html',
+    'web/package.json',
+    'web/widget',
+  ];
   return sources.every((path) => changedAt(inRoot(path)) <= builtAt);
 }
 
-function build() {
+async function build() {
   console.log('Building ...');
   // What was compiled from a file that is gone would live on: a migration of another branch would still run.
-  rmSync(inRoot('dist'), { recursive: true, force: true });
+  for (const made of ['dist', 'client/dist', 'web/dist'])
+    rmSync(inRoot(made), { recursive: true, force: true });
   const startedAt = new Date();
-  const nest = inRoot('node_modules', '@nestjs', 'cli', 'bin', 'nest.js');
-  const { status, stdout, stderr, error } = spawnSync(findNode(), [nest, 'build'], {
-    cwd: root,
-    encoding: 'utf8',
-  });
-  if (status !== 0) {
-    throw new SetupError(`The build failed.\n${error ? error.message : `${stdout}${stderr}`}`);
-  }
+  const complaints = await Promise.all([
+    compile(inRoot('node_modules', '@nestjs', 'cli', 'bin', 'nest.js'), 'build'),
+    compile(inRoot('node_modules', 'typescript', 'bin', 'tsc'), '-p', 'client'),
+    compile(inRoot('web', 'build.mjs')),
+    compile(inRoot('web', 'widget', 'build.mjs')),
+  ]);
+  const said = complaints.filter((complaint) => complaint !== null);
+  if (said.length > 0) throw new SetupError(`The build failed.\n${said.join('\n')}`);
   writeFileSync(builtFile(), lockfileHash());
   utimesSync(builtFile(), startedAt, startedAt); // what was edited meanwhile counts as newer
+}
+
+/** Runs a compiler; what it says where it fails, else null. */
+function compile(...command) {
+  return new Promise((resolve) => {
+    const options = { cwd: root, maxBuffer: Infinity };
+    execFile(findNode(), command, options, (error, stdout, stderr) => {
+      resolve(error && (stdout + stderr || error.message));
+    });
+  });
 }
 
 /** The Node.js that the project runs on: its own, or the machine's where that is new enough. */
@@ -217,9 +244,9 @@ async function setUp(names) {
     throw new SetupError(`Node.js ${OLDEST_NODE} or newer is needed; this is ${process.versions.node}.`);
   }
   if (hasNothingToBuildFrom() || names.every((name) => steps[name].isDone())) return;
-  await alone(() => {
+  await alone(async () => {
     for (const name of names) {
-      if (!steps[name].isDone()) steps[name].run();
+      if (!steps[name].isDone()) await steps[name].run();
     }
   });
 }

@@ -155,6 +155,14 @@ function weaknesses(config: Omit<Config, 'stateDir'>): string[] {
   if (config.CLERK_SECRET_KEY !== undefined && !/^sk_(?:live|test)_\S+$/.test(config.CLERK_SECRET_KEY)) {
     problems.push('CLERK_SECRET_KEY is no secret key of Clerk, which begins with sk_live_ or sk_test_');
   }
+  if (
+    config.CLERK_WEBHOOK_SECRET !== undefined &&
+    !/^whsec_[A-Za-z0-9+/]{32,}={0,2}$/.test(config.CLERK_WEBHOOK_SECRET)
+  ) {
+    problems.push(
+      'CLERK_WEBHOOK_SECRET is no signing secret of Clerk, which begins with whsec_: whoever guesses it could erase owners',
+    );
+  }
   const trusted = parseTrustProxy(config.TRUST_PROXY);
   if (Array.isArray(trusted) && trusted.some((network) => /\/0*$/.test(network))) {
     problems.push(
@@ -212,7 +220,7 @@ function withAliases(env: NodeJS.ProcessEnv): NodeJS.ProcessEnv {
 }
 
 /** How the name of a setting ends that holds a secret. */
-const SECRET = /_(KEY|PASSWORD|TOKEN|HEADERS)$/;
+const SECRET = /_(KEY|PASSWORD|SECRET|TOKEN|HEADERS)$/;
 
 /** The values of all secrets, for what must not show them. */
 export function secretsOf(config: Config): string[] {

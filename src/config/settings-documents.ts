@@ -15,6 +15,20 @@ const OF_DOCKER_COMPOSE = `
 
 # Password of the PostgreSQL of docker-compose.yml, of letters and digits (openssl rand -hex 24); nothing else reads it
 #POSTGRES_PASSWORD=...
+# Password of the Redis of docker-compose.yml, of letters and digits (openssl rand -hex 24); nothing else reads it
+#REDIS_PASSWORD=...
+# Most memory of an api's container; about half of it is for the heap of Node.js
+#API_MEMORY=768m
+# Most memory of each worker's container
+#WORKER_MEMORY=768m
+# Most memory of the migrations' container
+#MIGRATE_MEMORY=512m
+# Most memory of PostgreSQL's container
+#POSTGRES_MEMORY=1g
+# Most memory of Redis's container, which needs up to twice its data while it rewrites its log
+#REDIS_MEMORY=512m
+# Most data of Redis, about half of REDIS_MEMORY: beyond, it refuses writes instead of being killed
+#REDIS_MAXMEMORY=256mb
 `;
 
 const bySection = (): [string, DocumentedSetting[]][] =>

@@ -25,7 +25,11 @@ import {
  * deploy/settings.md and the file .env.example are written from here (`npm run docs:settings`), in this order.
  *
  * A description is Markdown on one line. `example` is what .env.example shows of a setting that has no default.
+ * `secretOf` names the processes that need a secret: docker-compose.yml keeps it from the others.
  */
+
+/** What is started apart, and may be given other secrets than the rest. */
+export type Part = 'api' | 'worker' | 'migrate';
 
 /** Longest setting in milliseconds that a Node.js timer can hold is 2^31 - 1; a day is ample. */
 const DAY_MS = 86_400_000;
@@ -79,6 +83,7 @@ const sections = {
     OTEL_EXPORTER_OTLP_HEADERS: headers().meta({
       description: 'Headers for the collector: `name=value`, separated by commas, percent-encoded',
       example: 'api-key=...',
+      secretOf: ['api', 'worker'],
     }),
     OTEL_SERVICE_NAME: text().meta({
       description:
@@ -103,11 +108,13 @@ const sections = {
       description:
         'PostgreSQL 15 or newer, through a transaction pooler only with `REDIS_URL`, TLS and all else as libpq reads the URL; without it an embedded one, for `npm start` only',
       example: 'postgres://user:password@localhost:5432/assistly',
+      secretOf: ['api', 'worker', 'migrate'],
     }),
     DATABASE_MIGRATION_URL: databaseUrl().meta({
       description:
         'The same database for `npm run db:migrate`, where `DATABASE_URL` leads through a transaction pooler; read by nothing else',
       example: 'postgres://user:password@localhost:5432/assistly',
+      secretOf: ['migrate'],
     }),
     DATABASE_POOL_MAX: integer(10, 2, 1000).describe(
       'Most connections of one process to PostgreSQL, not counting those of queue and event stream',
@@ -127,6 +134,7 @@ const sections = {
     REDIS_URL: url('redis:', 'rediss:').meta({
       description: 'Redis for queue and event stream; without it PostgreSQL does both',
       example: 'redis://localhost:6379',
+      secretOf: ['api', 'worker'],
     }),
     REDIS_SENTINELS: hosts().meta({
       description:
@@ -136,7 +144,11 @@ const sections = {
     REDIS_SENTINEL_MASTER: z
       .preprocess(blankToUndefined, z.string().trim().default('mymaster'))
       .describe('Name that the Sentinels know the primary by'),
-    REDIS_SENTINEL_PASSWORD: text().meta({ description: 'Password of the Sentinels', example: '...' }),
+    REDIS_SENTINEL_PASSWORD: text().meta({
+      description: 'Password of the Sentinels',
+      example: '...',
+      secretOf: ['api', 'worker'],
+    }),
     REDIS_CLUSTER_NODES: hosts().meta({
       description:
         'Some nodes of a Redis Cluster, separated by commas, which name the others; user, password and TLS are those of `REDIS_URL`, whose host is then not used',
@@ -157,6 +169,7 @@ const sections = {
       description:
         "Key of the model's server; without key and base URL replies are sentences of the characteristics",
       example: 'sk-...',
+      secretOf: ['worker'],
     }),
     OPENAI_BASE_URL: modelServerUrl().meta({
       description: "Address of an OpenAI-compatible server, up to and with `/v1`; without it OpenAI's own",
@@ -181,6 +194,7 @@ const sections = {
     OPENAI_FALLBACK_API_KEY: key().meta({
       description: "Key of the fallback's server; without it, and on the same server, the first one's",
       example: 'sk-...',
+      secretOf: ['worker'],
     }),
     LLM_CONNECT_TIMEOUT_MS: integer(5_000, 100, DAY_MS).describe(
       "Longest wait for a connection to the model's server",
@@ -202,10 +216,12 @@ const sections = {
       description:
         "Proxy between a worker and a model's server at `http://`; may hold a user and a password. In lower case, too",
       example: 'http://proxy.example.com:3128',
+      secretOf: ['worker'],
     }),
     HTTPS_PROXY: url('http:', 'https:', 'socks5:').meta({
       description: 'The same for a server at `https://`',
       example: 'http://proxy.example.com:3128',
+      secretOf: ['worker'],
     }),
     NO_PROXY: text().meta({
       description: 'Hosts, separated by commas, that are reached without a proxy',
@@ -235,7 +251,7 @@ const sections = {
   },
   Limits: {
     LIMITS_ENABLED: flag(true).describe(
-      '`false` turns off the limits in time below, for load tests, and where something in front does that; the bounds of a reply and of a session stay',
+      '`false` turns off the limits below up to `LIMIT_LONG_POLLS`, what chatbots say of them, and the wait after five wrong passwords of the operator, for load tests, and where something in front does that; chatbots of an owner, the bounds of a reply and of a session, budgets and shares of a worker stay',
     ),
     LIMIT_SESSIONS_PER_ADDRESS: rate(300, 3_600).describe(
       'Sessions opened from one address, as `number/seconds`; an IPv6 address counts by its /64, and eight times as many by its /48',
@@ -300,11 +316,13 @@ const sections = {
     CLERK_SECRET_KEY: text().meta({
       description: "Clerk's secret key, instead of the public one: the keys are fetched from Clerk",
       example: 'sk_live_...',
+      secretOf: ['api'],
     }),
     CLERK_WEBHOOK_SECRET: text().meta({
       description:
         "Signing secret of Clerk's webhook for `user.deleted`, at `/v1/webhooks/clerk`: an owner who is deleted there is erased here; without it there is no such route",
       example: 'whsec_...',
+      secretOf: ['api'],
     }),
     CLERK_AUTHORIZED_PARTIES: list().meta({
       description:
@@ -324,12 +342,17 @@ const sections = {
         "User of the queue board, `/admin/queues`; without it `operator` with a password of the clone's own, and in production no board",
       example: 'operator',
     }),
-    BULL_BOARD_PASSWORD: text().meta({ description: 'Password of the queue board', example: '...' }),
+    BULL_BOARD_PASSWORD: text().meta({
+      description: 'Password of the queue board',
+      example: '...',
+      secretOf: ['api', 'worker'],
+    }),
     DOCS_IN_PRODUCTION: flag(false).describe('`true` serves `/docs` and `/openapi.json` in production, too'),
     METRICS_TOKEN: text().meta({
       description:
         'Bearer token with which Prometheus reads `/metrics`; without it open to all, in production to nobody',
       example: '...',
+      secretOf: ['api', 'worker'],
     }),
     PUBLIC_URL: url('http:', 'https:').meta({
       description:
@@ -371,12 +394,14 @@ export interface DocumentedSetting {
   default: string | null;
   /** A value to show where there is no default. */
   example: string | null;
+  /** Who needs it, where it is a secret or may hold one; empty where it is none. */
+  secretOf: readonly Part[];
 }
 
 export const SETTINGS: readonly DocumentedSetting[] = Object.entries(sections).flatMap(
   ([section, settings]) =>
     Object.entries<z.ZodType>(settings).map(([name, type]) => {
-      const { description = '', example } = type.meta() ?? {};
+      const { description = '', example, secretOf } = type.meta() ?? {};
       const value = type.parse(undefined);
       return {
         name,
@@ -384,6 +409,7 @@ export const SETTINGS: readonly DocumentedSetting[] = Object.entries(sections).f
         description,
         default: value === undefined || Array.isArray(value) ? null : String(value),
         example: typeof example === 'string' ? example : null,
+        secretOf: Array.isArray(secretOf) ? secretOf : [],
       };
     }),
 );

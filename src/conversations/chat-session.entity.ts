@@ -26,6 +26,20 @@ const ChatSessionSchema = defineEntity({
   },
   triggers: [
     {
+      name: 'count_opened',
+      timing: 'after',
+      events: ['insert'],
+      body: `insert into session_count_changes (chatbot_id, delta) values (new.chatbot_id, 1);
+    return null;`,
+    },
+    {
+      name: 'count_erased',
+      timing: 'after',
+      events: ['delete'],
+      body: `insert into session_count_changes (chatbot_id, delta) values (old.chatbot_id, -1);
+    return null;`,
+    },
+    {
       name: 'keep_token',
       timing: 'after',
       events: ['insert'],

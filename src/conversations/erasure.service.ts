@@ -57,7 +57,7 @@ export class ErasureService {
           .values({ clerk_user_id: clerkUserId })
           .onConflict((conflict) => conflict.doNothing())
           .execute();
-        return { clerkUserId };
+        return {}; // who it was would stay with the key for a day
       }),
     );
     if (isReplay) return;

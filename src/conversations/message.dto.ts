@@ -29,6 +29,20 @@ export class MessageDto {
   replyId!: string | null;
   @ApiProperty({ format: 'date-time' })
   createdAt!: string;
+  @ApiProperty({
+    type: String,
+    nullable: true,
+    description: 'The sender’s own id of it, where it gave one; unique in the session.',
+  })
+  clientMessageId!: string | null;
+  @ApiProperty({
+    type: String,
+    format: 'uuid',
+    nullable: true,
+    description:
+      'Of an AI message: the reply that was made instead, by a retry that has completed. Do not show it.',
+  })
+  supersededBy!: string | null;
 }
 
 export type MessageRow = Row<'messages'>;
@@ -46,5 +60,7 @@ export function toMessageDto(row: MessageRow): MessageDto {
     content: row.content,
     replyId: row.reply_id,
     createdAt: isoTime(row.created_at),
+    clientMessageId: row.client_message_id,
+    supersededBy: row.superseded_by,
   };
 }

@@ -7,6 +7,7 @@ import { Database } from '../database/database.js';
 import type { Row } from '../database/tables.js';
 import { EventStream } from '../events/event-stream.js';
 import { pruneSessionTokens } from './session-access.js';
+import { countSessions } from './session-counts.js';
 import { pruneIdempotencyKeys } from '../database/idempotency.js';
 import { type Timings, TIMINGS } from '../runtime/timings.js';
 import { hasUncountedTexts } from '../chatbots/uncounted-texts.js';
@@ -140,6 +141,7 @@ export class Reconciler implements OnModuleInit, OnApplicationBootstrap {
       }
     });
     await this.part('usage', () => this.usage.countEnded());
+    await this.part('session counts', () => countSessions(this.database));
     await this.part('uncounted texts', async () => {
       if (await this.database.readOnce(hasUncountedTexts)) await this.queue.enqueueTokenCount();
     });

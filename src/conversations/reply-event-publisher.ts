@@ -1,5 +1,7 @@
 import { Inject, Injectable, Logger } from '@nestjs/common';
+import { Batch } from '../runtime/batch.js';
 import { PacedLogger } from '../runtime/paced-logger.js';
+import { Shutdown, ShutdownPhase } from '../runtime/shutdown.js';
 import { within } from '../runtime/within.js';
 import type { FactEntry, StreamEntry } from '../events/event-stream.js';
 import { EventStream, formatCursor, UNKNOWN_CURSOR } from '../events/event-stream.js';
@@ -22,6 +24,8 @@ import { ReplyStatus } from './reply-status.js';
 
 /** How often the publishing of an end may find that the stream has changed meanwhile. */
 const MAX_ROUNDS = 5;
+/** How long published ends are gathered until their rows note it, in milliseconds: long before the reconciler asks. */
+const MARK_AFTER_MS = 50;
 
 /**
  * Publishes what is committed to the event stream. Each event may be published by any process, any number of times: a
@@ -32,12 +36,29 @@ export class ReplyEventPublisher {
   private readonly logger = new Logger(ReplyEventPublisher.name);
 
   private readonly pacedLogger = new PacedLogger(this.logger);
+  /** Replies whose end stands in the stream, and whose rows do not say so yet. */
+  private readonly published = new Batch<string>(MARK_AFTER_MS, (replyIds) => this.markPublished(replyIds));
 
   constructor(
     private readonly stream: EventStream,
     private readonly publication: ReplyPublication,
+    shutdown: Shutdown,
     @Inject(TIMINGS) private readonly timings: Pick<Timings, 'cursorTimeoutMs' | 'publishTimeoutMs'>,
-  ) {}
+  ) {
+    shutdown.register(ShutdownPhase.Close, () => this.published.settle());
+  }
+
+  /** Nobody waits for it: an end whose row does not say that it was published is published again, and changes nothing. */
+  private async markPublished(replyIds: readonly string[]): Promise<void> {
+    await this.publication
+      .markPublished(replyIds)
+      .catch((error: unknown) =>
+        this.pacedLogger.warn(
+          { event: 'reply.mark_published_failed', err: error },
+          'the rows of replies could not note that their ends were published: the reconciler publishes them again',
+        ),
+      );
+  }
 
   /** Where the session's stream stands, as clients get it. A stream that does not answer soon fails no request. */
   async cursor(sessionId: string): Promise<string> {
@@ -86,15 +107,16 @@ export class ReplyEventPublisher {
   async publishFinished(row: ReplyRow, messageRow: MessageRow | null): Promise<void> {
     const reply = toReplyDto(row);
     const message = messageRow && toMessageDto(messageRow);
-    const end = endOf(reply, message);
     try {
+      const isRetryDone = row.status === ReplyStatus.Completed && row.retry_of_id !== null;
+      const end = endOf(reply, message, isRetryDone ? await this.publication.supersededBy(row.id) : []);
       // The messages of one that was cancelled or failed may be unpublished: the stream may have been down when they came.
       let entries: StreamEntry[] =
         row.status === ReplyStatus.Completed ? [end] : [...(await this.beforeEndOf(row)), end];
       for (let round = 1; round <= MAX_ROUNDS; round++) {
         const result = await this.stream.append(reply.chatSessionId, entries);
         if (result.status !== 'behind') {
-          await this.publication.markPublished(reply.id);
+          this.published.add(reply.id);
           return;
         }
         const text = message?.content ?? '';
@@ -166,11 +188,11 @@ export function openingOf(reply: ReplyRow, messages: readonly MessageRow[]): Str
   return [...postOf(reply, messages), replyStarted({ replyId: reply.id, attempt: reply.attempt })];
 }
 
-function endOf(reply: ReplyDto, message: MessageDto | null): FactEntry {
+function endOf(reply: ReplyDto, message: MessageDto | null, superseded: readonly string[]): FactEntry {
   switch (reply.status) {
     case ReplyStatus.Completed:
       if (!message) throw new Error('a completed reply has a message');
-      return replyCompleted(reply, message);
+      return replyCompleted(reply, message, superseded);
     case ReplyStatus.Cancelled:
       return replyCancelled(reply, message);
     case ReplyStatus.Failed:

@@ -1,5 +1,6 @@
 import { Injectable } from '@nestjs/common';
 import type { Expression, ExpressionBuilder, SqlBool } from 'kysely';
+import { EventStream, type LoggedFact } from '../events/event-stream.js';
 import { Database, isoTime, isoTimeOrNull } from '../database/database.js';
 import type { Tables } from '../database/tables.js';
 import { MessageSender } from './message.entity.js';
@@ -15,7 +16,7 @@ export const LifeStepName = {
   Dispatched: 'dispatched',
   /** A worker claimed it: an attempt began. */
   Claimed: 'claimed',
-  /** The first text of any attempt was stored. */
+  /** The first text of the attempt was stored. */
   FirstToken: 'first_token',
   /** An attempt ended, and another was to follow. */
   AttemptEnded: 'attempt_ended',
@@ -25,6 +26,8 @@ export const LifeStepName = {
   Cancelled: 'cancelled',
   /** Its end stood in the event stream. */
   Published: 'published',
+  /** An event stood in the event stream, which tells it to all who watch; known as long as the stream keeps it. */
+  Told: 'told',
 } as const;
 export type LifeStepName = (typeof LifeStepName)[keyof typeof LifeStepName];
 
@@ -36,7 +39,7 @@ export interface LifeStep {
   /** `host/pid` of the worker. */
   worker: string | null;
   model: string | null;
-  /** An error code, why a worker did not end its attempt, or why the text ended. */
+  /** An error code, why a worker did not end its attempt, why the text ended, or which event was told. */
   reason: string | null;
   /** Who asked for it. */
   actor: string | null;
@@ -54,7 +57,10 @@ const MAX_LIVES = 20;
 /** Tells from the rows what happened to a reply; no text. */
 @Injectable()
 export class ReplyLives {
-  constructor(private readonly database: Database) {}
+  constructor(
+    private readonly database: Database,
+    private readonly stream: EventStream,
+  ) {}
 
   /** @returns null where there is no such reply */
   async find(replyId: string): Promise<ReplyLife | null> {
@@ -110,7 +116,7 @@ export class ReplyLives {
     const posts = await this.database.read((db) =>
       db
         .selectFrom('messages')
-        .select(['reply_id', 'created_at'])
+        .select(['id', 'reply_id', 'created_at'])
         .where(
           'reply_id',
           'in',
@@ -119,18 +125,35 @@ export class ReplyLives {
         .where('sender', '=', MessageSender.User)
         .execute(),
     );
-    return rows.map((row) => ({
-      reply: toReplyDto(row),
-      steps: stepsOf(
-        row,
-        posts.flatMap((post) => (post.reply_id === row.id ? [isoTime(post.created_at)] : [])),
-      ),
-    }));
+    const told = await this.toldIn(rows.map((row) => row.chat_session_id));
+    return rows.map((row) => {
+      const question = posts.filter((post) => post.reply_id === row.id);
+      const ids = [row.id, ...question.map(({ id }) => id)];
+      return {
+        reply: toReplyDto(row),
+        steps: stepsOf(
+          row,
+          question.map((post) => isoTime(post.created_at)),
+          told.filter(({ key }) => ids.some((id) => key.includes(id))),
+        ),
+      };
+    });
+  }
+
+  /** What the streams of these sessions told; nothing where they don't answer, since the rows tell all else. */
+  private async toldIn(sessionIds: readonly string[]): Promise<LoggedFact[]> {
+    const told = [...new Set(sessionIds)].map((id) => this.stream.facts(id));
+    return (await Promise.allSettled(told)).flatMap((facts) =>
+      facts.status === 'fulfilled' ? facts.value : [],
+    );
   }
 }
 
-/** @param postedAt when each message that it answers was stored */
-function stepsOf(row: ReplyRow, postedAt: readonly string[]): LifeStep[] {
+/**
+ * @param postedAt when each message that it answers was stored
+ * @param told the events about it and those messages
+ */
+function stepsOf(row: ReplyRow, postedAt: readonly string[], told: readonly LoggedFact[]): LifeStep[] {
   const steps: LifeStep[] = [];
   const add = (at: string | null, step: LifeStepName, more: Partial<LifeStep> = {}): void => {
     if (at === null) return;
@@ -146,6 +169,7 @@ function stepsOf(row: ReplyRow, postedAt: readonly string[]): LifeStep[] {
   for (const past of row.past_attempts) {
     const of = { attempt: past.attempt, worker: past.worker };
     add(isoTimeOrNull(past.claimedAt), LifeStepName.Claimed, of);
+    add(isoTimeOrNull(past.firstTokenAt ?? null), LifeStepName.FirstToken, of);
     add(isoTime(past.endedAt), LifeStepName.AttemptEnded, { ...of, model: past.model, reason: past.reason });
   }
   // The newest job is for the attempt after the last that ended, in whose transaction it may have been noted.
@@ -157,8 +181,8 @@ function stepsOf(row: ReplyRow, postedAt: readonly string[]): LifeStep[] {
   // Between two attempts the columns are still of the one before.
   if (!row.past_attempts.some((past) => past.attempt === attempt)) {
     add(isoTimeOrNull(row.claimed_at), LifeStepName.Claimed, { attempt, worker });
+    add(isoTimeOrNull(row.attempt_first_token_at), LifeStepName.FirstToken, { attempt, worker });
   }
-  add(isoTimeOrNull(row.first_token_at), LifeStepName.FirstToken);
   add(isoTimeOrNull(row.cancel_requested_at), LifeStepName.CancelRequested, { actor: row.cancelled_by });
   const end = {
     completed: LifeStepName.Completed,
@@ -173,7 +197,14 @@ function stepsOf(row: ReplyRow, postedAt: readonly string[]): LifeStep[] {
       reason: row.error_code ?? row.finish_reason,
     });
   }
+  for (const fact of told) add(fact.at, LifeStepName.Told, { attempt: attemptOf(fact), reason: fact.type });
   add(isoTimeOrNull(row.announced_at), LifeStepName.Published);
   // Stable, so that what happened in one millisecond keeps the order above.
   return steps.toSorted((a, b) => Date.parse(a.at) - Date.parse(b.at));
+}
+
+/** The attempt that an event is about, which ends its key; null: about none, as of a post or of what nobody claimed. */
+function attemptOf({ key }: LoggedFact): number | null {
+  const [, , attempt] = key.split(':');
+  return Number(attempt) || null;
 }

@@ -33,7 +33,7 @@ const ERROR_DETAILS: Record<ReplyErrorCode, string> = {
   internal: 'Something went wrong on our side. Please try again.',
 };
 
-class ReplyUsageDto {
+export class ReplyUsageDto {
   @ApiProperty({ type: 'integer', minimum: 0 })
   inputTokens!: number;
   @ApiProperty({ type: 'integer', minimum: 0 })
@@ -143,6 +143,9 @@ export class ReplyDto {
   characteristicsUsed!: CharacteristicsUsedDto | null;
 }
 
+/** Two times of one statement may be rounded apart by so much, in milliseconds. */
+const CLOCK_GRAIN_MS = 1;
+
 /** A reply with its AI message's id. */
 export type ReplyRow = Row<'replies'> & { message_id: string | null };
 
@@ -159,6 +162,10 @@ export const replyRow = sql`replies.*, ${messageId}`;
 
 export const isFinal = (status: ReplyStatus): boolean => FINAL_STATUSES.includes(status);
 
+/** Whether it has ended with what there is of its text. */
+const isAnswered = (status: ReplyStatus): boolean =>
+  status === ReplyStatus.Completed || status === ReplyStatus.Cancelled;
+
 export function toReplyDto(row: ReplyRow): ReplyDto {
   return {
     id: row.id,
@@ -169,9 +176,9 @@ export function toReplyDto(row: ReplyRow): ReplyDto {
     attempt: row.attempt,
     model: row.model,
     finishReason: row.finish_reason,
-    // The estimate of the input is stored before the call; it is a usage once there is an output to it.
+    // What attempts before came to, and what one that goes on may come to, is noted in the row as well.
     usage:
-      row.input_tokens !== null && row.output_tokens !== null
+      isAnswered(row.status) && row.input_tokens !== null && row.output_tokens !== null
         ? {
             inputTokens: row.input_tokens,
             outputTokens: row.output_tokens,
@@ -188,6 +195,23 @@ export function toReplyDto(row: ReplyRow): ReplyDto {
         ? null
         : { used: row.characteristics_used, of: row.characteristics_of },
   };
+}
+
+/** The pause between two attempts. */
+export interface ReplyDelay {
+  /** A ReplyErrorCode or a LostReason. */
+  reason: string;
+  /** ISO 8601; null: as soon as a worker is free. */
+  retryAt: string | null;
+}
+
+/** @returns null where an attempt goes on, or none has begun */
+export function delayOf({ status, lease_token, past_attempts, available_at }: ReplyRow): ReplyDelay | null {
+  const last = past_attempts.at(-1);
+  if (status !== ReplyStatus.InProgress || lease_token !== null || last === undefined) return null;
+  const retryAt = isoTimeOrNull(available_at);
+  const isPaused = retryAt !== null && Date.parse(retryAt) > Date.parse(last.endedAt) + CLOCK_GRAIN_MS;
+  return { reason: last.reason, retryAt: isPaused ? retryAt : null };
 }
 
 /** The reply as it was when it was queued, for telling that again later. */

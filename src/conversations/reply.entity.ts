@@ -10,6 +10,8 @@ export interface PastAttempt {
   worker: string | null;
   model: string | null;
   claimedAt: string | null;
+  /** When its first text was stored; null: it had none. Those of earlier versions do not say. */
+  firstTokenAt?: string | null;
   endedAt: string;
   /** A {@link ReplyErrorCode}, or why its worker did not end it itself. */
   reason: string;
@@ -39,6 +41,8 @@ const ReplySchema = defineEntity({
     claimedBy: p.string().length(255).nullable(),
     /** When it was claimed last. */
     claimedAt: timeColumn().nullable(),
+    /** When the first text of the attempt was stored. */
+    attemptFirstTokenAt: timeColumn().nullable(),
     /** The attempts that came to no answer and were followed by another, the newest 20, oldest first. */
     pastAttempts: p.json<PastAttempt[]>().defaultRaw(`'[]'::jsonb`),
     /** Not to be claimed before; null while an earlier reply of the session is unfinished. */
@@ -70,6 +74,9 @@ const ReplySchema = defineEntity({
     inputTokens: p.integer().nullable(),
     outputTokens: p.integer().nullable(),
     isUsageEstimated: p.boolean().default(false),
+    /** What earlier attempts came to whose text is not in the answer: it counts against the budget, and as the chatbot's use. */
+    spentInputTokens: p.integer().default(0),
+    spentOutputTokens: p.integer().default(0),
     errorCode: p.enum(Object.values(ReplyErrorCode)).nullable(),
 
     createdAt: createdAtColumn(),

@@ -1,37 +1,12 @@
 import { Injectable } from '@nestjs/common';
-import { type Expression, expressionBuilder, type InferResult, sql, type SqlBool } from 'kysely';
+import { type Expression, expressionBuilder, sql, type SqlBool } from 'kysely';
+import type { Person } from '../auth/identity-tokens.js';
 import type { Principal } from '../auth/principal.js';
+import { type SelectedSession, selectSessions } from '../auth/selected-session.js';
 import type { Config } from '../config/env.js';
 import { Database, runOn } from '../database/database.js';
-import type { Db, Tables } from '../database/tables.js';
+import type { Tables } from '../database/tables.js';
 import { notFound } from '../runtime/app-error.js';
-
-/** Sessions with their chatbot's name and their guest. */
-export const selectSessions = (db: Db) =>
-  db
-    .selectFrom('chat_sessions as s')
-    .innerJoin('chatbots as c', 'c.id', 's.chatbot_id')
-    .leftJoin('guests as g', 'g.id', 's.guest_id')
-    .select([
-      's.id',
-      's.chatbot_id',
-      'c.name as chatbot_name',
-      'c.is_enabled',
-      'c.limits',
-      's.guest_id',
-      'g.name as guest_name',
-      'g.email as guest_email',
-      'g.created_at as guest_created_at',
-      'g.external_id as guest_external_id',
-      's.created_at',
-      's.last_message_at',
-      's.active_at',
-      's.message_count',
-      's.event_token_key',
-    ]);
-
-/** A session as {@link selectSessions} gives it. */
-export type SelectedSession = InferResult<ReturnType<typeof selectSessions>>[number];
 
 /** Finds sessions for those whose they are. */
 @Injectable()
@@ -39,11 +14,16 @@ export class SessionAccess {
   constructor(private readonly database: Database) {}
 
   /**
-   * The session, if it is the caller's: an owner's, of one of its chatbots; a guest's or a watcher's own.
+   * The session, if it is the caller's: an owner's, of one of its chatbots; a guest's or a watcher's own, which was read to know
+   * who calls.
    *
    * @throws AppError not_found
    */
   async find(caller: Principal, id: string): Promise<SelectedSession> {
+    if ('session' in caller) {
+      if (caller.session.id !== id) throw notFound();
+      return caller.session;
+    }
     const session = await this.database.read((db) =>
       selectSessions(db).where('s.id', '=', id).where(isOf(caller)).executeTakeFirst(),
     );
@@ -55,9 +35,26 @@ export class SessionAccess {
 /** Whose a session is, as a condition on `chat_sessions as s` joined with `chatbots as c`. */
 export function isOf(caller: Principal): Expression<SqlBool> {
   const eb = expressionBuilder<{ s: Tables['chat_sessions']; c: Tables['chatbots'] }, 's' | 'c'>();
-  return caller.kind === 'owner'
-    ? eb('c.clerk_user_id', '=', caller.clerkUserId)
-    : eb('s.id', '=', caller.sessionId);
+  switch (caller.kind) {
+    case 'owner':
+      return eb('c.clerk_user_id', '=', caller.clerkUserId);
+    case 'person':
+      return isOfPerson(caller.person);
+    default:
+      return eb('s.id', '=', caller.session.id);
+  }
+}
+
+/** The sessions of somebody whom the owner of the chatbot has vouched for. */
+export function isOfPerson({ chatbotId, externalId }: Person): Expression<SqlBool> {
+  const eb = expressionBuilder<Tables & { s: Tables['chat_sessions'] }, 's'>();
+  return eb('s.guest_id', 'in', (sub) =>
+    sub
+      .selectFrom('guests as known')
+      .select('known.id')
+      .where('known.chatbot_id', '=', chatbotId)
+      .where('known.external_id', '=', externalId),
+  );
 }
 
 /** How many tokens one round deletes; the next takes the next. */

@@ -1,5 +1,9 @@
 export interface WelcomeFacts {
   url: string;
+  /** Whether who reads it can click on a text that leads to a longer address. */
+  isTerminal: boolean;
+  /** The page of the demo's chatbot; null where there is none. */
+  chat: string | null;
   /** Names of the parts that are not there yet. */
   missing: readonly string[];
   /** Null where Clerk is configured. */
@@ -12,9 +16,25 @@ export interface WelcomeFacts {
 /** The first `"<name>":"<value>"` of a JSON answer, with what every machine has. */
 const pick = (name: string): string => `grep -o '"${name}":"[^"]*"' | head -1 | cut -d'"' -f4`;
 
+/** A text that leads elsewhere, where the terminal knows that (OSC 8); the others show the text. */
+const link = (address: string, text: string): string =>
+  `\u001b]8;;${address}\u001b\\${text}\u001b]8;;\u001b\\`;
+
 /** What a person reads after `npm start`: where everything is, and three lines to paste. */
-export function welcome({ url, missing, ownerToken, board, database, model }: WelcomeFacts): string {
+export function welcome({
+  url,
+  isTerminal,
+  chat,
+  missing,
+  ownerToken,
+  board,
+  database,
+  model,
+}: WelcomeFacts): string {
   const json = `-H 'Content-Type: application/json'`;
+  const docs = `${url}/docs`;
+  // The page takes the token out of the fragment, which no server is sent: so the first step there is done.
+  const docsLink = isTerminal && ownerToken !== null ? link(`${docs}#owner-token=${ownerToken}`, docs) : docs;
   const lines = [
     '',
     ...(missing.length === 0
@@ -24,8 +44,9 @@ export function welcome({ url, missing, ownerToken, board, database, model }: We
           '  It becomes ready by itself when they are there; migrations are run with: npm run db:migrate',
         ]),
     '',
+    ...(chat === null ? [] : [`  Chat           ${chat}`]),
     `  API            ${url}/v1`,
-    `  Documentation  ${url}/docs`,
+    `  Documentation  ${docsLink}`,
     ...(board ? [`  Queue board    ${board.url}   (${board.user} / ${board.password})`] : []),
     `  Database       ${database}`,
     `  Model          ${model}`,

@@ -66,18 +66,27 @@ export function replyDelta(delta: Omit<DeltaEntry, 'type'>): DeltaEntry {
   return { type: EventType.ReplyDelta, replyId, attempt, offset, text };
 }
 
-/** The deltas of the last attempt must by then add up to the message. */
-export function replyCompleted(reply: ReplyLike, message: MessageLike): FactEntry {
-  return replyEnded(EventType.ReplyCompleted, reply, message, message.content.length);
+/**
+ * The deltas of the last attempt must by then add up to the message.
+ *
+ * @param superseded the messages that it is instead of
+ */
+export function replyCompleted(
+  reply: ReplyLike,
+  message: MessageLike,
+  superseded: readonly string[] = [],
+): FactEntry {
+  const data = { reply, message, superseded };
+  return replyEnded(EventType.ReplyCompleted, reply, data, message.content.length);
 }
 
 /** Without a message nothing is kept of what was shown, so its length does not matter. */
 export function replyCancelled(reply: ReplyLike, message: MessageLike | null): FactEntry {
-  return replyEnded(EventType.ReplyCancelled, reply, message, message?.content.length ?? null);
+  return replyEnded(EventType.ReplyCancelled, reply, { reply, message }, message?.content.length ?? null);
 }
 
 export function replyFailed(reply: ReplyLike): FactEntry {
-  return replyEnded(EventType.ReplyFailed, reply, null, null);
+  return replyEnded(EventType.ReplyFailed, reply, { reply, message: null }, null);
 }
 
 /** The last entry of a session; `EventStream.erase` writes it. */
@@ -88,13 +97,13 @@ export function sessionDeleted(): FactEntry {
 function replyEnded(
   type: FactEntry['type'],
   reply: ReplyLike,
-  message: MessageLike | null,
+  data: object,
   length: number | null,
 ): FactEntry {
   return {
     type,
     key: `${type}:${reply.id}:${reply.attempt}`,
-    data: { reply, message },
+    data,
     reply: { id: reply.id, attempt: reply.attempt, effect: 'end', length },
   };
 }

@@ -93,6 +93,15 @@ export type AppendResult =
   | { status: 'refused' }
   | { status: 'behind'; replyId: string; attempt: number; length: number };
 
+/** A fact that stands in the log, without its data. */
+export interface LoggedFact {
+  /** Its natural key. */
+  key: string;
+  type: EventType;
+  /** When it was appended, ISO 8601, by the store's clock. */
+  at: string;
+}
+
 /** The text of a reply as subscribers have it. */
 export interface ShownText {
   attempt: number;
@@ -147,6 +156,9 @@ export abstract class EventStream {
    * behind the last of them.
    */
   abstract read(sessionId: string, after: Cursor, limit: number): Promise<ReadResult>;
+
+  /** The facts that the log still has, in order: for operators, who ask what subscribers were told and when. */
+  abstract facts(sessionId: string): Promise<LoggedFact[]>;
 
   /** The head and, consistent with it, the text of each of these replies that the stream knows and that has not ended. */
   abstract shown(

@@ -78,7 +78,7 @@ export async function* follow(
         cursor = { generation: cursor.generation, seq: cursor.seq + events.length };
         yield { events, cursor };
       } else if (!inbox.mustRead) {
-        await inbox.wait(rereadAt - performance.now(), signal);
+        await inbox.wait(Math.max(0, rereadAt - performance.now()), signal);
       }
     }
   } finally {

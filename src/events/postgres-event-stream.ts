@@ -6,6 +6,7 @@ import type {
   AppendResult,
   Cursor,
   EventType,
+  LoggedFact,
   OnError,
   ReadResult,
   ShownText,
@@ -14,6 +15,7 @@ import type {
   StreamListener,
   StreamNews,
 } from './event-stream.js';
+import { PostgresAppends } from './postgres-appends.js';
 import { NotificationListener, PostgresNotifier } from './postgres-notifications.js';
 import { query } from './postgres-query.js';
 import { toReadResult, toRecords, toShownText } from './records.js';
@@ -54,6 +56,7 @@ export class PostgresEventStream extends EventStream {
   private readonly pool: pg.Pool;
   private readonly deadlineMs: number;
   private readonly onError: OnError;
+  private readonly appends: PostgresAppends;
   private readonly notifier: PostgresNotifier;
   private readonly listener: NotificationListener;
   private readonly channels = new Map<string, Channel>();
@@ -80,6 +83,7 @@ export class PostgresEventStream extends EventStream {
     this.pool = options.pool;
     this.deadlineMs = options.deadlineMs;
     this.onError = options.onError;
+    this.appends = new PostgresAppends(options.pool, options.deadlineMs);
     this.notifier = new PostgresNotifier(options.pool, options.deadlineMs, options.onError);
     this.listener = new NotificationListener(options.databaseUrl, options.deadlineMs, {
       notified: (sessionIds) => this.noteNotified(sessionIds),
@@ -95,13 +99,7 @@ export class PostgresEventStream extends EventStream {
 
   override async append(sessionId: string, entries: readonly StreamEntry[]): Promise<AppendResult> {
     const records = JSON.stringify(toRecords(entries));
-    const rows = await this.within(
-      this.rows<{ result: string }>('select event_stream_append($1::uuid, $2::jsonb)::text as result', [
-        sessionId,
-        records,
-      ]),
-    );
-    const result = JSON.parse(rows[0]!.result) as AppendResult;
+    const result = await this.within(this.appends.append(sessionId, records));
     if (result.status === 'appended') this.notifier.notify(sessionId);
     return result;
   }
@@ -125,6 +123,17 @@ export class PostgresEventStream extends EventStream {
     );
     const head = rows[0] ? { generation: after.generation, seq: rows[0].head } : null;
     return toReadResult(after, head, toEvents(rows));
+  }
+
+  override async facts(sessionId: string): Promise<LoggedFact[]> {
+    const rows = await this.within(
+      this.rows<{ key: string; type: EventType; epoch: number }>(
+        `select key, type, extract(epoch from created_at)::float8 as epoch from event_stream_entries
+         where session_id = $1::uuid and key is not null order by seq`,
+        [sessionId],
+      ),
+    );
+    return rows.map(({ key, type, epoch }) => ({ key, type, at: new Date(epoch * 1_000).toISOString() }));
   }
 
   override shown(

@@ -121,6 +121,12 @@ export class RedisChannels implements Channels {
       await this.inForce(name, channel);
     } catch (error) {
       unsubscribe();
+      // A worker goes on without, and says nothing of it for each of its replies.
+      this.options.onError(
+        error as Error,
+        'event_stream.listen_failed',
+        'the event stream could not subscribe to a session: a cancel is noticed by the next heartbeat',
+      );
       throw error;
     }
     return unsubscribe;

@@ -32,6 +32,9 @@ const PRELUDE = /* Lua */ `
 local base = KEYS[1]
 local META, LOG, KNOWN, REPLIES = base .. ':meta', base .. ':log', base .. ':keys', base .. ':replies'
 
+-- The keys of a session are touched no more often by its deltas.
+local TOUCHED_EVERY_MS = 60000
+
 local function text_key(id) return base .. ':text:' .. id end
 
 local function drop_replies()
@@ -169,14 +172,20 @@ end
 
 -- Write.
 if #accepted > 0 then
-  local lines, changed = {}, {}
+  -- begun: the replies whose text has its first piece here, and thus a key without an end
+  local lines, changed, begun, has_fact = {}, {}, {}, false
+  local time = redis.call('TIME')
+  local now_ms = string.format('%.0f', time[1] * 1000 + math.floor(time[2] / 1000))
   for _, entry in ipairs(accepted) do
     head = head + 1
     local fields = { 'type', entry.type, 'data', entry.data }
     if entry.key ~= null then
+      has_fact = true
       redis.call('SADD', KNOWN, entry.key)
       fields[#fields + 1] = 'key'
       fields[#fields + 1] = entry.key
+      fields[#fields + 1] = 'at'
+      fields[#fields + 1] = now_ms
     end
     if entry.effect ~= null then
       local id = entry.replyId
@@ -186,6 +195,7 @@ if #accepted > 0 then
       changed[id] = true
       if entry.effect == 'delta' then
         redis.call('APPEND', text_key(id), cjson.decode(entry.data).text)
+        if entry.offset == 0 then begun[id] = true end
       elseif entry.effect == 'end' or entry.resets then
         redis.call('DEL', text_key(id))
       end
@@ -194,9 +204,11 @@ if #accepted > 0 then
     lines[#lines + 1] = line(head, entry.type, entry.data)
   end
   redis.call('HSET', META, 'head', head)
+  -- Touched by facts, and by what comes a while after them: deltas are many.
+  local is_due = has_fact or redis.call('PTTL', LOG) < retention_ms - TOUCHED_EVERY_MS
   for id in pairs(changed) do
     store_reply(id, replies[id])
-    redis.call('PEXPIRE', text_key(id), retention_ms)
+    if is_due or begun[id] then redis.call('PEXPIRE', text_key(id), retention_ms) end
   end
 
   -- What is trimmed takes its natural key along, and its reply where it was the reply's newest entry: nothing
@@ -209,7 +221,7 @@ if #accepted > 0 then
         local name, value = old[2][i], old[2][i + 1]
         if name == 'key' then
           redis.call('SREM', KNOWN, value)
-        else
+        elseif name == 'reply' then
           local reply = load_reply(value)
           if reply and reply.last_seq <= seq then
             redis.call('HDEL', REPLIES, value)
@@ -221,7 +233,9 @@ if #accepted > 0 then
     redis.call('XTRIM', LOG, 'MAXLEN', '=', log_cap)
   end
 
-  for _, key in ipairs({ META, LOG, KNOWN, REPLIES }) do redis.call('PEXPIRE', key, retention_ms) end
+  if is_due then
+    for _, key in ipairs({ META, LOG, KNOWN, REPLIES }) do redis.call('PEXPIRE', key, retention_ms) end
+  end
   publish(generation, lines, max_bytes)
 end
 return cjson.encode({ status = 'appended', cursor = { generation = generation, seq = head } })

@@ -18,6 +18,7 @@ import type {
   AppendResult,
   Cursor,
   EventType,
+  LoggedFact,
   OnError,
   ReadResult,
   ShownText,
@@ -34,6 +35,9 @@ import { toReadResult, toRecords, toShownText } from './records.js';
 /** Entries a session's log keeps, and how many more before it is trimmed: hours of talk, about 2 MB of deltas. */
 const LOG_CAP = 10_000;
 const LOG_SLACK = 100;
+
+/** Entries read at once where the whole log is looked through. */
+const FACTS_PAGE = 1_000;
 
 /** Larger news are published without content, in bytes: Redis would hold a copy for every process that listens. */
 const MAX_NEWS_BYTES = 65_536;
@@ -160,6 +164,24 @@ export class RedisEventStream extends EventStream {
       });
     }
     return toReadResult(after, { generation, seq }, events);
+  }
+
+  override async facts(sessionId: string): Promise<LoggedFact[]> {
+    const facts: LoggedFact[] = [];
+    for (let after = '-'; ;) {
+      const page = await this.run('facts', (redis) =>
+        redis.xrange(`${this.base(sessionId)}:log`, after, '+', 'COUNT', FACTS_PAGE),
+      );
+      for (const [, fields] of page) {
+        const { key, type, at } = fieldsOf(fields);
+        // Entries of an earlier version have no time.
+        if (key === undefined || type === undefined || at === undefined) continue;
+        facts.push({ key, type: type as EventType, at: new Date(Number(at)).toISOString() });
+      }
+      const last = page.at(-1);
+      if (last === undefined || page.length < FACTS_PAGE) return facts;
+      after = `(${last[0]}`;
+    }
   }
 
   override async shown(
@@ -293,6 +315,8 @@ function linkToCluster(settings: RedisSettings, prefix: string, deadlineMs: numb
 }
 
 const connectionOptions = (deadlineMs: number): RedisOptions => ({
+  // What many sessions append in one turn of the event loop is one write to the socket, which costs more than the commands.
+  enableAutoPipelining: true,
   lazyConnect: true,
   connectTimeout: deadlineMs,
   // Fail now rather than pile up: the rows are safe, and callers have better to do than wait.
@@ -307,10 +331,16 @@ const connectionOptions = (deadlineMs: number): RedisOptions => ({
   autoResubscribe: false,
 });
 
-/** Used where the stream has to begin anew. 64 random bits distinguish it from the one that was lost. */
-function newGeneration(): string {
-  return randomBytes(8).toString('hex');
+/** @param flat names and values in turn, as Redis gives the fields of an entry */
+function fieldsOf(flat: readonly string[]): Partial<Record<string, string>> {
+  return Object.fromEntries(flat.flatMap((name, i) => (i % 2 === 0 ? [[name, flat[i + 1]]] : [])));
 }
+
+const PROCESS_GENERATION = randomBytes(8).toString('hex');
+let generations = 0;
+
+/** Used where the stream has to begin anew. 64 random bits of the process, and a number, distinguish it from the one that was lost. */
+const newGeneration = (): string => `${PROCESS_GENERATION}${(generations++).toString(36)}`;
 
 /** The inverse of the scripts' `publish`. */
 function parseNews(payload: string, clock: StoreClock): StreamNews {

@@ -6,10 +6,22 @@ import type { Request } from 'express';
 import { ACCESS, type CallerKind } from '../auth/access.js';
 import { CONFIG } from '../config/config.module.js';
 import type { Config } from '../config/env.js';
+import { ALLOWANCE_HEADERS } from './allowance-headers.js';
 import { isForOwners, isOwnOrigin } from './origin.guard.js';
 
 /** Headers that a page from another origin may read. */
-const EXPOSED_HEADERS = ['X-Request-Id', 'X-Event-Cursor', 'Location', 'Retry-After', 'Idempotency-Replayed'];
+const EXPOSED_HEADERS = [
+  'X-Request-Id',
+  'X-Event-Cursor',
+  'Location',
+  'Retry-After',
+  'Idempotency-Replayed',
+  ...ALLOWANCE_HEADERS,
+  // Of the AI SDK's routes.
+  'X-Error-Code',
+  'X-Vercel-AI-UI-Message-Stream',
+  'X-Resumable-Stream-Id',
+];
 /** How long a browser may keep the answer to a preflight, in seconds. */
 const PREFLIGHT_MAX_AGE_SECONDS = 600;
 

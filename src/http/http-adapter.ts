@@ -64,6 +64,7 @@ function refuseConnection(error: Error, socket: Duplex): void {
       'Content-Type: application/problem+json; charset=utf-8',
       `Content-Length: ${Buffer.byteLength(body)}`,
       `X-Request-Id: ${requestId}`,
+      'X-Content-Type-Options: nosniff',
       'Connection: close',
       '',
       body,
@@ -80,6 +81,7 @@ function refuseExpectation(_request: IncomingMessage, response: ServerResponse):
     .writeHead(refusal.status, {
       'Content-Type': 'application/problem+json; charset=utf-8',
       'X-Request-Id': requestId,
+      'X-Content-Type-Options': 'nosniff',
       Connection: 'close',
     })
     .end(JSON.stringify(problemOf(refusal, requestId)));

@@ -24,9 +24,14 @@ function canonical(value: unknown): string {
 
 const callerOf = (principal: Principal | undefined): string => {
   if (!principal) throw new Error('a route without a caller has no idempotency');
-  return principal.kind === 'owner'
-    ? `owner:${principal.clerkUserId}`
-    : `${principal.kind}:${principal.sessionId}`;
+  switch (principal.kind) {
+    case 'owner':
+      return `owner:${principal.clerkUserId}`;
+    case 'person':
+      return `person:${principal.person.chatbotId}:${principal.person.externalId}`;
+    default:
+      return `${principal.kind}:${principal.session.id}`;
+  }
 };
 
 /** The path as the route and its ids have it, however the client spelt it: letters, escapes and a slash at the end vary. */

@@ -12,6 +12,7 @@ import { Reflector } from '@nestjs/core';
 import type { Request, Response } from 'express';
 import { of } from 'rxjs';
 import { AppError } from '../runtime/app-error.js';
+import { MAX_VALUES } from './json-document.js';
 import { JsonReader } from './json-reader.js';
 import { readBody } from './read-body.js';
 import { mostBytesOf } from './text.js';
@@ -19,11 +20,23 @@ import { mostBytesOf } from './text.js';
 /** The largest body of a route that says nothing else, in bytes. */
 const MAX_BODY_BYTES = 128 * 1024;
 
-const LARGEST_BODY = Symbol('LARGEST_BODY');
+/** What a body may hold. */
+interface BodyBounds {
+  bytes: number;
+  /** JSON values, those inside of others included. */
+  values: number;
+}
+
+const USUAL_BOUNDS: BodyBounds = { bytes: MAX_BODY_BYTES, values: MAX_VALUES };
+
+const BODY_BOUNDS = Symbol('BODY_BOUNDS');
+
+/** A route whose body has bounds of its own. */
+export const Bounded = (bounds: BodyBounds): MethodDecorator => SetMetadata(BODY_BOUNDS, bounds);
 
 /** A route whose body may be as large as the limits of its fields together need. */
 export const LargeBody = (dto: Type): MethodDecorator =>
-  SetMetadata(LARGEST_BODY, Math.max(MAX_BODY_BYTES, mostBytesOf(dto)));
+  Bounded({ ...USUAL_BOUNDS, bytes: Math.max(MAX_BODY_BYTES, mostBytesOf(dto)) });
 
 const RAW_BODY = Symbol('RAW_BODY');
 
@@ -54,9 +67,9 @@ export class JsonBodyInterceptor implements NestInterceptor, OnModuleDestroy {
     const request = context.switchToHttp().getRequest<Request>();
     const response = context.switchToHttp().getResponse<Response>();
     if (request.method !== 'GET' && request.method !== 'HEAD') {
-      const maxBytes = this.reflector.get<number | undefined>(LARGEST_BODY, context.getHandler());
+      const bounds = this.reflector.get<BodyBounds | undefined>(BODY_BOUNDS, context.getHandler());
       const keepsRaw = this.reflector.get<boolean | undefined>(RAW_BODY, context.getHandler()) === true;
-      request.body = await this.read(request, response, maxBytes ?? MAX_BODY_BYTES, keepsRaw);
+      request.body = await this.read(request, response, bounds ?? USUAL_BOUNDS, keepsRaw);
       // A client that has gone while others were served: what it sent is read in one turn, that it has gone in the next.
       await nextTurn();
       await nextTurn();
@@ -67,7 +80,7 @@ export class JsonBodyInterceptor implements NestInterceptor, OnModuleDestroy {
   private async read(
     request: Request,
     response: Response,
-    maxBytes: number,
+    { bytes: maxBytes, values: maxValues }: BodyBounds,
     keepsRaw: boolean,
   ): Promise<object> {
     const isEmpty =
@@ -83,7 +96,7 @@ export class JsonBodyInterceptor implements NestInterceptor, OnModuleDestroy {
     }
     const bytes = await readBody(request, response, maxBytes);
     if (keepsRaw) request.rawBody = Buffer.from(bytes); // a copy, since a reader may be given the bytes for good
-    const document = await this.reader.read(bytes);
+    const document = await this.reader.read(bytes, maxValues);
     switch (document.status) {
       case 'object':
         return document.body;

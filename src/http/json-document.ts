@@ -5,10 +5,10 @@ import type { FieldError } from '../runtime/app-error.js';
 const MAX_DEPTH = 16;
 
 /**
- * Most values of a body, those inside of others included: a chatbot with all that its limits allow has a quarter of it. A
+ * Most values of a body where its route says nothing else, those inside of others included: a chatbot with all that its limits allow has a quarter of it. A
  * list of empty objects takes three bytes for each, and a validator microseconds.
  */
-const MAX_VALUES = 1_000;
+export const MAX_VALUES = 1_000;
 
 /** At most so many fields are named. */
 const MAX_ERRORS = 20;
@@ -19,8 +19,12 @@ export type JsonDocument =
   | { status: 'malformed'; reason: string }
   | { status: 'refused'; errors: FieldError[] };
 
-/** Reads the bytes of a body, and finds what no field may hold. */
-export function readJson(bytes: Uint8Array): JsonDocument {
+/**
+ * Reads the bytes of a body, and finds what no field may hold.
+ *
+ * @param maxValues that it may hold, those inside of others included
+ */
+export function readJson(bytes: Uint8Array, maxValues: number): JsonDocument {
   if (!isUtf8(bytes)) return { status: 'malformed', reason: 'the body is not UTF-8' };
   let body: unknown;
   try {
@@ -31,19 +35,19 @@ export function readJson(bytes: Uint8Array): JsonDocument {
   if (typeof body !== 'object' || body === null || Array.isArray(body)) {
     return { status: 'refused', errors: [{ pointer: '', message: 'must be an object' }] };
   }
-  const errors = holdsTooMuch(body)
-    ? [{ pointer: '', message: `must hold at most ${MAX_VALUES} values` }]
+  const errors = holdsMoreThan(maxValues, body)
+    ? [{ pointer: '', message: `must hold at most ${maxValues} values` }]
     : unsafeText(body);
   return errors.length > 0 ? { status: 'refused', errors } : { status: 'object', body };
 }
 
-/** Whether a body has more than {@link MAX_VALUES} values; stops as soon as it is known. */
-function holdsTooMuch(body: object): boolean {
+/** Stops as soon as it is known. */
+function holdsMoreThan(maxValues: number, body: object): boolean {
   const rest: object[] = [body];
   let values = 0;
   for (let outer = rest.pop(); outer; outer = rest.pop()) {
     values += Array.isArray(outer) ? outer.length : Object.keys(outer).length;
-    if (values > MAX_VALUES) return true;
+    if (values > maxValues) return true;
     for (const inner of Object.values(outer))
       if (typeof inner === 'object' && inner !== null) rest.push(inner);
   }

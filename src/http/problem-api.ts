@@ -1,6 +1,7 @@
 import { applyDecorators } from '@nestjs/common';
 import { ApiExtraModels, ApiResponse, getSchemaPath } from '@nestjs/swagger';
 import { type ProblemCode, PROBLEMS } from '../runtime/app-error.js';
+import { ERROR_CODE_HEADER } from './plain-errors.filter.js';
 import { ProblemDto } from './problem.filter.js';
 
 const DESCRIPTIONS: Record<number, string> = {
@@ -72,7 +73,12 @@ export const BODY_PROBLEMS: ProblemCode[] = [
 ];
 
 /** Documents the problems that a route may answer with, by their codes. Their examples come with the document. */
-export function ApiProblems(...codes: ProblemCode[]) {
+export const ApiProblems = (...codes: ProblemCode[]) => apiProblems(codes, false);
+
+/** The same for a route with a {@link PlainErrorsFilter}. */
+export const ApiPlainProblems = (...codes: ProblemCode[]) => apiProblems(codes, true);
+
+function apiProblems(codes: readonly ProblemCode[], arePlain: boolean) {
   const all = [...new Set([...codes, ...ALWAYS])];
   const statuses = [...new Set(all.map((code) => PROBLEMS[code].status))].sort((a, b) => a - b);
   return applyDecorators(
@@ -82,17 +88,28 @@ export function ApiProblems(...codes: ProblemCode[]) {
       return ApiResponse({
         status,
         description: `${DESCRIPTIONS[status] ?? 'An error.'} Codes: ${ofStatus.map((code) => `\`${code}\``).join(', ')}.`,
-        headers: status in HEADERS ? HEADERS[status as keyof typeof HEADERS] : {},
-        content: {
-          'application/problem+json': {
-            schema: {
-              allOf: [
-                { $ref: getSchemaPath(ProblemDto) },
-                { properties: { status: { enum: [status] }, code: { enum: ofStatus } } },
-              ],
+        headers: {
+          ...(status in HEADERS && HEADERS[status as keyof typeof HEADERS]),
+          ...(arePlain && {
+            [ERROR_CODE_HEADER]: {
+              description: 'What went wrong, for programs.',
+              required: true,
+              schema: { type: 'string' as const, enum: ofStatus },
             },
-          },
+          }),
         },
+        content: arePlain
+          ? { 'text/plain': { schema: { type: 'string' } } }
+          : {
+              'application/problem+json': {
+                schema: {
+                  allOf: [
+                    { $ref: getSchemaPath(ProblemDto) },
+                    { properties: { status: { enum: [status] }, code: { enum: ofStatus } } },
+                  ],
+                },
+              },
+            },
       });
     }),
   );

@@ -112,8 +112,13 @@ export class ProblemFilter implements ExceptionFilter {
     if (error.options.retryAfterSeconds !== undefined) {
       response.setHeader('Retry-After', String(error.options.retryAfterSeconds));
     }
-    const problem = problemOf(error, String(request.id));
-    response.status(error.status).type('application/problem+json').send(JSON.stringify(problem));
+    response.status(error.status);
+    this.send(response, error, String(request.id));
+  }
+
+  /** Writes the body of an answer whose status and headers are set. */
+  protected send(response: Response, error: AppError, requestId: string): void {
+    response.type('application/problem+json').send(JSON.stringify(problemOf(error, requestId)));
   }
 }
 

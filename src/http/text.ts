@@ -17,6 +17,10 @@ function codePoints(text: string): number {
   return count;
 }
 
+/** Whether a text has at most so many code points. */
+export const hasAtMost = (maxLength: number, text: string): boolean =>
+  text.length <= maxLength || (text.length <= 2 * maxLength && codePoints(text) <= maxLength);
+
 /** For JSON Schema: what {@link isBlank} is not. */
 const NOT_BLANK = '\\S';
 

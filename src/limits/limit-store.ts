@@ -6,11 +6,12 @@ export interface Hit {
   key: string;
 }
 
-/** What was too much. */
-export interface Exceeded {
-  /** Which of the hits, by its place. */
-  index: number;
-  retryAfterMs: number;
+/** What a hit came to. */
+export interface Count {
+  /** How many there were in its window, this one included. */
+  hits: number;
+  /** When the window is over. */
+  resetMs: number;
 }
 
 /** A place is free again after so long where its process does not say that it is still in use: it may be no more. */
@@ -35,20 +36,20 @@ export abstract class LimitStore {
    * what others share.
    *
    * @param hits the narrowest first: in this order, so that no two requests wait for each other
-   * @returns null where none was
+   * @returns of each that was counted what it came to: the last of them may be too much
    * @throws where the store does not answer
    */
-  abstract take(hits: readonly Hit[]): Promise<Exceeded | null>;
+  abstract take(hits: readonly Hit[]): Promise<Count[]>;
 
   /**
    * Takes a place of each of several, and none where one has no place left. It is kept for {@link HOLD_SECONDS}, and
    * longer where it is kept on.
    *
    * @param holder an id of its own
-   * @returns which of the holds had no place, by its index; null where all had
+   * @returns of each, up to the first that had no place, how many are in use with this one: more than its most where it had none
    * @throws where the store does not answer
    */
-  abstract hold(holds: readonly Hold[], holder: string): Promise<number | null>;
+  abstract hold(holds: readonly Hold[], holder: string): Promise<number[]>;
   /** Keeps places for as long again. */
   abstract keep(held: readonly Held[]): Promise<void>;
   abstract letGo(held: readonly Held[]): Promise<void>;

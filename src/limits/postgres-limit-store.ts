@@ -1,6 +1,6 @@
 import { sql } from 'kysely';
 import { type Database, runOn } from '../database/database.js';
-import { type Exceeded, type Held, type Hit, type Hold, HOLD_SECONDS, LimitStore } from './limit-store.js';
+import { type Count, type Held, type Hit, type Hold, HOLD_SECONDS, LimitStore } from './limit-store.js';
 
 /** How often rows whose window is over are deleted, in milliseconds. */
 const PRUNE_INTERVAL_MS = 60_000;
@@ -10,7 +10,7 @@ const MAX_BLOCKED = 10_000;
 /** Counts in a table, by one function for all hits of a request. */
 export class PostgresLimitStore extends LimitStore {
   /** Keys at their limit, and until when: a flood costs a lookup here, and no row that everybody waits for. */
-  private readonly blocked = new Map<string, number>();
+  private readonly blocked = new Map<string, { max: number; until: number }>();
   private readonly timer: NodeJS.Timeout;
 
   constructor(private readonly database: Database) {
@@ -18,40 +18,56 @@ export class PostgresLimitStore extends LimitStore {
     this.timer = setInterval(() => void this.prune(), PRUNE_INTERVAL_MS).unref();
   }
 
-  override async take(hits: readonly Hit[]): Promise<Exceeded | null> {
+  override async take(hits: readonly Hit[]): Promise<Count[]> {
     const now = performance.now();
-    for (const [index, { key }] of hits.entries()) {
-      const until = this.blocked.get(key);
-      if (until !== undefined && until > now) return { index, retryAfterMs: until - now };
-      this.blocked.delete(key);
+    const blocked = hits.findIndex((hit) => this.isBlocked(hit, now));
+    if (blocked >= 0) {
+      // Those before it are not asked about: nobody needs to know them of a request that is refused.
+      const { key, max } = hits[blocked]!;
+      const before = hits
+        .slice(0, blocked)
+        .map(({ windowSeconds }) => ({ hits: 0, resetMs: windowSeconds * 1000 }));
+      return [...before, { hits: max + 1, resetMs: this.blocked.get(key)!.until - now }];
     }
-    const [exceeded] = await this.database.write((db) =>
+    const counted = await this.database.write((db) =>
       runOn(
         db,
-        sql<{ place: number; retry_after_ms: number }>`
-          select place, retry_after_ms::float8 from take_limits(
+        sql<{ hits: number; reset_ms: number }>`
+          select hits, reset_ms from count_hits(
             ${hits.map(({ key }) => key)}::text[], ${hits.map(({ max }) => max)}::int[],
             ${hits.map(({ windowSeconds }) => windowSeconds)}::int[])`,
       ),
     );
-    if (!exceeded) return null;
-    const index = exceeded.place - 1;
-    const retryAfterMs = Math.max(1, exceeded.retry_after_ms);
-    if (this.blocked.size >= MAX_BLOCKED) this.blocked.clear();
-    this.blocked.set(hits[index]!.key, now + retryAfterMs);
-    return { index, retryAfterMs };
+    const counts = counted.map(({ hits: count, reset_ms }) => ({
+      hits: count,
+      resetMs: Math.max(1, reset_ms),
+    }));
+    const last = counts.at(-1);
+    const { key, max } = hits[counts.length - 1]!;
+    if (last && last.hits > max) {
+      if (this.blocked.size >= MAX_BLOCKED) this.blocked.clear();
+      this.blocked.set(key, { max, until: now + last.resetMs });
+    }
+    return counts;
   }
 
-  override async hold(holds: readonly Hold[], holder: string): Promise<number | null> {
-    const [full] = await this.database.write((db) =>
+  /** Not by a limit that was another one then. */
+  private isBlocked({ key, max }: Hit, now: number): boolean {
+    const block = this.blocked.get(key);
+    if (block && (block.until <= now || block.max !== max)) this.blocked.delete(key);
+    return this.blocked.has(key);
+  }
+
+  override async hold(holds: readonly Hold[], holder: string): Promise<number[]> {
+    const places = await this.database.write((db) =>
       runOn(
         db,
-        sql<{ place: number | null }>`
-          select hold_places(${holds.map(({ key }) => key)}::text[], ${holds.map(({ max }) => max)}::int[],
-            ${holder}::uuid, ${HOLD_SECONDS}) as place`,
+        sql<{ used: number }>`
+          select used from take_places(${holds.map(({ key }) => key)}::text[],
+            ${holds.map(({ max }) => max)}::int[], ${holder}::uuid, ${HOLD_SECONDS}) as used`,
       ),
     );
-    return full?.place == null ? null : full.place - 1;
+    return places.map(({ used }) => used);
   }
 
   override async keep(held: readonly Held[]): Promise<void> {

@@ -1,12 +1,13 @@
 import { randomUUID } from 'node:crypto';
-import { setTimeout as sleep } from 'node:timers/promises';
 import { Inject, Injectable, Logger, type OnModuleDestroy } from '@nestjs/common';
 import { CONFIG } from '../config/config.module.js';
 import type { Config } from '../config/env.js';
 import type { Rate } from '../config/setting-types.js';
 import { AppError } from '../runtime/app-error.js';
+import { Batch } from '../runtime/batch.js';
 import { PacedLogger } from '../runtime/paced-logger.js';
 import { within } from '../runtime/within.js';
+import { allowanceListener } from './allowance.js';
 import {
   type HoldName,
   holdOf,
@@ -18,6 +19,7 @@ import {
 } from './limit-names.js';
 import { type Held, HOLD_SECONDS, LimitStore } from './limit-store.js';
 import { networksOf } from './network.js';
+import { OwnCounts } from './own-counts.js';
 import { tooMuch } from './too-much.js';
 
 /** A request waits no longer for its limits, in milliseconds. */
@@ -28,8 +30,8 @@ const SITE_FACTOR = 8;
 const KEEP_INTERVAL_MS = (HOLD_SECONDS * 1_000) / 3;
 /** How long places that are given back are gathered, in milliseconds. */
 const LEAVE_AFTER_MS = 20;
-/** When a place may be free again is nobody's to know, in seconds. */
-const HELD_RETRY_SECONDS = 5;
+/** When a place may be free again, or a store answer, is nobody's to know, in seconds. */
+const UNTOLD_RETRY_SECONDS = 5;
 
 /** Something that is limited, and by what it is counted. */
 export interface Use<Name extends LimitName = RateName> {
@@ -67,9 +69,10 @@ interface Counted<Name extends LimitName> {
 export class RateLimits implements OnModuleDestroy {
   private readonly logger = new Logger(RateLimits.name);
   private readonly pacedLogger = new PacedLogger(this.logger);
+  private readonly own = new OwnCounts();
   private readonly held = new Set<Held>();
-  private readonly left: Held[] = [];
-  private leaving: Promise<void> | null = null;
+  /** Places that are given back: a process that stops has thousands. Where it fails, they are free when their time is up. */
+  private readonly left = new Batch<Held>(LEAVE_AFTER_MS, (left) => this.store.letGo(left));
   private readonly timer: NodeJS.Timeout;
 
   constructor(
@@ -97,7 +100,8 @@ export class RateLimits implements OnModuleDestroy {
       const { max, windowSeconds } = rateOf(this.config, use.limit, chatbot?.limits ?? null);
       return { key, max: max * factor, windowSeconds };
     });
-    const exceeded = await within(PATIENCE_MS, this.store.take(hits)).catch((error: unknown) => {
+    const own = hits.map(({ key, windowSeconds }) => this.own.hit(key, windowSeconds));
+    const counts = await within(PATIENCE_MS, this.store.take(hits)).catch((error: unknown) => {
       this.reportDown(error);
       if (storeDown === StoreDown.Allow) return null;
       throw new AppError(
@@ -106,8 +110,23 @@ export class RateLimits implements OnModuleDestroy {
         { cause: error, retryAfterSeconds: 1 },
       );
     });
-    if (!exceeded) return;
-    throw this.refusalOf(counted[exceeded.index]!.use.limit, Math.ceil(exceeded.retryAfterMs / 1000));
+    if (counts === null) {
+      // As many as one process may let through by itself: a burst that keeps it from asking is no way in.
+      const beyond = hits.findIndex(({ max }, index) => own[index]! > max);
+      if (beyond >= 0) throw this.refusalOf(counted[beyond]!.use.limit, UNTOLD_RETRY_SECONDS);
+      return;
+    }
+    const left = counts.map(({ hits: count, resetMs }, index) => ({
+      limit: hits[index]!.max,
+      remaining: Math.max(0, hits[index]!.max - count),
+      // Stored times are rounded, so a window that has just begun may seem to be longer.
+      resetSeconds: Math.min(hits[index]!.windowSeconds, Math.ceil(resetMs / 1000)),
+    }));
+    const nearest = left.reduce((a, b) => (b.remaining < a.remaining ? b : a));
+    const last = counts.length - 1;
+    const isTooMuch = counts[last]!.hits > hits[last]!.max;
+    allowanceListener.getStore()?.(isTooMuch ? left[last]! : nearest);
+    if (isTooMuch) throw this.refusalOf(counted[last]!.use.limit, left[last]!.resetSeconds);
   }
 
   /**
@@ -124,16 +143,36 @@ export class RateLimits implements OnModuleDestroy {
       max: holdOf(this.config, use.limit, chatbot.limits) * factor,
     }));
     const held = { keys: holds.map(({ key }) => key), holder: randomUUID() };
-    const full = await within(PATIENCE_MS, this.store.hold(holds, held.holder)).catch((error: unknown) => {
-      this.reportDown(error);
-      return null;
-    });
-    if (full !== null) throw this.refusalOf(counted[full]!.use.limit, HELD_RETRY_SECONDS);
+    const own = held.keys.map((key) => this.own.enter(key));
+    const beyondOf = (used: readonly number[]): number =>
+      used.findIndex((count, index) => count > holds[index]!.max);
+    // Where those of this process alone are too many already, the store is not asked.
+    const used =
+      beyondOf(own) >= 0
+        ? own
+        : await within(PATIENCE_MS, this.store.hold(holds, held.holder)).catch((error: unknown) => {
+            this.reportDown(error);
+            return null;
+          });
+    if (used !== null) {
+      const beyond = beyondOf(used);
+      const left = used.map((count, index) => Math.max(0, holds[index]!.max - count));
+      const nearest = beyond >= 0 ? beyond : left.indexOf(Math.min(...left));
+      allowanceListener.getStore()?.({
+        limit: holds[nearest]!.max,
+        remaining: left[nearest]!,
+        resetSeconds: UNTOLD_RETRY_SECONDS,
+      });
+      if (beyond >= 0) {
+        for (const key of held.keys) this.own.leave(key);
+        throw this.refusalOf(counted[beyond]!.use.limit, UNTOLD_RETRY_SECONDS);
+      }
+    }
     this.held.add(held);
     return () => {
       if (!this.held.delete(held)) return;
-      this.left.push(held);
-      this.leaving ??= this.letGoSoon();
+      for (const key of held.keys) this.own.leave(key);
+      this.left.add(held);
     };
   }
 
@@ -144,16 +183,7 @@ export class RateLimits implements OnModuleDestroy {
 
   /** Resolves when the places that were given back are free for all processes, or cannot be told. */
   async settle(): Promise<void> {
-    await within(PATIENCE_MS, Promise.resolve(this.leaving)).catch(() => undefined);
-  }
-
-  /** Together with all that are given back in a moment: a process that stops has thousands. */
-  private async letGoSoon(): Promise<void> {
-    await sleep(LEAVE_AFTER_MS);
-    const left = this.left.splice(0);
-    this.leaving = null;
-    // Where it fails, the places are free again when their time is up.
-    await this.store.letGo(left).catch(() => undefined);
+    await within(PATIENCE_MS, this.left.settle()).catch(() => undefined);
   }
 
   private async keepOn(): Promise<void> {
@@ -189,7 +219,7 @@ export class RateLimits implements OnModuleDestroy {
   private reportDown(error: unknown): void {
     this.pacedLogger.warn(
       { event: 'limits.store_failed', err: error },
-      'the store of limits does not answer: sessions are opened and replies stopped without a limit, messages and retries are refused',
+      'the store of limits does not answer: of sessions, streams and stops each process lets through what the limits say by itself, messages and retries are refused',
     );
   }
 }

@@ -2,23 +2,25 @@ import { Cluster, type Redis } from 'ioredis';
 import { RateLimiterRedis, RateLimiterRes } from 'rate-limiter-flexible';
 import { connectCluster, disconnectCluster, isOnCluster } from '../redis/redis-cluster.js';
 import { connectRedis, type RedisSettings } from '../redis/redis-connection.js';
-import { type Exceeded, type Held, type Hit, type Hold, HOLD_SECONDS, LimitStore } from './limit-store.js';
+import { type Count, type Held, type Hit, type Hold, HOLD_SECONDS, LimitStore } from './limit-store.js';
 
 /** Deadline of one command, in milliseconds. */
 const COMMAND_TIMEOUT_MS = 500;
 
 /**
  * Takes a place: KEYS[1] the limit, a sorted set of holders by when their place is free again; ARGV the holder, the most, and
- * how long a place is kept, in seconds. The clock is Redis's, since those of processes differ. @returns 1 where there was one
+ * how long a place is kept, in seconds. The clock is Redis's, since those of processes differ. @returns how many are in use with
+ * this one: more than the most where there was no place
  */
 const HOLD = `
 local time = redis.call('TIME')
 local now = time[1] + time[2] / 1000000
 redis.call('ZREMRANGEBYSCORE', KEYS[1], '-inf', now)
-if redis.call('ZCARD', KEYS[1]) >= tonumber(ARGV[2]) then return 0 end
+local used = redis.call('ZCARD', KEYS[1]) + 1
+if used > tonumber(ARGV[2]) then return used end
 redis.call('ZADD', KEYS[1], now + ARGV[3], ARGV[1])
 redis.call('EXPIRE', KEYS[1], ARGV[3])
-return 1`;
+return used`;
 /** Keeps a place: KEYS[1] the limit; ARGV the holder, and how long. */
 const KEEP = `
 local time = redis.call('TIME')
@@ -28,6 +30,8 @@ return 1`;
 
 /** How many commands are under way at once. */
 const COMMANDS_AT_ONCE = 200;
+/** How many limits are known, each by how much in which time. */
+const MAX_LIMITERS = 1_000;
 
 /** Counts in Redis. */
 export class RedisLimitStore extends LimitStore {
@@ -55,26 +59,37 @@ export class RedisLimitStore extends LimitStore {
     this.client.connect().catch(() => undefined); // it tries again by itself, and hits fail meanwhile
   }
 
-  override async take(hits: readonly Hit[]): Promise<Exceeded | null> {
-    for (const [index, hit] of hits.entries()) {
-      try {
-        await this.limiterOf(hit).consume(hit.key);
-      } catch (refusal) {
-        if (!(refusal instanceof RateLimiterRes)) throw refusal;
-        return { index, retryAfterMs: Math.max(1, refusal.msBeforeNext) };
-      }
+  override async take(hits: readonly Hit[]): Promise<Count[]> {
+    const counts: Count[] = [];
+    for (const hit of hits) {
+      const count = await this.count(hit);
+      counts.push(count);
+      if (count.hits > hit.max) break;
     }
-    return null;
+    return counts;
+  }
+
+  private async count(hit: Hit): Promise<Count> {
+    try {
+      const { consumedPoints, msBeforeNext } = await this.limiterOf(hit).consume(hit.key);
+      return { hits: consumedPoints, resetMs: Math.max(1, msBeforeNext) };
+    } catch (refusal) {
+      if (!(refusal instanceof RateLimiterRes)) throw refusal;
+      // One that Redis was not asked about says of no number.
+      return { hits: hit.max + 1, resetMs: Math.max(1, refusal.msBeforeNext) };
+    }
   }
 
   /** One limit after the other, since the nodes of a cluster share no script. */
-  override async hold(holds: readonly Hold[], holder: string): Promise<number | null> {
-    for (const [index, { key, max }] of holds.entries()) {
-      if ((await this.client.eval(HOLD, 1, this.keyOf(key), holder, max, HOLD_SECONDS)) === 1) continue;
-      await this.letGo([{ keys: holds.slice(0, index).map((before) => before.key), holder }]);
-      return index;
+  override async hold(holds: readonly Hold[], holder: string): Promise<number[]> {
+    const used: number[] = [];
+    for (const { key, max } of holds) {
+      used.push(Number(await this.client.eval(HOLD, 1, this.keyOf(key), holder, max, HOLD_SECONDS)));
+      if (used.at(-1)! <= max) continue;
+      await this.letGo([{ keys: holds.slice(0, used.length - 1).map((before) => before.key), holder }]);
+      break;
     }
-    return null;
+    return used;
   }
 
   override async keep(held: readonly Held[]): Promise<void> {
@@ -112,6 +127,8 @@ export class RedisLimitStore extends LimitStore {
     const name = `${max}/${windowSeconds}`;
     let limiter = this.limiters.get(name);
     if (!limiter) {
+      // One for each limit that a chatbot has, too: what is forgotten is made again.
+      if (this.limiters.size >= MAX_LIMITERS) this.limiters.clear();
       limiter = new RateLimiterRedis({
         storeClient: this.client,
         keyPrefix: `${this.prefix}:limit`,

@@ -65,7 +65,7 @@ export class MessagesController {
     const { posted, cursor, isReplay } = await this.messages.post(
       caller,
       id,
-      body.content,
+      { content: body.content, clientMessageId: body.clientMessageId ?? null },
       origin,
       idempotent,
     );

@@ -9,5 +9,6 @@ import { MessagesService } from './messages.service.js';
   imports: [DatabaseModule, ConversationsModule, LimitsModule],
   controllers: [MessagesController],
   providers: [MessagesService],
+  exports: [MessagesService],
 })
 export class MessagesModule {}

@@ -10,7 +10,7 @@ import { type MessageDto, toMessageDto } from '../conversations/message.dto.js';
 import type { PostedMessageDto } from './posted-message.dto.js';
 import { toReplyDto } from '../conversations/reply.dto.js';
 import { ReplyEventPublisher } from '../conversations/reply-event-publisher.js';
-import { ReplyPosting } from '../conversations/reply-store/posting.js';
+import { type NewMessage, ReplyPosting } from '../conversations/reply-store/posting.js';
 import { ReplyQueue } from '../conversations/reply-queue.js';
 
 export type Order = 'asc' | 'desc';
@@ -36,7 +36,7 @@ export class MessagesService {
   async post(
     caller: Principal,
     sessionId: string,
-    content: string,
+    message: NewMessage,
     { requestId, address }: RequestOrigin,
     idempotent: IdempotentRequest | null,
   ): Promise<{ posted: PostedMessageDto; cursor: string; isReplay: boolean }> {
@@ -58,7 +58,7 @@ export class MessagesService {
       isEnabled: session.is_enabled,
       unanswered: this.limits.unansweredOf(chatbot),
     };
-    const stored = await this.posting.post(where, content, requestId, idempotent, cursor);
+    const stored = await this.posting.post(where, message, requestId, idempotent, cursor);
     const posted = { message: toMessageDto(stored.message), reply: toReplyDto(stored.reply) };
     if (!stored.isReplay) {
       await Promise.all([

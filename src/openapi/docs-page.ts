@@ -1,18 +1,21 @@
-import { type INestApplication, NotFoundException } from '@nestjs/common';
+import { createRequire } from 'node:module';
+import type { INestApplication } from '@nestjs/common';
 import { SwaggerModule } from '@nestjs/swagger';
-import type { RequestHandler } from 'express';
+import type { Express, NextFunction, Request, Response } from 'express';
 import helmet from 'helmet';
+import { type Asset, readAsset, readBuiltPage, sendAsset } from '../guest-page/built-page.js';
+import { fillTemplate } from '../guest-page/html.js';
 import { createOpenApiDocument } from './document.js';
 
-/** Swagger UI comes from this process, all of it, and calls this process only. */
+/** The page comes from this process, all of it, and calls this process only. */
 const pageHeaders = helmet({
   contentSecurityPolicy: {
     useDefaults: false,
     directives: {
       defaultSrc: ["'none'"],
       scriptSrc: ["'self'"],
-      styleSrc: ["'self'", "'unsafe-inline'"], // Swagger UI sets styles from its script
-      imgSrc: ["'self'", 'data:'],
+      styleSrc: ["'self'"],
+      imgSrc: ["'self'", 'data:'], // Swagger UI's arrows
       connectSrc: ["'self'"],
       formAction: ["'none'"],
       baseUri: ["'none'"],
@@ -20,60 +23,67 @@ const pageHeaders = helmet({
     },
   },
 });
-/** What explains the page's scripts is nothing that the page needs. */
-const noSourceMaps: RequestHandler = ({ path }, _response, next) => {
-  if (path.endsWith('.map')) next(new NotFoundException());
-  else next();
-};
+/** Of Swagger UI's megabyte and a half, which is compressed while somebody waits. */
+const BROTLI_QUALITY = 5;
 
-/** A request that Swagger UI is about to send. */
-interface PageRequest {
-  url: string;
-  method: string;
-  userFetch?: typeof fetch;
+interface DocsPage {
+  html: string;
+  assets: ReadonlyMap<string, Asset>;
+}
+
+/** The page as `web/docs/` is built, and of Swagger UI's own package the script and the styles. */
+async function readDocsPage(): Promise<DocsPage> {
+  const { templates, assets } = await readBuiltPage('docs');
+  // The package of it that Nest's brings along, wherever that lies.
+  const { resolve } = createRequire(createRequire(import.meta.url).resolve('@nestjs/swagger'));
+  const { version } = createRequire(import.meta.url)(resolve('swagger-ui-dist/package.json')) as {
+    version: string;
+  };
+  const [swaggerScript, swaggerStyle] = [`swagger-ui-bundle-${version}.js`, `swagger-ui-${version}.css`];
+  const licence = 'swagger-ui-bundle.js.LICENSE.txt'; // under the name that the script says
+  const [script, style, licenceText] = await Promise.all(
+    ['swagger-ui-bundle.js', 'swagger-ui.css', licence].map((name) =>
+      readAsset(resolve(`swagger-ui-dist/${name}`), BROTLI_QUALITY),
+    ),
+  );
+  return {
+    html: fillTemplate(templates.get('docs')!, { swaggerScript, swaggerStyle }),
+    assets: new Map([...assets, [swaggerScript, script!], [swaggerStyle, style!], [licence, licenceText!]]),
+  };
 }
 
 /**
- * Runs in the page, which gets its text: it may use nothing from here. Swagger UI shows an answer when it has ended,
- * which a stream of events does not for minutes. So the page leaves it when a reply has ended, or after ten seconds,
- * and shows what came until then.
+ * Serves `/openapi.json`, and at `/docs` the page that shows it. The document is made, and the page's files are read, at the
+ * first request for them.
  */
-function leaveStreamsSoon(request: PageRequest): PageRequest {
-  if (request.method !== 'GET' || !/\/events(\?|$)/.test(request.url)) return request;
-  request.userFetch = async (url, init) => {
-    const leaving = new AbortController();
-    const timer = setTimeout(() => leaving.abort(), 10_000);
-    const response = await fetch(url, { ...init, signal: leaving.signal });
-    if (!response.ok || !response.body) return response;
-    const decoder = new TextDecoder();
-    let text = '';
-    try {
-      const reader = response.body.getReader();
-      for (let part = await reader.read(); !part.done; part = await reader.read()) {
-        text += decoder.decode(part.value, { stream: true });
-        if (/^event: (reply\.(completed|cancelled|failed)|session\.deleted)\n.*\n\n/m.test(text)) break;
-      }
-    } catch {
-      // The ten seconds are over.
-    }
-    clearTimeout(timer);
-    leaving.abort();
-    return new Response(text, { status: response.status, headers: response.headers });
-  };
-  return request;
-}
-
-/** Serves `/openapi.json` and `/docs`. The document is made at the first request for it. */
 export function setUpOpenApi(app: INestApplication): void {
-  app.use('/docs', pageHeaders, noSourceMaps);
+  const routes: Express = app.getHttpAdapter().getInstance();
+  let read: Promise<DocsPage> | undefined;
+  const route =
+    (serve: (page: DocsPage, request: Request, response: Response, next: NextFunction) => void) =>
+    (request: Request, response: Response, next: NextFunction): void => {
+      (read ??= readDocsPage()).then((page) => serve(page, request, response, next)).catch(next);
+    };
+  routes.use('/docs', pageHeaders);
+  routes.get(
+    '/docs',
+    route(({ html }, request, response) => {
+      if (request.path.endsWith('/')) return response.redirect('../docs'); // what the page refers to stands beside it
+      response.setHeader('Cache-Control', 'no-cache');
+      response.type('html').send(html);
+    }),
+  );
+  routes.get(
+    '/docs/assets/:name',
+    route(({ assets }, request, response, next) => {
+      const asset = assets.get(String(request.params['name']));
+      if (asset) sendAsset(request, response, asset);
+      else next();
+    }),
+  );
   SwaggerModule.setup('docs', app, () => createOpenApiDocument(app), {
+    ui: false,
     raw: ['json'],
     jsonDocumentUrl: 'openapi.json',
-    customSiteTitle: 'Assistly API',
-    swaggerOptions: {
-      validatorUrl: null, // or the page would ask a server of its maker
-      tryItOutEnabled: true,
-      requestInterceptor: leaveStreamsSoon,
-    },
   });
 }

@@ -1,5 +1,7 @@
 import type { INestApplication } from '@nestjs/common';
 import { DocumentBuilder, type OpenAPIObject, SwaggerModule } from '@nestjs/swagger';
+import { ALLOWANCE_HEADERS, allowanceHeaders } from '../http/allowance-headers.js';
+import { ERROR_CODE_HEADER } from '../http/plain-errors.filter.js';
 import { VERSION } from '../runtime/version.js';
 import { sessionEventName, sessionEventSchemas } from '../session-events/session-event.dto.js';
 import { EXAMPLES } from './examples.js';
@@ -14,20 +16,27 @@ interface Operation {
   responses: Record<string, OperationResponse>;
 }
 interface OperationResponse {
-  headers?: Record<string, { $ref?: string; example?: unknown; schema?: { type?: unknown } }>;
+  headers?: Record<
+    string,
+    { $ref?: string; example?: unknown; schema?: { type?: unknown; enum?: string[] } }
+  >;
   content?: Record<string, MediaType>;
 }
 interface MediaType {
   schema?: { allOf?: { properties?: { code?: { enum?: string[] } } }[] };
   example?: unknown;
-  examples?: Record<string, { $ref: string }>;
+  examples?: Record<string, { $ref: string } | { value: unknown }>;
 }
+
+/** The operations that answer in the AI SDK's protocol. */
+const CHAT_STREAMS = new Set(['chat', 'resumeChat']);
 
 const TAGS: Record<string, string> = {
   Chatbots: 'What an owner makes: a name, a greeting, and sentences that say what the chatbot knows.',
   Sessions: 'A conversation of one guest with one chatbot, and its messages.',
   Events: 'What happens in a session, as it happens.',
   Replies: 'The answer to one or more messages: poll it, stop it, ask again.',
+  'AI SDK': 'The protocol of `useChat`, for front ends that are built with the AI SDK or assistant-ui.',
   Guests: 'The people who write.',
   Operations:
     'For those who run the service. A worker on its own has them on `WORKER_HEALTH_PORT`. Not listed here: the queue board, `/admin/queues`, a site of its own with Basic auth; and this document, `/openapi.json`, with its pages, `/docs`.',
@@ -62,6 +71,16 @@ export function createOpenApiDocument(app: INestApplication): OpenAPIObject {
         description: 'Guest: the `token` in the answer that opened the session. Good for that session only.',
       },
       'guest',
+    )
+    .addBearerAuth(
+      {
+        type: 'http',
+        scheme: 'bearer',
+        bearerFormat: 'JWT',
+        description:
+          'Verified guest: a JWT of alg HS256 that the chatbot’s owner signed with its identity secret: `sub` the owner’s id of the person, `exp` at most 30 days ahead, `aud` the chatbot’s id; `name` and `email` if it likes.',
+      },
+      'identity',
     )
     .addApiKey(
       {
@@ -112,7 +131,7 @@ function complete(document: OpenAPIObject): OpenAPIObject {
     ...document.components,
     schemas: Object.fromEntries(Object.entries(schemas).toSorted(([a], [b]) => (a < b ? -1 : 1))),
     parameters: { RequestId: REQUEST_ID.parameter },
-    headers: { RequestId: REQUEST_ID.header },
+    headers: { RequestId: REQUEST_ID.header, ...allowanceHeaders },
     examples: Object.fromEntries(Object.entries(EXAMPLES.problems).map(([code, value]) => [code, { value }])),
   } as OpenAPIObject['components'];
   for (const item of Object.values(document.paths)) {
@@ -137,11 +156,29 @@ function completeOperation(operation: Operation): void {
       if (json) json.example = example.body;
     }
     const stream = response.content?.['text/event-stream'];
-    if (stream) stream.example = EXAMPLES.stream;
+    if (stream)
+      stream.example = CHAT_STREAMS.has(operation.operationId) ? EXAMPLES.chatStream : EXAMPLES.stream;
+    const plain = response.content?.['text/plain'];
+    const codes = response.headers?.[ERROR_CODE_HEADER]?.schema?.enum;
+    if (plain && codes) plain.examples = sentenceExamples(codes);
     const problem = response.content?.['application/problem+json'];
     if (problem) problem.examples = problemExamples(problem, operation);
+    if ('429' in operation.responses) {
+      response.headers = {
+        ...response.headers,
+        ...Object.fromEntries(
+          ALLOWANCE_HEADERS.map((name) => [name, { $ref: `#/components/headers/${name}` }]),
+        ),
+      };
+    }
     response.headers = { ...response.headers, 'X-Request-Id': { $ref: '#/components/headers/RequestId' } };
   }
+}
+
+function sentenceExamples(codes: readonly string[]): Record<string, { value: string }> {
+  const detailOf = (code: string): string =>
+    EXAMPLES.sentences[code] ?? EXAMPLES.problems[code]?.detail ?? '';
+  return Object.fromEntries(codes.map((code) => [code, { value: detailOf(code) }]));
 }
 
 function problemExamples(problem: MediaType, operation: Operation): Record<string, { $ref: string }> {

@@ -1,10 +1,7 @@
-import { createBullBoard } from '@bull-board/api';
-import { BullMQAdapter } from '@bull-board/api/bullMQAdapter';
 import type { BeforeHookResult, HookContext } from '@bull-board/api/dist/types.js';
-import { ExpressAdapter } from '@bull-board/express';
 import { Injectable, Logger } from '@nestjs/common';
 import type { NestExpressApplication } from '@nestjs/platform-express';
-import type { Job, Queue } from 'bullmq';
+import type { Job } from 'bullmq';
 import type { Express, NextFunction, Request, RequestHandler, Response } from 'express';
 import helmet from 'helmet';
 import { readReplyJob } from '../conversations/reply-jobs.js';
@@ -19,22 +16,6 @@ const RETRY_ROUTES = new Set([
   '/api/queues/:queueName/:jobId/retry',
   '/api/queues/:queueName/:jobId/promote',
 ]);
-
-/** The states that a job of ours can be in, in the order of a job's life. */
-const JOB_STATES = ['waiting', 'active', 'delayed', 'completed', 'failed'] as const;
-
-/**
- * Hides what Bull Board shows all the same: the buttons whose actions are refused, of which it can hide all or
- * none, and states that no job of ours has. By the names of its parts, so an update may bring some of them back;
- * the actions stay refused.
- */
-const HIDING_STYLE = `
-  [class^='queueActions-'],
-  main [aria-haspopup='menu'],
-  [class^='jobActions-'] li:not(:has(.lucide-refresh-cw, .lucide-corner-up-left)),
-  li[class^='waitingChildren-'],
-  li[class^='prioritized-'],
-  li[class^='paused-'] { display: none !important; }`;
 
 /** Lets operators pass. */
 function basicAuth(door: OperatorDoor): RequestHandler {
@@ -98,39 +79,6 @@ const securityHeaders: RequestHandler[] = [
   },
 ];
 
-/** Bull Board's page without what is refused, and without the fonts that it would get from another site. */
-class PageAdapter extends ExpressAdapter {
-  override setEntryRoute(entry: Parameters<ExpressAdapter['setEntryRoute']>[0]): this {
-    this.app.get(entry.route, (_request, response, next) => {
-      const { name, params } = entry.handler({ basePath: this.basePath, uiConfig: this.uiConfig });
-      this.app.render(name, params, (error, html) => {
-        if (error) next(error);
-        else {
-          response.send(
-            html
-              .replace(/<link [^>]*fonts\.googleapis\.com[^>]*>/, '')
-              .replace('</head>', `<style>${HIDING_STYLE}</style></head>`),
-          );
-        }
-      });
-    });
-    return this;
-  }
-}
-
-class RepliesAdapter extends BullMQAdapter {
-  /** A reply that is completed is not generated again. */
-  override readonly allowCompletedRetries = false;
-
-  override getStatuses(): ReturnType<BullMQAdapter['getStatuses']> {
-    return ['latest', ...JOB_STATES];
-  }
-
-  override getJobStatuses(): ReturnType<BullMQAdapter['getJobStatuses']> {
-    return [...JOB_STATES];
-  }
-}
-
 /**
  * Bull Board, cut down to what an operator needs: to see the jobs, and to enqueue a reply again. It is middleware,
  * which Nest's guards do not cover, so it has a door of its own. Whatever is not on the list of what it may do is
@@ -139,6 +87,7 @@ class RepliesAdapter extends BullMQAdapter {
 @Injectable()
 export class QueueBoard {
   private readonly logger = new Logger(QueueBoard.name);
+  private board: Promise<Express> | null = null;
 
   constructor(
     private readonly door: OperatorDoor,
@@ -149,21 +98,22 @@ export class QueueBoard {
   /** Puts the board, behind its door, at its path; without an operator there is nothing. */
   mountOn(app: Pick<NestExpressApplication, 'use'>): void {
     if (!this.door.exists) return;
-    const serverAdapter = new PageAdapter();
-    serverAdapter.setBasePath(BULL_BOARD_PATH);
-    const board = createBullBoard({
-      queues: [],
-      serverAdapter,
-      options: {
-        uiConfig: { boardTitle: 'Assistly', hideRedisDetails: true, hideDocsLink: true },
-        handlerHooks: { before: (call) => this.beforeCall(call) },
-      },
-    });
-    // Its types know BullMQ on Redis only; it asks nothing of what is behind a queue.
-    this.queue.onOpen((queue) => board.addQueue(new RepliesAdapter(queue as Queue)));
-    const router = serverAdapter.getRouter() as Express;
-    router.disable('x-powered-by');
-    app.use(BULL_BOARD_PATH, ...securityHeaders, basicAuth(this.door), sameOrigin, router);
+    app.use(
+      BULL_BOARD_PATH,
+      ...securityHeaders,
+      basicAuth(this.door),
+      sameOrigin,
+      (request: Request, response: Response, next: NextFunction) =>
+        void this.load().then((board) => board(request, response, next), next),
+    );
+  }
+
+  /** When an operator first looks, since most processes are never looked at: it is 2.5 MB of an api's heap. */
+  private load(): Promise<Express> {
+    this.board ??= import('./bull-board.js').then(({ createBoard }) =>
+      createBoard(this.queue, BULL_BOARD_PATH, (call) => this.beforeCall(call)),
+    );
+    return this.board;
   }
 
   private async beforeCall({ method, route, request }: HookContext): Promise<BeforeHookResult> {

@@ -30,7 +30,8 @@ class LifeStepDto {
   @ApiProperty({
     type: String,
     nullable: true,
-    description: 'An error code, `worker_lost`, `worker_stopped`, or why the text ended.',
+    description:
+      'An error code, `worker_lost`, `worker_stopped`, why the text ended, or with `told` the type of the event.',
   })
   reason!: string | null;
   @ApiProperty({ type: String, nullable: true, description: 'Who asked for it: `guest` or `owner`.' })
@@ -58,7 +59,7 @@ export class OperatorsRepliesController {
   @ApiOperation({
     summary: 'What happened to a reply',
     description:
-      'Its life in order, without any text: for operators, by the credentials of the queue board. Without those there is nothing here.',
+      'Its life in order, without any text, with the events that were told of it in the last hour: for operators, by the credentials of the queue board. Without those there is nothing here.',
     operationId: 'getReplyLife',
   })
   @ApiSecurity('operator')

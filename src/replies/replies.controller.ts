@@ -68,7 +68,7 @@ export class RepliesController {
   @ApiOperation({
     summary: 'Ask again',
     description:
-      'Makes a new reply for the messages of one that failed, was cancelled or said that the budget is spent, if it is the latest of its session. A cancelled text stays in the history, and is not shown to the model.',
+      'Makes a new reply for the messages of one that is final, if it is the latest of its session. What it answered stays in the history, and is not shown to the model; when the new one completes, it gets `supersededBy`. Until then, and where the new one fails or is stopped, an answer stays valid. A message that joins the new reply while it is queued makes it a reply as any other.',
     operationId: 'retryReply',
   })
   @ApiIdParam('reply')

@@ -12,5 +12,6 @@ import { RepliesService } from './replies.service.js';
   imports: [RuntimeModule, DatabaseModule, EventsModule, ConversationsModule, LimitsModule],
   controllers: [RepliesController],
   providers: [RepliesService],
+  exports: [RepliesService],
 })
 export class RepliesModule {}

@@ -96,7 +96,7 @@ export class RepliesService {
   }
 
   /**
-   * Asks again for what a failed or cancelled reply should have answered.
+   * Asks again for what a final reply answered, or should have.
    *
    * @throws AppError not_found, rate_limited, chatbot_disabled, reply_not_retryable; the idempotency errors
    */

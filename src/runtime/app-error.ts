@@ -12,6 +12,7 @@ export const PROBLEMS = {
   not_found: { status: 404, title: 'There is no such thing' },
   request_timeout: { status: 408, title: 'The request took too long to arrive' },
   reply_not_retryable: { status: 409, title: 'The reply cannot be retried' },
+  message_not_editable: { status: 409, title: 'A message cannot be changed' },
   idempotency_in_progress: { status: 409, title: 'The first request with this key is still running' },
   session_full: { status: 409, title: 'The session takes no more messages' },
   limit_reached: { status: 409, title: 'A limit of the resource is reached' },

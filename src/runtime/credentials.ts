@@ -1,6 +1,6 @@
 /** Things that look like a key or a token, whoever's they are: ours, Clerk's, a provider's, a webhook's, a JWT. */
 const CREDENTIALS =
-  /\b(?:sk|pk|ast|aet|whsec)[-_][A-Za-z0-9._+/=-]{8,}|\b(?:ak|mt|oat)_[A-Za-z0-9._-]{8,}|\b(?:Bearer|Basic)\s+\S+|\beyJ[A-Za-z0-9._-]{20,}/gi;
+  /\b(?:sk|pk|ast|aet|ais|whsec)[-_][A-Za-z0-9._+/=-]{8,}|\b(?:ak|mt|oat)_[A-Za-z0-9._-]{8,}|\b(?:Bearer|Basic)\s+\S+|\beyJ[A-Za-z0-9._-]{20,}/gi;
 /** Without the scheme, which would be looked for from every letter of a long word. */
 const URL_CREDENTIALS = /:\/\/[^/@\s]+@/g;
 const REDACTED = '[redacted]';

@@ -50,11 +50,7 @@ class ReplyDeltaDataDto extends ReplyStartedDataDto {
   text!: string;
 }
 
-class ReplyRetryingDataDto {
-  @ApiProperty({ format: 'uuid' })
-  replyId!: string;
-  @ApiProperty({ type: 'integer', minimum: 1, description: 'The attempt that is over.' })
-  attempt!: number;
+export class ReplyDelayDto {
   @ApiProperty({
     enum: [...Object.values(ReplyErrorCode), ...Object.values(LostReason)],
     enumName: 'RetryReason',
@@ -71,6 +67,13 @@ class ReplyRetryingDataDto {
   retryAt!: string | null;
 }
 
+class ReplyRetryingDataDto extends ReplyDelayDto {
+  @ApiProperty({ format: 'uuid' })
+  replyId!: string;
+  @ApiProperty({ type: 'integer', minimum: 1, description: 'The attempt that is over.' })
+  attempt!: number;
+}
+
 class ReplyCompletedDataDto {
   @ApiProperty({ type: ReplyDto })
   reply!: ReplyDto;
@@ -79,6 +82,12 @@ class ReplyCompletedDataDto {
     description: 'Its content is exactly the text of the last attempt’s deltas.',
   })
   message!: MessageDto;
+  @ApiProperty({
+    type: [String],
+    format: 'uuid',
+    description: 'The AI messages that this one is instead of, after a retry: do not show them any more.',
+  })
+  superseded!: string[];
 }
 
 class ReplyCancelledDataDto {
@@ -101,12 +110,20 @@ class ReplyFailedDataDto {
 
 class SessionDeletedDataDto {}
 
-class SnapshotReplyDto extends ReplyDto {
+export class SnapshotReplyDto extends ReplyDto {
   @ApiProperty({
     required: false,
     description: 'Only of an unfinished reply: what was shown so far, of the attempt that `attempt` names.',
   })
   text?: string;
+  @ApiProperty({
+    type: ReplyDelayDto,
+    required: false,
+    nullable: true,
+    description:
+      'Only of an unfinished reply: why there is a pause between two attempts; null: there is none.',
+  })
+  delay?: ReplyDelayDto | null;
 }
 
 class SessionSnapshotDataDto {

@@ -1,4 +1,4 @@
-import { Controller, Get, Head, Headers, HttpCode, Inject, Post, Query, Res } from '@nestjs/common';
+import { Controller, Get, Head, Headers, HttpCode, Post, Query, Res } from '@nestjs/common';
 import {
   ApiCreatedResponse,
   ApiExcludeEndpoint,
@@ -15,12 +15,13 @@ import { Origin, type RequestOrigin } from '../http/request-origin.js';
 import { ApiIdParam, IdParam } from '../http/id-param.js';
 import { ApiProblems, BODY_PROBLEMS } from '../http/problem-api.js';
 import { Shutdown } from '../runtime/shutdown.js';
-import { type Timings, TIMINGS } from '../runtime/timings.js';
-import { EventStreamMetrics } from './event-stream-metrics.js';
-import { EventStreamResponse, RECONNECT_AFTER_MS } from './event-stream-response.js';
 import { ApiEventStream } from './session-event.dto.js';
 import { EventTokenDto } from './event-token.dto.js';
-import { SESSION_DELETED, SessionEventsService } from './session-events.service.js';
+import { type Frame, SESSION_DELETED, SessionEventsService } from './session-events.service.js';
+import { type OpenStream, SessionStreams } from './session-streams.js';
+
+/** How long a browser waits before it comes back, in milliseconds. */
+const RECONNECT_AFTER_MS = 2_000;
 
 const AFTER: ApiQueryOptions = {
   name: 'after',
@@ -35,10 +36,8 @@ const AFTER: ApiQueryOptions = {
 export class SessionEventsController {
   constructor(
     private readonly events: SessionEventsService,
+    private readonly streams: SessionStreams,
     private readonly shutdown: Shutdown,
-    private readonly metrics: EventStreamMetrics,
-    @Inject(TIMINGS)
-    private readonly timings: Pick<Timings, 'sseKeepAliveIntervalMs' | 'sseMaxAgeMs' | 'sseMaxStallMs'>,
   ) {}
 
   @Post('token')
@@ -93,57 +92,38 @@ export class SessionEventsController {
     @Origin() origin: RequestOrigin,
     @Res() response: Response,
   ): Promise<void> {
-    const leave = await this.events.enter(caller, id, origin.address);
-    const out = new EventStreamResponse(response, this.timings.sseMaxStallMs);
     // A blank header is what a browser has before its first event: as good as none.
     const cursor = lastEventId || (Array.isArray(after) ? after.join() : after) || null;
-    const aged = new AbortController();
-    // Not a timeout of AbortSignal's own: that one keeps, for all its time, whatever has listened to it.
-    const age = setTimeout(() => aged.abort(), this.timings.sseMaxAgeMs);
-    try {
-      await this.send(id, cursor, out, AbortSignal.any([out.signal, this.shutdown.signal, aged.signal]));
-    } finally {
-      leave();
-      clearTimeout(age);
-    }
+    await this.streams.open(caller, id, origin.address, response, (stream) => this.send(id, cursor, stream));
   }
 
-  /** Sends what happens after the cursor, until `signal`, or until the session is gone. */
-  private async send(
-    id: string,
-    cursor: string | null,
-    out: EventStreamResponse,
-    signal: AbortSignal,
-  ): Promise<void> {
+  /** Sends what happens after the cursor, until the stream ends, or until the session is gone. */
+  private async send(id: string, cursor: string | null, stream: OpenStream): Promise<void> {
+    const { out, signal } = stream;
     const frames = this.events.open(id, cursor, signal);
     const first = await frames.next();
     if (first.done || out.signal.aborted) return;
-    await out.begin(first.value);
-    const keepAlive = setInterval(() => {
-      out.keepAlive();
-      // The rows decide: whatever became of the event, a deleted session is not followed on.
-      void this.events
-        .exists(id)
-        .then(async (exists) => {
-          if (exists) return;
-          await out.send(SESSION_DELETED);
-          out.end();
-        })
-        .catch(() => undefined); // the next one asks again
-    }, this.timings.sseKeepAliveIntervalMs);
-    this.metrics.opened();
+    await out.begin(`retry: ${RECONNECT_AFTER_MS}\n\n${toText(first.value)}`);
+    const onDeleted = async (): Promise<void> => {
+      await out.send(toText(SESSION_DELETED));
+      out.end();
+    };
     try {
-      for await (const frame of frames) {
-        await out.send(frame);
-        if (frame.appendedAt !== undefined) this.metrics.sent(frame.appendedAt);
-      }
+      await this.streams.whileAlive(id, stream, onDeleted, async () => {
+        for await (const frame of frames) {
+          await out.send(toText(frame));
+          stream.sent(frame.appendedAt);
+        }
+      });
     } finally {
-      this.metrics.closed();
-      clearInterval(keepAlive);
       // Spread out, so that the clients of a process that stops do not all come back at once.
-      out.end(
-        this.shutdown.signal.aborted ? Math.round(RECONNECT_AFTER_MS * (0.25 + Math.random())) : undefined,
-      );
+      const pauseMs = Math.round(RECONNECT_AFTER_MS * (0.25 + Math.random()));
+      out.end(this.shutdown.signal.aborted ? `retry: ${pauseMs}\n\n` : undefined);
     }
   }
+}
+
+/** JSON holds no line break of its own, so a frame's data is one line. */
+function toText({ id, event, data }: Frame): string {
+  return `id: ${id}\n${event === undefined ? '' : `event: ${event}\ndata: ${data ?? '{}'}\n`}\n`;
 }

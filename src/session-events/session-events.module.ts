@@ -8,10 +8,12 @@ import { ConversationsModule } from '../conversations/conversations.module.js';
 import { EventStreamMetrics } from './event-stream-metrics.js';
 import { SessionEventsController } from './session-events.controller.js';
 import { SessionEventsService } from './session-events.service.js';
+import { SessionStreams } from './session-streams.js';
 
 @Module({
   imports: [RuntimeModule, MetricsModule, DatabaseModule, EventsModule, LimitsModule, ConversationsModule],
   controllers: [SessionEventsController],
-  providers: [SessionEventsService, EventStreamMetrics],
+  providers: [SessionEventsService, SessionStreams, EventStreamMetrics],
+  exports: [SessionEventsService, SessionStreams],
 })
 export class SessionEventsModule {}

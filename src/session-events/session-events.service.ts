@@ -18,7 +18,8 @@ import { follow } from '../events/follow.js';
 import { type Timings, TIMINGS } from '../runtime/timings.js';
 import { type MessageDto, type MessageRow, toMessageDto } from '../conversations/message.dto.js';
 import type { EventTokenDto } from './event-token.dto.js';
-import { isFinal, messageId, type ReplyDto, type ReplyRow, toReplyDto } from '../conversations/reply.dto.js';
+import type { SnapshotReplyDto } from './session-event.dto.js';
+import { delayOf, isFinal, messageId, type ReplyRow, toReplyDto } from '../conversations/reply.dto.js';
 
 /** How many messages and replies a snapshot holds. */
 const SNAPSHOT_SIZE = 50;
@@ -35,9 +36,6 @@ export interface Frame {
 }
 
 export const SESSION_DELETED: Frame = { id: UNKNOWN_CURSOR, event: EventType.SessionDeleted, data: '{}' };
-
-/** An unfinished reply in a snapshot carries what was shown of it. */
-type SnapshotReply = ReplyDto & { text?: string };
 
 @Injectable()
 export class SessionEventsService {
@@ -149,7 +147,7 @@ export class SessionEventsService {
   private async snapshot(
     sessionId: string,
     signal: AbortSignal,
-  ): Promise<{ cursor: Cursor; data: { messages: MessageDto[]; replies: SnapshotReply[] } } | null> {
+  ): Promise<{ cursor: Cursor; data: { messages: MessageDto[]; replies: SnapshotReplyDto[] } } | null> {
     let unfinished: string[] = [];
     for (let round = 1; !signal.aborted;) {
       let shown: Awaited<ReturnType<EventStream['shown']>>;
@@ -179,7 +177,8 @@ export class SessionEventsService {
             const reply = toReplyDto(row);
             if (isFinal(row.status)) return reply;
             const text = shown.texts.get(row.id);
-            return { ...reply, attempt: text?.attempt ?? reply.attempt, text: text?.text ?? '' };
+            const attempt = text?.attempt ?? reply.attempt;
+            return { ...reply, attempt, text: text?.text ?? '', delay: delayOf(row) };
           }),
         },
       };

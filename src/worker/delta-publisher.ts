@@ -3,7 +3,10 @@ import type { EventStream, StreamEntry } from '../events/event-stream.js';
 import { replyDelta } from '../events/entries.js';
 import type { Claim } from '../conversations/reply-store/transitions.js';
 
-/** Deltas go out at most this often, the first one at once: a reader's eye is no faster. */
+/**
+ * Deltas go out at most this often, the first one at once: a reader's eye is no faster. Those of all replies of a process go
+ * in the same instants, so that they can share a write.
+ */
 const FLUSH_INTERVAL_MS = 50;
 /** Pause after the stream did not answer. */
 const RETRY_INTERVAL_MS = 500;
@@ -45,7 +48,7 @@ export class DeltaPublisher {
   append(text: string): void {
     this.firstTextAt ??= performance.now();
     this.text += text;
-    this.schedule(this.lastFlushAt + FLUSH_INTERVAL_MS - performance.now());
+    this.scheduleNext();
   }
 
   /** Resolves when the stream has all of the text, cannot be reached, or refuses it. */
@@ -70,6 +73,14 @@ export class DeltaPublisher {
     this.timer = null;
   }
 
+  /** At once after a pause, else in the next of the instants that all share, which is half an interval away at the least. */
+  private scheduleNext(): void {
+    const now = performance.now();
+    if (now - this.lastFlushAt >= FLUSH_INTERVAL_MS) return this.schedule(0);
+    const earliest = Math.max(this.lastFlushAt + FLUSH_INTERVAL_MS / 2, now);
+    this.schedule(Math.ceil(earliest / FLUSH_INTERVAL_MS) * FLUSH_INTERVAL_MS - now);
+  }
+
   private schedule(delayMs: number): void {
     if (this.timer || this.flushing || this.isStopped || this.isRefused) return;
     if (delayMs <= 0) {
@@ -85,8 +96,7 @@ export class DeltaPublisher {
   private flush(): Promise<void> {
     this.flushing ??= this.send().finally(() => {
       this.flushing = null;
-      if (this.published < this.text.length)
-        this.schedule(this.lastFlushAt + FLUSH_INTERVAL_MS - performance.now());
+      if (this.published < this.text.length) this.scheduleNext();
     });
     return this.flushing;
   }

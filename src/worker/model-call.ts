@@ -1,7 +1,6 @@
 import { Logger } from '@nestjs/common';
 import type { ProviderCall } from '../conversations/reply-metrics.js';
-import type { Usage } from '../conversations/reply-store/claims.js';
-import type { Claim } from '../conversations/reply-store/transitions.js';
+import type { Claim, Usage } from '../conversations/reply-store/transitions.js';
 import { ReplyErrorCode, type ReplyFinishReason } from '../conversations/reply-status.js';
 import { FinishReason, type LlmChunk, LlmError, LlmErrorCode } from '../llm/llm-client.js';
 import type { ChosenModel } from '../llm/llm-models.js';
@@ -11,7 +10,7 @@ import type { DeltaPublisher } from './delta-publisher.js';
 import type { Prompt } from './prompt.js';
 import { StopReason } from './stop-reason.js';
 
-/** The text so far is stored with the reply about this often. */
+/** The text so far is stored with the reply when its first piece comes, and then about this often. */
 const CHECKPOINT_INTERVAL_MS = 1_000;
 
 /** What a reply says, whole. */
@@ -46,7 +45,7 @@ export class ModelCall {
   private text = '';
   private finish: Omit<Extract<LlmChunk, { type: 'finish' }>, 'type'> | null = null;
   private usage: Extract<LlmChunk, { type: 'usage' }> | null = null;
-  private checkpointedAt = -Infinity;
+  private checkpointTimer: NodeJS.Timeout | null = null;
 
   constructor(
     private readonly services: Pick<AttemptServices, 'config' | 'claims' | 'metrics'>,
@@ -71,6 +70,8 @@ export class ModelCall {
       if (stop.signal.aborted) call.ended('aborted');
       else call.ended(error instanceof LlmError ? error.code : ReplyErrorCode.Internal);
       throw error;
+    } finally {
+      clearTimeout(this.checkpointTimer ?? undefined);
     }
   }
 
@@ -106,11 +107,17 @@ export class ModelCall {
     this.checkpoint();
   }
 
+  /** Stores the text, and what comes later of it in a while, also where no more comes then. */
   private checkpoint(): void {
-    const { claim, stop } = this.request;
-    if (performance.now() - this.checkpointedAt < CHECKPOINT_INTERVAL_MS) return;
-    this.checkpointedAt = performance.now();
-    this.services.claims.checkpoint(claim, this.text).then(
+    if (this.checkpointTimer) return;
+    const { claim, stop, deltas } = this.request;
+    const { text } = this;
+    this.checkpointTimer = setTimeout(() => {
+      this.checkpointTimer = null;
+      if (this.text !== text) this.checkpoint();
+    }, CHECKPOINT_INTERVAL_MS);
+    const firstTextMs = performance.now() - (deltas.firstTextAt ?? performance.now());
+    this.services.claims.checkpoint(claim, text, firstTextMs).then(
       (holds) => {
         if (!holds) stop.abort(StopReason.Lost);
       },

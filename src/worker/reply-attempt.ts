@@ -3,13 +3,14 @@ import { Logger } from '@nestjs/common';
 import { openingOf } from '../conversations/reply-event-publisher.js';
 import { tokenBudgetOf } from '../chatbots/token-budget.js';
 import { Reservation } from '../conversations/reply-store/usage.js';
-import type { CharacteristicsUsed, Usage } from '../conversations/reply-store/claims.js';
-import type { Claim, Dispatch, Finished } from '../conversations/reply-store/transitions.js';
+import type { CharacteristicsUsed, LostText } from '../conversations/reply-store/claims.js';
+import type { Claim, Dispatch, Finished, Usage } from '../conversations/reply-store/transitions.js';
 import { LostReason, ReplyErrorCode, ReplyFinishReason } from '../conversations/reply-status.js';
 import type { ReplyRow } from '../conversations/reply.dto.js';
 import { isDatabaseUnavailable } from '../database/database-errors.js';
 import { LlmError, LlmErrorCode } from '../llm/llm-client.js';
 import type { ChosenModel } from '../llm/llm-models.js';
+import { tokensAtMost } from '../llm/tokens-at-most.js';
 import { PROCESS_NAME } from '../runtime/process-name.js';
 import { markAttempt } from '../tracing/spans.js';
 import type { AttemptServices } from './attempt-services.js';
@@ -64,6 +65,10 @@ export class ReplyAttempt {
   private readonly reply: ReplyRow;
   private readonly detail: AttemptDetail = {};
   private hasAsked = false;
+  /** When its first text came, by `performance.now()`; null: none yet. */
+  private firstTextAt: number | null = null;
+  /** What the model that was asked last has said. */
+  private text = '';
 
   /**
    * @param stop aborted with a {@link StopReason}, by the attempt itself or from outside
@@ -172,6 +177,8 @@ export class ReplyAttempt {
       throw withoutQuotes(error, textsOf(conversation, prompt, deltas.text));
     } finally {
       if (deltas.firstTextAt !== null) this.detail.firstTextMs = Math.round(deltas.firstTextAt - askedAt);
+      this.firstTextAt ??= deltas.firstTextAt;
+      this.text = deltas.text;
       deltas.stop();
     }
   }
@@ -210,7 +217,19 @@ export class ReplyAttempt {
   }
 
   private async complete(answer: Answer): Promise<Finished | null> {
-    return this.patiently(() => this.services.claims.complete(this.claim, answer));
+    return this.patiently(() =>
+      this.services.claims.complete(this.claim, {
+        ...answer,
+        firstTextMs: this.firstTextAt === null ? 0 : performance.now() - this.firstTextAt,
+      }),
+    );
+  }
+
+  /** What it said, where no answer came of it. */
+  private get lostText(): LostText | null {
+    return this.firstTextAt === null
+      ? null
+      : { firstTextMs: performance.now() - this.firstTextAt, tokens: tokensAtMost(this.text) };
   }
 
   /**
@@ -249,7 +268,7 @@ export class ReplyAttempt {
 
   /** @param delayMs pause before the next attempt */
   private async handBack(delayMs: number): Promise<Outcome> {
-    const dispatch = await this.services.claims.handBack(this.claim, delayMs);
+    const dispatch = await this.services.claims.handBack(this.claim, delayMs, this.lostText);
     if (!dispatch) return 'lost';
     await this.letGo(dispatch, LostReason.WorkerStopped);
     return 'handed_back';
@@ -270,7 +289,7 @@ export class ReplyAttempt {
   }
 
   private async failForGood(code: ReplyErrorCode): Promise<Outcome> {
-    const finished = await this.services.claims.fail(this.claim, code);
+    const finished = await this.services.claims.fail(this.claim, code, this.lostText);
     if (finished) await this.conclude(finished);
     return finished ? 'failed' : 'lost';
   }
@@ -278,7 +297,7 @@ export class ReplyAttempt {
   private async retryLater(code: ReplyErrorCode, error: unknown): Promise<Outcome> {
     const retryAfterMs = error instanceof LlmError ? (error.options.retryAfterMs ?? 0) : 0;
     const delayMs = Math.max(this.backoffMs(this.reply.failures), retryAfterMs);
-    const result = await this.services.claims.retryLater(this.claim, code, delayMs);
+    const result = await this.services.claims.retryLater(this.claim, code, delayMs, this.lostText);
     if (!result) return 'lost';
     if ('finished' in result) {
       await this.conclude(result.finished); // the attempts or the time are used up

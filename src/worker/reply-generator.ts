@@ -217,11 +217,16 @@ export class ReplyGenerator {
     const seen = this.passedOver;
     for (const [replyId, until] of this.woken) if (until < now) this.woken.delete(replyId);
     const { chatbots, owners } = this.shares.full;
-    const next = await this.waiting.dispatchNext({ chatbots, owners, replies: [...this.woken.keys()] });
+    const { isWaiting, next } = await this.waiting.dispatchNext({
+      chatbots,
+      owners,
+      replies: [...this.woken.keys()],
+    });
     if (next) {
       this.woken.set(next.replyId, now + WOKEN_FOR_MS);
       await this.queue.enqueue(next);
     } else if (
+      !isWaiting &&
       chatbots.length === 0 &&
       owners.length === 0 &&
       this.woken.size === 0 &&

@@ -75,12 +75,27 @@ export class ReplyWorker implements OnModuleInit, OnApplicationBootstrap {
 
   /** A worker whose loop is late takes no job while it has one, rather than lose the leases of those that it has. */
   private adapt(isLate: boolean): void {
-    this.processor.worker.concurrency = isLate ? 1 : this.config.REPLY_CONCURRENCY;
-    if (!isLate) return;
+    const { worker } = this.processor;
+    worker.concurrency = isLate ? 1 : this.config.REPLY_CONCURRENCY;
+    if (!isLate) {
+      this.wake();
+      return;
+    }
     this.pacedLogger.warn(
       { event: 'reply.worker_late' },
       'the event loop of a worker is late: it takes no more jobs until it has caught up',
     );
+  }
+
+  /**
+   * BullMQ's loop sleeps until one of its jobs ends, whatever has become of the concurrency. Its own `resume()` wakes it like
+   * this; but only after a pause, in which the loop could end.
+   */
+  private wake(): void {
+    const jobs = Reflect.get(this.processor.worker, 'mainLoopQueue') as {
+      add(job: Promise<void>): void;
+    } | null;
+    jobs?.add(Promise.resolve());
   }
 
   private stopTaking(): void {

@@ -2,8 +2,8 @@ import { Inject, Injectable } from '@nestjs/common';
 import { CONFIG } from '../config/config.module.js';
 import type { Config } from '../config/env.js';
 
-/** Connections that a starting attempt uses at once: it reads in four statements. */
-const CONNECTIONS_OF_A_START = 4;
+/** Starting attempts may use one of so many connections of the pool, each one at a time. */
+const ONE_OF = 2;
 
 interface Waiting {
   held: number;
@@ -22,7 +22,7 @@ export class StartGate {
   private isClosed = false;
 
   constructor(@Inject(CONFIG) config: Pick<Config, 'DATABASE_POOL_MAX'>) {
-    this.free = Math.max(1, Math.floor(config.DATABASE_POOL_MAX / CONNECTIONS_OF_A_START));
+    this.free = Math.max(1, Math.floor(config.DATABASE_POOL_MAX / ONE_OF));
   }
 
   /**

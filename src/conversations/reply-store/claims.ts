@@ -6,10 +6,11 @@ import { isUniqueViolation } from '../../database/database-errors.js';
 import { Database, runOn } from '../../database/database.js';
 import { PROCESS_NAME } from '../../runtime/process-name.js';
 import { type Timings, TIMINGS } from '../../runtime/timings.js';
-import { LostReason, type ReplyErrorCode, type ReplyFinishReason } from '../reply-status.js';
+import { LostReason, type ReplyErrorCode } from '../reply-status.js';
 import { replyRow, type ReplyRow } from '../reply.dto.js';
 import {
   type Claim,
+  type Completion,
   type Dispatch,
   failing,
   type Finished,
@@ -21,24 +22,33 @@ import {
   withPastAttempt,
 } from './transitions.js';
 
-export interface Usage {
-  inputTokens: number;
-  outputTokens: number;
-  isEstimated: boolean;
-}
-
 /** How many of a chatbot's characteristics a prompt held, and of how many. */
 export interface CharacteristicsUsed {
   used: number;
   of: number;
 }
 
-/** @param usage null: no model was asked in this attempt, whatever an earlier one had noted */
-const usageOf = (usage: Usage | null): RawBuilder<unknown> =>
-  usage
-    ? sql`input_tokens = ${usage.inputTokens}, output_tokens = ${usage.outputTokens}, is_usage_estimated = ${usage.isEstimated}`
-    : sql`input_tokens = null, output_tokens = null, is_usage_estimated = false, model = null,
-        characteristics_used = null, characteristics_of = null`;
+/** The text of an attempt that no answer came of. */
+export interface LostText {
+  /** How long ago the first of it came, in milliseconds. */
+  firstTextMs: number;
+  /** How many tokens it has at most. */
+  tokens: number;
+}
+
+/** What a row notes of a text that is lost: it was paid for. */
+const outputOf = (lost: LostText | null): RawBuilder<number | null> =>
+  lost === null ? sql`output_tokens` : sql`${lost.tokens}::int`;
+
+/**
+ * @param firstTextMs how long ago the first text of the attempt came; null: it had none
+ * @returns the time of that, where the row does not have one already
+ */
+const known = (
+  column: 'first_token_at' | 'attempt_first_token_at',
+  firstTextMs: number | null,
+): RawBuilder<string | null> =>
+  firstTextMs === null ? sql`${sql.ref(column)}` : sql`coalesce(${sql.ref(column)}, ${timeIn(-firstTextMs)})`;
 
 /** What a worker does with a reply, from taking it to letting it go; each write but the first is fenced. */
 @Injectable()
@@ -68,6 +78,7 @@ export class ReplyClaims {
           set status = 'in_progress', attempt = attempt + 1, lease_token = gen_random_uuid(),
             lease_until = clock_timestamp() + ${milliseconds(this.timings.leaseMs)}, partial_text = null,
             reserved_tokens = null, claimed_by = ${PROCESS_NAME}, claimed_at = clock_timestamp(),
+            attempt_first_token_at = null,
             started_at = coalesce(started_at, clock_timestamp())
           where id = ${replyId} and status in ('queued', 'in_progress') and lease_token is null
             and cancel_requested_at is null
@@ -117,16 +128,25 @@ export class ReplyClaims {
   ): Promise<boolean> {
     return this.fenced(
       claim,
+      // What an attempt before came to, where it had text, is spent.
       sql`model = ${model}, input_tokens = ${estimatedInputTokens}, output_tokens = null, is_usage_estimated = true,
+        spent_input_tokens = spent_input_tokens + case when output_tokens is null then 0 else coalesce(input_tokens, 0) end,
+        spent_output_tokens = spent_output_tokens + coalesce(output_tokens, 0),
         characteristics_used = ${characteristics.used}, characteristics_of = ${characteristics.of}`,
     );
   }
 
-  /** Keeps the text so far, for the case that the event stream is lost. @returns whether the claim still holds */
-  async checkpoint(claim: Claim, text: string): Promise<boolean> {
+  /**
+   * Keeps the text so far, for the case that the event stream is lost.
+   *
+   * @param firstTextMs how long ago the first of it came
+   * @returns whether the claim still holds
+   */
+  async checkpoint(claim: Claim, text: string, firstTextMs: number): Promise<boolean> {
     return this.fenced(
       claim,
-      sql`partial_text = ${text}, first_token_at = coalesce(first_token_at, clock_timestamp())`,
+      sql`partial_text = ${text}, first_token_at = ${known('first_token_at', firstTextMs)},
+        attempt_first_token_at = ${known('attempt_first_token_at', firstTextMs)}`,
     );
   }
 
@@ -140,43 +160,40 @@ export class ReplyClaims {
   }
 
   /**
-   * Completes a reply: the AI message, the final state and the usage in one transaction.
+   * Completes a reply: the AI message, the final state and the usage at once.
    *
-   * @param answer its usage null: no model was asked
    * @returns null where the claim is lost: the text is to be dropped
    */
-  async complete(
-    claim: Claim,
-    answer: { text: string; finishReason: ReplyFinishReason; usage: Usage | null },
-  ): Promise<Finished | null> {
-    return this.transitions.finish(claim.sessionId, claim.replyId, answer.text, async (tx) => {
-      const [reply] = await runOn(
-        tx,
-        sql<ReplyRow>`
-        update replies
-        set status = 'completed', finished_at = clock_timestamp(), lease_token = null, lease_until = null,
-          first_token_at = coalesce(first_token_at, clock_timestamp()), finish_reason = ${answer.finishReason},
-          partial_text = null, ${usageOf(answer.usage)}
-        where ${holds(claim)}
-        returning ${replyRow}`,
-      );
-      return reply;
-    });
+  async complete(claim: Claim, completion: Completion): Promise<Finished | null> {
+    return this.transitions.complete(claim, completion);
   }
 
-  /** Fails a reply for good. @returns null where the claim is lost */
-  async fail(claim: Claim, errorCode: ReplyErrorCode): Promise<Finished | null> {
-    return this.transitions.finish(claim.sessionId, claim.replyId, null, failing(holds(claim), errorCode));
+  /**
+   * Fails a reply for good.
+   *
+   * @param lost the text of its last attempt; null: it had none
+   * @returns null where the claim is lost
+   */
+  async fail(
+    claim: Claim,
+    errorCode: ReplyErrorCode,
+    lost: LostText | null = null,
+  ): Promise<Finished | null> {
+    const transition = failing(holds(claim), errorCode, outputOf(lost));
+    return this.transitions.finish(claim.sessionId, claim.replyId, null, transition);
   }
 
   /**
    * Ends an attempt after a passing fault, and allows another one after a pause, unless the budget or the time
    * is spent: then the reply fails with the code of this fault.
+   *
+   * @param lost its text; null: it had none
    */
   async retryLater(
     claim: Claim,
     errorCode: ReplyErrorCode,
     delayMs: number,
+    lost: LostText | null = null,
   ): Promise<{ retry: Dispatch } | { finished: Finished } | null> {
     const reply = await this.database.write(
       (db) =>
@@ -186,7 +203,12 @@ export class ReplyClaims {
             lease_token: null,
             lease_until: null,
             failures: eb('failures', '+', 1),
-            past_attempts: withPastAttempt(errorCode),
+            first_token_at: known('first_token_at', lost?.firstTextMs ?? null),
+            output_tokens: outputOf(lost),
+            past_attempts: withPastAttempt(
+              errorCode,
+              known('attempt_first_token_at', lost?.firstTextMs ?? null),
+            ),
             available_at: timeIn(delayMs),
             dispatch_count: eb('dispatch_count', '+', 1),
             dispatched_at: timeIn(delayMs),
@@ -199,7 +221,7 @@ export class ReplyClaims {
       { isRepeatable: true },
     );
     if (reply) return { retry: toDispatch(reply, delayMs) };
-    const finished = await this.fail(claim, errorCode);
+    const finished = await this.fail(claim, errorCode, lost);
     return finished && { finished };
   }
 
@@ -207,9 +229,10 @@ export class ReplyClaims {
    * Gives a claim back unspent: the worker stops, or the attempt did not come to ask the model.
    *
    * @param delayMs pause before the next attempt
+   * @param lost its text; null: it had none
    * @returns null where the claim was lost already
    */
-  async handBack(claim: Claim, delayMs = 0): Promise<Dispatch | null> {
+  async handBack(claim: Claim, delayMs = 0, lost: LostText | null = null): Promise<Dispatch | null> {
     const reply = await this.database.write(
       (db) =>
         db
@@ -217,7 +240,12 @@ export class ReplyClaims {
           .set((eb) => ({
             lease_token: null,
             lease_until: null,
-            past_attempts: withPastAttempt(LostReason.WorkerStopped),
+            first_token_at: known('first_token_at', lost?.firstTextMs ?? null),
+            output_tokens: outputOf(lost),
+            past_attempts: withPastAttempt(
+              LostReason.WorkerStopped,
+              known('attempt_first_token_at', lost?.firstTextMs ?? null),
+            ),
             available_at: timeIn(delayMs),
             dispatch_count: eb('dispatch_count', '+', 1),
             dispatched_at: timeIn(delayMs),

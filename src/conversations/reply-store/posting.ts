@@ -5,14 +5,14 @@ import type { Config } from '../../config/env.js';
 import { newId } from '../../database/columns.js';
 import { Database, now, runOn } from '../../database/database.js';
 import { type IdempotentRequest, once } from '../../database/idempotency.js';
-import type { Row, Tx } from '../../database/tables.js';
+import type { Db, Row, Tx } from '../../database/tables.js';
 import { tooMuch } from '../../limits/too-much.js';
 import { AppError, chatbotDisabled, notFound } from '../../runtime/app-error.js';
 import { type Timings, TIMINGS } from '../../runtime/timings.js';
-import { type MessageRow, timeOfNewest } from '../message.dto.js';
-import { ReplyFinishReason, ReplyStatus } from '../reply-status.js';
-import { replyRow, type ReplyRow } from '../reply.dto.js';
-import { countMessage, type Dispatch, type SessionSize, timeIn, toDispatch } from './transitions.js';
+import type { MessageRow } from '../message.dto.js';
+import { UNKNOWN_CURSOR } from '../../events/event-stream.js';
+import { isFinal, replyRow, type ReplyRow } from '../reply.dto.js';
+import { type Dispatch, timeIn, toDispatch } from './transitions.js';
 
 /** A reply that others wait behind takes seconds; the queued one takes no more messages as soon as it begins. */
 const FULL_REPLY_RETRY_SECONDS = 5;
@@ -37,8 +37,36 @@ interface WhereToPost {
   isEnabled: boolean;
 }
 
+/** What a sender gives of a message. */
+export interface NewMessage {
+  content: string;
+  /** Its own id of it: the same one again is the same message. */
+  clientMessageId: string | null;
+}
+
 /** How many messages may wait for an answer, and of how long ago they count; null: any. */
 type Unanswered = { max: number; windowSeconds: number } | null;
+
+/** What became of a message, as `post_message` says it. */
+const PostOutcome = {
+  Stored: 'stored',
+  /** Its sender has posted it before. */
+  Known: 'known',
+  /** Its sender has posted another one under the same id. */
+  Reused: 'reused',
+  /** The session is. */
+  Gone: 'gone',
+  /** The chatbot is. */
+  Disabled: 'disabled',
+  SessionFull: 'session_full',
+  Unanswered: 'unanswered',
+  ReplyFull: 'reply_full',
+} as const;
+type PostOutcome = (typeof PostOutcome)[keyof typeof PostOutcome];
+
+interface Stored extends Pick<Posted, 'message' | 'reply' | 'dispatch'> {
+  isKnown: boolean;
+}
 
 /** What requests make: a message with the reply that will answer it, or a reply that is asked for again. */
 @Injectable()
@@ -58,61 +86,81 @@ export class ReplyPosting {
   ) {}
 
   /**
-   * Stores a user message and the reply that will answer it: the session's queued one, or a new one.
+   * Stores a user message and the reply that will answer it: the session's queued one, or a new one. One that is known by
+   * its sender's id is given as it is, with the reply that answers it now, whatever else would be refused.
    *
    * @param cursor where the session's events stood before, kept for a repetition of the request
    * @throws AppError not_found where the session is gone, chatbot_disabled, session_full, reply_full; the idempotency errors
    */
   async post(
     { sessionId, isEnabled, unanswered }: WhereToPost & { unanswered: Unanswered },
-    content: string,
+    message: NewMessage,
     requestId: string,
     idempotent: IdempotentRequest | null,
     cursor: string,
   ): Promise<Posted> {
+    const store = (db: Db): Promise<Stored> =>
+      this.store(db, { sessionId, isEnabled, unanswered }, message, requestId);
+    const toPosted = ({ isKnown, ...stored }: Stored): Posted => ({
+      ...stored,
+      cursor: isKnown ? UNKNOWN_CURSOR : cursor,
+      isReplay: isKnown,
+    });
+    if (!idempotent) return toPosted(await this.database.write(store));
     return this.database.transaction(async (tx) => {
-      let dispatch: Dispatch | null = null;
-      const { result, isReplay } = await once(tx, idempotent, this.timings.idempotencyWaitMs, async () => {
-        const size = await countMessage(tx, sessionId, content);
-        if (size === null) throw notFound();
-        if (!isEnabled) throw chatbotDisabled();
-        this.refuseFullSession(size);
-        // Locked, so that a claim waits until this message is committed, or has happened before it.
-        const unfinished = await this.lockUnfinished(tx, sessionId);
-        if (unanswered && unfinished.length > 0) await this.refuseUnanswered(tx, unfinished, unanswered);
-        const queued = unfinished.find(({ status }) => status === ReplyStatus.Queued);
-        const replyId = queued?.id ?? newId();
-        if (queued) {
-          await this.refuseFullReply(tx, queued.id, content);
-          await runOn(tx, sql`update replies set message_count = message_count + 1 where id = ${queued.id}`);
-        } else {
-          dispatch = await this.insertReply(
-            tx,
-            { id: replyId, sessionId, requestId },
-            unfinished.length === 0,
-          );
-        }
-        const messageId = newId();
-        await runOn(
-          tx,
-          sql`
-            insert into messages (id, chat_session_id, sequence, sender, content, reply_id, created_at)
-            values (${messageId}, ${sessionId}, ${size.messages}, 'user', ${content}, ${replyId}, ${timeOfNewest(sessionId)})`,
-        );
-        return { messageId, replyId, cursor };
+      let posted: Posted | null = null;
+      const { result } = await once(tx, idempotent, this.timings.idempotencyWaitMs, async () => {
+        posted = toPosted(await store(tx));
+        return { messageId: posted.message.id, replyId: posted.reply.id, cursor: posted.cursor };
       });
-      const [message] = await runOn(
-        tx,
-        sql<MessageRow>`select * from messages where id = ${result.messageId}`,
-      );
-      const reply = await this.find(tx, result.replyId);
-      if (!message || !reply) throw notFound();
-      return { message, reply, dispatch, cursor: result.cursor, isReplay };
+      return posted ?? this.findPosted(tx, result);
     });
   }
 
+  /** In one round trip; `post_message` (see its migration) says what there is to refuse before it changes anything. */
+  private async store(
+    db: Db,
+    { sessionId, isEnabled, unanswered }: WhereToPost & { unanswered: Unanswered },
+    { content, clientMessageId }: NewMessage,
+    requestId: string,
+  ): Promise<Stored> {
+    const { config } = this;
+    const replyId = newId();
+    const [told] = await runOn(
+      db,
+      sql<{ outcome: PostOutcome; message: MessageRow | null; reply: ReplyRow | null }>`
+        select outcome, message, reply from post_message(
+          ${sessionId}, ${isEnabled}, ${content}, ${content.length}, ${clientMessageId}, ${newId()}, ${replyId},
+          ${requestId}, ${config.REPLY_MAX_AGE_MS}, ${config.LIMIT_SESSION_MESSAGES}, ${config.LIMIT_SESSION_CHARS},
+          ${config.LIMIT_REPLY_MESSAGES}, ${config.LIMIT_REPLY_CHARS}, ${unanswered?.max ?? null},
+          ${unanswered?.windowSeconds ?? null})`,
+    );
+    const { outcome, message, reply } = told!;
+    if (outcome !== PostOutcome.Stored && outcome !== PostOutcome.Known) throw refusalOf(outcome);
+    if (!message || !reply) throw notFound();
+    const isNew = reply.id === replyId;
+    return {
+      message,
+      reply: { ...reply, message_id: reply.message_id ?? null },
+      dispatch: isNew && reply.available_at !== null ? toDispatch(reply, 0) : null,
+      isKnown: outcome === PostOutcome.Known,
+    };
+  }
+
+  /** What the first request with an idempotency key made. */
+  private async findPosted(
+    tx: Tx,
+    { messageId, replyId, cursor }: { messageId: string; replyId: string; cursor: string },
+  ): Promise<Posted> {
+    const [message] = await runOn(tx, sql<MessageRow>`select * from messages where id = ${messageId}`);
+    const reply = await this.find(tx, replyId);
+    if (!message || !reply) throw notFound();
+    return { message, reply, dispatch: null, cursor, isReplay: true };
+  }
+
   /**
-   * Makes a new reply for the messages of one that failed, was cancelled, or said that the budget is spent.
+   * Makes a new reply for the messages of the session's latest, which is final. An answer that it has stays valid until the new
+   * one completes.
    *
    * @throws AppError not_found, chatbot_disabled, reply_not_retryable; the idempotency errors
    */
@@ -136,25 +184,21 @@ export class ReplyPosting {
         if (!isEnabled) throw chatbotDisabled();
         const latest = await tx
           .selectFrom('replies')
-          .select(['id', 'status', 'finish_reason'])
+          .select(['id', 'status'])
           .where('chat_session_id', '=', sessionId)
           .orderBy('created_at', 'desc')
           .orderBy('id', 'desc')
           .limit(1)
           .executeTakeFirst();
-        const isRetryable =
-          latest?.status === ReplyStatus.Failed ||
-          latest?.status === ReplyStatus.Cancelled ||
-          latest?.finish_reason === ReplyFinishReason.Budget;
-        if (latest?.id !== replyId || !isRetryable) {
+        if (latest?.id !== replyId || !isFinal(latest.status)) {
           throw new AppError(
             'reply_not_retryable',
-            'Only the latest reply of a session can be retried, once it has failed, was cancelled, or said that the budget is spent.',
+            'Only the latest reply of a session can be retried, and only once it is final.',
           );
         }
         const unfinished = await this.lockUnfinished(tx, sessionId);
         const id = newId();
-        dispatch = await this.insertReply(
+        dispatch = await this.insertRetry(
           tx,
           { id, sessionId, requestId, retryOf: replyId },
           unfinished.length === 0,
@@ -173,61 +217,11 @@ export class ReplyPosting {
     });
   }
 
-  /** @throws AppError session_full */
-  private refuseFullSession({ messages, chars }: SessionSize): void {
-    const { LIMIT_SESSION_MESSAGES, LIMIT_SESSION_CHARS } = this.config;
-    if (messages <= LIMIT_SESSION_MESSAGES && chars <= LIMIT_SESSION_CHARS) return;
-    throw new AppError('session_full', 'This session holds as much as one may. Open another.');
-  }
-
-  /**
-   * @param replies that the session's messages wait for
-   * @throws AppError rate_limited
-   */
-  private async refuseUnanswered(
-    tx: Tx,
-    replies: readonly { id: string }[],
-    { max, windowSeconds }: NonNullable<Unanswered>,
-  ): Promise<void> {
-    const [waiting] = await runOn(
-      tx,
-      sql<{ count: number }>`
-        select count(*)::int as count from messages
-        where reply_id = any(${replies.map(({ id }) => id)}::uuid[]) and sender = 'user'
-          and created_at > clock_timestamp() - ${windowSeconds} * interval '1 second'`,
-    );
-    if ((waiting?.count ?? 0) >= max) throw tooMuch('unansweredPerSession', FULL_REPLY_RETRY_SECONDS);
-  }
-
-  /**
-   * @param content what is to join the reply, whose row is locked
-   * @throws AppError reply_full
-   */
-  private async refuseFullReply(tx: Tx, replyId: string, content: string): Promise<void> {
-    const { LIMIT_REPLY_MESSAGES, LIMIT_REPLY_CHARS } = this.config;
-    const [joined] = await runOn(
-      tx,
-      sql<{ messages: number; chars: number }>`
-        select count(*)::int as messages, coalesce(sum(char_length(content)), 0)::float8 as chars
-        from messages where reply_id = ${replyId} and sender = 'user'`,
-    );
-    if (!joined) return;
-    const fits = joined.messages < LIMIT_REPLY_MESSAGES && joined.chars + content.length <= LIMIT_REPLY_CHARS;
-    if (fits) return;
-    throw new AppError(
-      'reply_full',
-      'As many messages wait for one reply as it may answer. Try again later.',
-      {
-        retryAfterSeconds: FULL_REPLY_RETRY_SECONDS,
-      },
-    );
-  }
-
-  private async lockUnfinished(tx: Tx, sessionId: string): Promise<Pick<Row<'replies'>, 'id' | 'status'>[]> {
+  private async lockUnfinished(tx: Tx, sessionId: string): Promise<{ id: string }[]> {
     return runOn(
       tx,
-      sql<Pick<Row<'replies'>, 'id' | 'status'>>`
-        select id, status from replies
+      sql<{ id: string }>`
+        select id from replies
         where chat_session_id = ${sessionId} and status in ('queued', 'in_progress')
         for update`,
     );
@@ -242,14 +236,14 @@ export class ReplyPosting {
    * @param isFirst no unfinished reply precedes it, so it may go, and its age counts, from now
    * @returns the job to enqueue; null where whoever finishes the reply before it enqueues it
    */
-  private async insertReply(
+  private async insertRetry(
     tx: Tx,
     {
       id,
       sessionId,
       requestId,
-      retryOf = null,
-    }: { id: string; sessionId: string; requestId: string; retryOf?: string | null },
+      retryOf,
+    }: { id: string; sessionId: string; requestId: string; retryOf: string },
     isFirst: boolean,
   ): Promise<Dispatch | null> {
     const [reply] = await runOn(
@@ -258,11 +252,33 @@ export class ReplyPosting {
         insert into replies
           (id, chat_session_id, request_id, retry_of_id, message_count, available_at, deadline_at, dispatch_count,
             dispatched_at)
-        values (${id}, ${sessionId}, ${requestId}, ${retryOf}::uuid, ${retryOf === null ? 1 : 0},
+        values (${id}, ${sessionId}, ${requestId}, ${retryOf}, 0,
           ${isFirst ? now : null}, ${isFirst ? timeIn(this.config.REPLY_MAX_AGE_MS) : null},
           ${isFirst ? 1 : 0}, ${isFirst ? now : null})
         returning *`,
     );
     return isFirst ? toDispatch(reply!, 0) : null;
+  }
+}
+
+/** @throws AppError what a request is told whose message was not stored */
+function refusalOf(outcome: Exclude<PostOutcome, 'stored' | 'known'>): AppError {
+  switch (outcome) {
+    case PostOutcome.Gone:
+      return notFound();
+    case PostOutcome.Disabled:
+      return chatbotDisabled();
+    case PostOutcome.Reused:
+      return new AppError('idempotency_key_reused', 'This clientMessageId was used for another message.');
+    case PostOutcome.SessionFull:
+      return new AppError('session_full', 'This session holds as much as one may. Open another.');
+    case PostOutcome.Unanswered:
+      return tooMuch('unansweredPerSession', FULL_REPLY_RETRY_SECONDS);
+    case PostOutcome.ReplyFull:
+      return new AppError(
+        'reply_full',
+        'As many messages wait for one reply as it may answer. Try again later.',
+        { retryAfterSeconds: FULL_REPLY_RETRY_SECONDS },
+      );
   }
 }

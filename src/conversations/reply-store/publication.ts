@@ -27,14 +27,27 @@ export class ReplyPublication {
     );
   }
 
+  /** The messages that a reply which has completed is instead of, oldest first. */
+  async supersededBy(replyId: string): Promise<string[]> {
+    const rows = await this.database.read((db) =>
+      db
+        .selectFrom('messages')
+        .select('id')
+        .where('superseded_by', '=', replyId)
+        .orderBy('sequence')
+        .execute(),
+    );
+    return rows.map(({ id }) => id);
+  }
+
   /** Notes that the end of these replies stands in the event stream. */
-  async markPublished(replyId: string): Promise<void> {
+  async markPublished(replyIds: readonly string[]): Promise<void> {
     await this.database.write(
       (db) =>
         db
           .updateTable('replies')
           .set({ announced_at: now })
-          .where('id', '=', replyId)
+          .where('id', 'in', replyIds)
           .where('finished_at', 'is not', null)
           .execute(),
       { isRepeatable: true },

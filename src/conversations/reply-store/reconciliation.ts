@@ -69,6 +69,8 @@ export class ReplyReconciliation {
           lease_until: null,
           failures: eb('failures', '+', 1),
           past_attempts: withPastAttempt(LostReason.WorkerLost),
+          // At most, of what it had written: no more is known.
+          output_tokens: sql<number | null>`coalesce(octet_length(partial_text), output_tokens)`,
           available_at: now,
           dispatched_at: null,
         }))

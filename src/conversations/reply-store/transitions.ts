@@ -5,10 +5,10 @@ import type { Config } from '../../config/env.js';
 import { newId } from '../../database/columns.js';
 import { Database, isoTimeOrNull, now, runOn } from '../../database/database.js';
 import type { Row, Tables, Tx } from '../../database/tables.js';
-import { type MessageRow, timeOfNewest } from '../message.dto.js';
+import type { MessageRow } from '../message.dto.js';
 import { ReplyMetrics } from '../reply-metrics.js';
-import { type ReplyErrorCode, ReplyStatus } from '../reply-status.js';
-import { messageId, replyRow, type ReplyRow } from '../reply.dto.js';
+import { type ReplyErrorCode, type ReplyFinishReason, ReplyStatus } from '../reply-status.js';
+import { messageId, type ReplyRow } from '../reply.dto.js';
 import type { PastAttempt } from '../reply.entity.js';
 
 /**
@@ -67,11 +67,15 @@ const MAX_PAST_ATTEMPTS = 20;
  * What the row's past attempts become when the one that it is in ends, and another is to follow.
  *
  * @param reason a ReplyErrorCode or a LostReason
+ * @param firstTokenAt when its first text came, where somebody knows better than the row
  */
-export const withPastAttempt = (reason: string): RawBuilder<PastAttempt[]> => sql`(
+export const withPastAttempt = (
+  reason: string,
+  firstTokenAt: RawBuilder<string | null> = sql`attempt_first_token_at`,
+): RawBuilder<PastAttempt[]> => sql`(
   case when jsonb_array_length(past_attempts) < ${MAX_PAST_ATTEMPTS} then past_attempts else past_attempts - 0 end
   || jsonb_build_object('attempt', attempt, 'worker', claimed_by, 'model', model, 'claimedAt', claimed_at,
-    'endedAt', clock_timestamp(), 'reason', ${reason}::text))`;
+    'firstTokenAt', ${firstTokenAt}, 'endedAt', clock_timestamp(), 'reason', ${reason}::text))`;
 
 /** The fence. */
 export const holds = ({ replyId, leaseToken }: Claim): Expression<SqlBool> =>
@@ -87,26 +91,10 @@ export const toDispatch = (reply: Row<'replies'>, delayMs: number): Dispatch => 
   requestId: reply.request_id,
 });
 
-/** How much a session holds, by what its row counts. */
-export interface SessionSize {
-  /** The sequence of the newest message. */
-  messages: number;
-  /** UTF-16 units of all of them. */
-  chars: number;
-}
-
-/** Locks the session and counts one message more; null where the session is gone. */
-export async function countMessage(tx: Tx, sessionId: string, content: string): Promise<SessionSize | null> {
-  const [session] = await runOn(
-    tx,
-    sql<SessionSize>`
-      update chat_sessions
-      set message_count = message_count + 1, message_chars = message_chars + ${content.length},
-        last_message_at = clock_timestamp(), active_at = clock_timestamp()
-      where id = ${sessionId}
-      returning message_count as messages, message_chars::float8 as chars`,
-  );
-  return session ?? null;
+/** What `close_reply` gives, as the migration says that made it. */
+interface Closed {
+  message: MessageRow | null;
+  next: Row<'replies'> | null;
 }
 
 /** Makes a reply final, and gives it back; undefined where the claim is lost or the reply is final already. */
@@ -114,12 +102,17 @@ export type Transition = (tx: Tx) => Promise<ReplyRow | undefined>;
 
 /** Fails the reply that the condition names; it must not be final. */
 export const failing =
-  (where: Expression<SqlBool>, errorCode: ReplyErrorCode | Expression<ReplyErrorCode>): Transition =>
+  (
+    where: Expression<SqlBool>,
+    errorCode: ReplyErrorCode | Expression<ReplyErrorCode>,
+    outputTokens: RawBuilder<number | null> = sql`output_tokens`,
+  ): Transition =>
   (tx) =>
     tx
       .updateTable('replies')
       .set({
         status: ReplyStatus.Failed,
+        output_tokens: outputTokens,
         error_code: errorCode,
         finished_at: now,
         lease_token: null,
@@ -131,6 +124,22 @@ export const failing =
       .returning(messageId)
       .executeTakeFirst();
 
+/** What a reply says at its end. */
+export interface Completion {
+  text: string;
+  finishReason: ReplyFinishReason;
+  /** Null: no model was asked in this attempt, whatever an earlier one had noted. */
+  usage: Usage | null;
+  /** How long ago its first text came, in milliseconds. */
+  firstTextMs: number;
+}
+
+export interface Usage {
+  inputTokens: number;
+  outputTokens: number;
+  isEstimated: boolean;
+}
+
 /** The one way in which a reply ends, whoever ends it. */
 @Injectable()
 export class ReplyTransitions {
@@ -140,7 +149,7 @@ export class ReplyTransitions {
     private readonly metrics: ReplyMetrics,
   ) {}
 
-  /** Every end of a reply: under the session's lock, with its message, and its successor let go. */
+  /** Every end of a reply but its completion: under the session's lock, with its message, and its successor let go. */
   async finish(
     sessionId: string,
     replyId: string,
@@ -152,35 +161,52 @@ export class ReplyTransitions {
         await runOn(tx, sql`select 1 from chat_sessions where id = ${sessionId} for update`);
         const reply = await transition(tx);
         if (reply === undefined) return null;
-        let message: MessageRow | null = null;
-        if (text !== null) {
-          const size = await countMessage(tx, sessionId, text);
-          [message = null] = await runOn(
-            tx,
-            sql<MessageRow>`
-            insert into messages (id, chat_session_id, sequence, sender, content, reply_id, created_at)
-            values (${newId()}, ${sessionId}, ${size?.messages ?? null}, 'ai', ${text}, ${replyId}, ${timeOfNewest(sessionId)})
-            returning *`,
-          );
-        }
-        const [successor] = await runOn(
+        const [closed] = await runOn(
           tx,
-          sql<ReplyRow>`
-          update replies
-          set available_at = clock_timestamp(), deadline_at = clock_timestamp() + ${milliseconds(this.config.REPLY_MAX_AGE_MS)},
-            dispatch_count = dispatch_count + 1, dispatched_at = clock_timestamp()
-          where chat_session_id = ${sessionId} and status = 'queued' and available_at is null
-          returning ${replyRow}`,
+          sql<Closed>`
+            select message, next from close_reply(
+              ${sessionId}, ${replyId}, ${text}, ${text?.length ?? 0}, ${newId()}, ${this.config.REPLY_MAX_AGE_MS})`,
         );
-        return {
-          reply: { ...reply, message_id: message?.id ?? null },
-          message,
-          next: successor ? toDispatch(successor, 0) : null,
-        };
+        return toFinished(reply, closed!);
       },
       { isRepeatable: true },
     );
+    return this.counted(finished);
+  }
+
+  /**
+   * The completion, which most replies end in: the same in one round trip.
+   *
+   * @returns null where the claim is lost
+   */
+  async complete(
+    { sessionId, replyId, leaseToken }: Claim,
+    completion: Completion,
+  ): Promise<Finished | null> {
+    const { text, finishReason, usage, firstTextMs } = completion;
+    const [completed] = await this.database.write(
+      (db) =>
+        runOn(
+          db,
+          sql<Closed & { reply: Row<'replies'> | null }>`
+            select reply, message, next from complete_reply(
+              ${sessionId}, ${replyId}, ${leaseToken}, ${text}, ${text.length}, ${newId()}, ${finishReason},
+              ${usage?.inputTokens ?? null}, ${usage?.outputTokens ?? null}, ${usage?.isEstimated ?? false},
+              ${firstTextMs}, ${this.config.REPLY_MAX_AGE_MS})`,
+        ),
+      { isRepeatable: true },
+    );
+    return this.counted(completed!.reply === null ? null : toFinished(completed!.reply, completed!));
+  }
+
+  private counted(finished: Finished | null): Finished | null {
     if (finished) this.metrics.finished(finished.reply);
     return finished;
   }
 }
+
+const toFinished = (reply: Row<'replies'>, { message, next }: Closed): Finished => ({
+  reply: { ...reply, message_id: message?.id ?? null },
+  message,
+  next: next && toDispatch(next, 0),
+});

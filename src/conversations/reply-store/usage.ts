@@ -56,7 +56,8 @@ const usesOf = (from: RawBuilder<unknown>): RawBuilder<unknown> => sql`(
   union all
   select chatbot_id, (finished_at at time zone 'UTC')::date, coalesce(model, ''), 0,
     (status = 'completed' and finish_reason is distinct from 'budget')::int, (status = 'failed')::int, (status = 'cancelled')::int,
-    (status = 'completed' and finish_reason = 'budget')::int, coalesce(input_tokens, 0), coalesce(output_tokens, 0)
+    (status = 'completed' and finish_reason = 'budget')::int, coalesce(input_tokens, 0) + spent_input_tokens,
+    coalesce(output_tokens, 0) + spent_output_tokens
   from ${from} where finished_at is not null
 )`;
 
@@ -101,7 +102,7 @@ export class ReplyUsage {
             select day, model, ${columns} from usage_days where chatbot_id = ${chatbotId}
             union all
             select day, model, ${columns}
-            from ${usesOf(sql`(select * from replies where chatbot_id = ${chatbotId} and not is_counted)`)}
+            from ${usesOf(sql`(select * from replies where chatbot_id = ${chatbotId} and not is_counted) as uncounted`)}
           ) as uses
           where day > (clock_timestamp() at time zone 'UTC')::date - ${days}::int
           group by day, model order by day, model`,

@@ -37,6 +37,9 @@ export interface PassedOver {
   replies: readonly string[];
 }
 
+type Nullable<T> = { [Column in keyof T]: T[Column] | null };
+const isRow = (row: Nullable<Row<'replies'>>): row is Row<'replies'> => row.id !== null;
+
 /** Whose turn it is, by the rows: a job only says that some reply waits. */
 @Injectable()
 export class ReplyWaiting {
@@ -68,19 +71,27 @@ export class ReplyWaiting {
     );
   }
 
-  /** Notes another job for the reply whose turn it is, to be enqueued; null where none waits. */
-  async dispatchNext(passedOver: PassedOver): Promise<Dispatch | null> {
-    const [reply] = await this.database.write((db) =>
+  /**
+   * Notes another job for the reply whose turn it is, to be enqueued.
+   *
+   * @returns `isWaiting`: whether any waits; `next`: null also where another job claimed it in this instant, and then others
+   *   may wait still
+   */
+  async dispatchNext(passedOver: PassedOver): Promise<{ isWaiting: boolean; next: Dispatch | null }> {
+    const [first] = await this.database.write((db) =>
       runOn(
         db,
-        sql<Row<'replies'>>`
-          update replies set dispatch_count = dispatch_count + 1, dispatched_at = clock_timestamp()
-          where id = (select "replyId" from (${this.waiting(NOBODY, passedOver)} limit 1) as first)
-            and lease_token is null and finished_at is null
-          returning *`,
+        sql<Nullable<Row<'replies'>>>`
+          with first as (${this.waiting(NOBODY, passedOver)} limit 1),
+          dispatched as (
+            update replies set dispatch_count = dispatch_count + 1, dispatched_at = clock_timestamp()
+            where id = (select "replyId" from first) and lease_token is null and finished_at is null
+            returning *
+          )
+          select dispatched.* from first left join dispatched on true`,
       ),
     );
-    return reply ? toDispatch(reply, 0) : null;
+    return { isWaiting: first !== undefined, next: first && isRow(first) ? toDispatch(first, 0) : null };
   }
 
   /** The chatbots are found by leaping from one to the next in the index, round it, however many replies of each there are. */

@@ -18,6 +18,15 @@ import { Migration20261127064604_guests_of_chatbots } from './Migration202611270
 import { Migration20261127070811_session_tokens } from './Migration20261127070811_session_tokens.js';
 import { Migration20261127070812_tokens_of_before } from './Migration20261127070812_tokens_of_before.js';
 import { Migration20261127071202_owner_erasures } from './Migration20261127071202_owner_erasures.js';
+import { Migration20261127092726_attempt_first_token } from './Migration20261127092726_attempt_first_token.js';
+import { Migration20261127093350_client_message_ids } from './Migration20261127093350_client_message_ids.js';
+import { Migration20261127093351_client_message_ids_indexes } from './Migration20261127093351_client_message_ids_indexes.js';
+import { Migration20261127100500_count_hits } from './Migration20261127100500_count_hits.js';
+import { Migration20261127101148_appearance } from './Migration20261127101148_appearance.js';
+import { Migration20261127105437_session_counts } from './Migration20261127105437_session_counts.js';
+import { Migration20261127142000_spent_tokens } from './Migration20261127142000_spent_tokens.js';
+import { Migration20261127143000_round_trips } from './Migration20261127143000_round_trips.js';
+import { Migration20261127200000_take_places } from './Migration20261127200000_take_places.js';
 
 /** In the order in which they run. A file that is not in this list does not exist for the product. */
 export const migrations = [
@@ -41,4 +50,13 @@ export const migrations = [
   Migration20261127070811_session_tokens,
   Migration20261127070812_tokens_of_before,
   Migration20261127071202_owner_erasures,
+  Migration20261127092726_attempt_first_token,
+  Migration20261127093350_client_message_ids,
+  Migration20261127093351_client_message_ids_indexes,
+  Migration20261127100500_count_hits,
+  Migration20261127101148_appearance,
+  Migration20261127105437_session_counts,
+  Migration20261127142000_spent_tokens,
+  Migration20261127143000_round_trips,
+  Migration20261127200000_take_places,
 ];
