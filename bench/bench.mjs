@@ -1,164 +1,93 @@
-// `npm run bench`: what the product costs, as a ratio to the floor of the same run, since machines differ and are
-// noisy. Needs a built product; starts a PostgreSQL and, where there is one, a Redis of its own.
-import { spawn } from 'node:child_process';
-import { randomUUID } from 'node:crypto';
-import { once } from 'node:events';
-import pg from 'pg';
-import { signLocalOwnerToken } from '../dist/src/auth/owner-tokens.js';
-import { migrate } from '../dist/src/migrate.js';
-import { freePort, startRedis, startTemporaryPostgres } from '../test/support/services.mjs';
+// `npm run bench`: what the product does in a second and what it costs, beside what its parts alone would do, in one run. See
+// README.md. Needs a built product; starts a PostgreSQL and, where there is one, a Redis of its own, and speaks to nobody else.
+import { parseArgs } from 'node:util';
+import { atRest } from './lib/at-rest.mjs';
+import { beside } from './lib/beside.mjs';
+import { firstToken } from './lib/first-token.mjs';
+import { growth } from './lib/growth.mjs';
+import { pages } from './lib/pages.mjs';
+import { posts } from './lib/posts.mjs';
+import { startProgram } from './lib/program.mjs';
+import { replies } from './lib/replies.mjs';
+import { Report } from './lib/report.mjs';
+import { sizes } from './lib/sizes.mjs';
+import { speaking } from './lib/speaking.mjs';
+import { statements } from './lib/statements.mjs';
+import { stored } from './lib/stored.mjs';
+import { startStores } from './lib/stores.mjs';
+import { openStreams } from './lib/streams.mjs';
 
-const COUNT = 2_000;
-const CONCURRENCY = 20;
-const STATE_DIR = '.assistly';
-/** Limits that are counted and never reached. */
-const UNREACHABLE_LIMITS = Object.fromEntries(
-  ['SESSIONS_PER_ADDRESS', 'MESSAGES_PER_SESSION', 'MESSAGES_PER_ADDRESS', 'MESSAGES_PER_CHATBOT'].map(
-    (name) => [`LIMIT_${name}`, '1000000/60'],
-  ),
-);
+/** @type {Record<string, { measure: import('./lib/run.mjs').Section, isOnce?: boolean, isAsked?: boolean }>} isOnce: whatever the
+ * backend; isAsked: only where it is named */
+const SECTIONS = {
+  posts: { measure: posts },
+  replies: { measure: replies },
+  'first-token': { measure: firstToken },
+  speaking: { measure: speaking },
+  streams: { measure: openStreams },
+  pages: { measure: pages, isOnce: true },
+  statements: { measure: statements },
+  growth: { measure: growth },
+  'at-rest': { measure: atRest },
+  stored: { measure: stored, isAsked: true },
+  sizes: { measure: sizes, isOnce: true, isAsked: true },
+  beside: { measure: beside, isAsked: true },
+};
 
-/** @type {(() => Promise<unknown>)[]} */
-const cleanUp = [];
-
-/** Does `work` COUNT times, CONCURRENCY at once. @returns per second, and the time of one in ms: median and 99th percentile */
-async function measure(work) {
-  const times = [];
-  let next = 0;
-  const begun = performance.now();
-  await Promise.all(
-    Array.from({ length: CONCURRENCY }, async (_, lane) => {
-      while (next < COUNT) {
-        next++;
-        const at = performance.now();
-        await work(lane);
-        times.push(performance.now() - at);
-      }
-    }),
-  );
-  const seconds = (performance.now() - begun) / 1_000;
-  times.sort((a, b) => a - b);
-  return { perSecond: COUNT / seconds, median: times[COUNT >> 1], p99: times[Math.floor(COUNT * 0.99)] };
+const { values, positionals } = parseArgs({
+  allowPositionals: true,
+  options: {
+    rounds: { type: 'string', default: '3' },
+    streams: { type: 'string', default: '2000' },
+    backend: { type: 'string' },
+    sizes: { type: 'boolean', default: false },
+  },
+});
+for (const name of positionals) {
+  if (!SECTIONS[name]) throw new Error(`${name} is no section: ${Object.keys(SECTIONS).join(', ')}`);
 }
+const wanted =
+  positionals.length > 0 ? positionals : Object.keys(SECTIONS).filter((name) => !SECTIONS[name]?.isAsked);
+if (values.sizes) wanted.push('sizes');
 
-function print(what, result, floor) {
-  const ratio = floor ? `${(floor.perSecond / result.perSecond).toFixed(1)} x the floor` : 'the floor';
-  console.log(
-    `${what.padEnd(46)} ${result.perSecond.toFixed(0).padStart(6)}/s  median ${result.median.toFixed(1)} ms  p99 ${result.p99.toFixed(1)} ms  ${ratio}`,
-  );
-}
-
-async function startApi(env) {
-  const port = await freePort();
-  const child = spawn(process.execPath, ['dist/src/main.js', 'api'], {
-    env: { PATH: process.env.PATH, LOG_LEVEL: 'silent', PORT: String(port), ...env },
-    stdio: ['ignore', 'ignore', 'inherit'],
-  });
-  cleanUp.unshift(async () => {
-    child.kill('SIGTERM');
-    await once(child, 'exit');
-  });
-  const url = `http://127.0.0.1:${port}`;
-  for (let tries = 0; tries < 200; tries++) {
-    const isReady = await fetch(`${url}/health/ready`).then(
-      (response) => response.ok,
-      () => false,
-    );
-    if (isReady) return url;
-    await new Promise((resolve) => setTimeout(resolve, 100));
+/** @param {(onEnd: (end: () => Promise<unknown>) => void) => Promise<void>} work */
+async function withEnds(work) {
+  /** @type {(() => Promise<unknown>)[]} */
+  const ends = [];
+  try {
+    await work((end) => ends.unshift(end));
+  } finally {
+    for (const end of ends) await end();
   }
-  throw new Error('the api does not get ready');
 }
 
-async function call(url, path, token, body) {
-  const response = await fetch(url + path, {
-    method: body === undefined ? 'GET' : 'POST',
-    headers: { authorization: `Bearer ${token}`, 'content-type': 'application/json' },
-    ...(body !== undefined && { body: JSON.stringify(body) }),
-  });
-  if (!response.ok) throw new Error(`${path}: ${response.status} ${await response.text()}`);
-  return response.json();
-}
-
-/** The floor: what storing a message and a reply costs a program that does nothing else. */
-async function measureFloor(pool, sessions) {
-  return measure(async (lane) => {
-    const client = await pool.connect();
-    try {
-      await client.query('begin');
-      const { id } = sessions[lane];
-      const replyId = randomUUID();
-      const { rows } = await client.query(
-        'update chat_sessions set message_count = message_count + 1 where id = $1 returning message_count',
-        [id],
+const report = new Report();
+await withEnds(async (onEnd) => {
+  const streams = Number(values.streams);
+  const stores = await startStores({ sessions: Math.max(streams, 1_000) });
+  onEnd(() => stores.stop());
+  const model = await startProgram('model.mjs');
+  onEnd(model.stop);
+  console.log(`PostgreSQL ${stores.version}, Node.js ${process.version}`);
+  for (const name of wanted) {
+    const { measure, isOnce = false } = SECTIONS[name];
+    const backends = stores.backends.filter((one) => !values.backend || one.name === values.backend);
+    for (const backend of isOnce ? backends.slice(0, 1) : backends) {
+      const begun = performance.now();
+      console.log(`\n${name}${isOnce ? '' : `, ${backend.name}`}`);
+      await withEnds((onSectionEnd) =>
+        measure({
+          stores,
+          backend,
+          report,
+          streams,
+          modelUrl: model.started.url,
+          rounds: Number(values.rounds),
+          onEnd: onSectionEnd,
+        }),
       );
-      await client.query(
-        `insert into replies (id, chat_session_id, status, finished_at, announced_at) values ($1, $2, 'completed', now(), now())`,
-        [replyId, id],
-      );
-      await client.query(
-        `insert into messages (id, chat_session_id, sequence, sender, content, reply_id) values ($1, $2, $3, 'user', $4, $5)`,
-        [randomUUID(), id, rows[0].message_count, 'When are you open?', replyId],
-      );
-      await client.query('commit');
-    } finally {
-      client.release();
+      console.log(`  (${((performance.now() - begun) / 1_000).toFixed(0)} s)`);
     }
-  });
-}
-
-try {
-  const server = await startTemporaryPostgres({
-    fsync: 'on',
-    synchronous_commit: 'on',
-    full_page_writes: 'on',
-  });
-  cleanUp.push(server.stop);
-  await migrate(server.url);
-  const redis = await startRedis().catch(() => null);
-  if (redis) cleanUp.push(redis.stop);
-  const pool = new pg.Pool({ connectionString: server.url, max: CONCURRENCY });
-  cleanUp.unshift(() => pool.end());
-  const owner = signLocalOwnerToken(STATE_DIR, 'user_bench');
-
-  for (const backend of redis ? ['postgres', 'redis'] : ['postgres']) {
-    const env = {
-      DATABASE_URL: server.url,
-      ...(backend === 'redis' && redis && { REDIS_URL: redis.url }),
-      LIMIT_REPLY_MESSAGES: '1000', // without a worker, all messages of a session join one reply
-    };
-    const url = await startApi({ ...env, LIMITS_ENABLED: 'false' });
-    const limitedUrl = await startApi({ ...env, ...UNREACHABLE_LIMITS });
-    const chatbot = await call(url, '/v1/chatbots', owner, { name: 'Bench' });
-    const sessions = await Promise.all(
-      Array.from({ length: CONCURRENCY }, async () => {
-        const opened = await call(url, `/v1/chatbots/${chatbot.id}/sessions`, owner, {});
-        return { id: opened.session.id, token: opened.token };
-      }),
-    );
-    console.log(
-      `\n${backend === 'redis' ? 'PostgreSQL and Redis' : 'PostgreSQL alone'}: ${COUNT} of each, ${CONCURRENCY} at once`,
-    );
-    const floor = await measureFloor(pool, sessions);
-    print('storing a message and a reply, in plain SQL', floor);
-    const post = (to) => (lane) =>
-      call(to, `/v1/sessions/${sessions[lane].id}/messages`, sessions[lane].token, {
-        content: 'When are you open?',
-      });
-    print('POST /v1/sessions/:id/messages', await measure(post(url)), floor);
-    print('the same, counted by three limits', await measure(post(limitedUrl)), floor);
-    const readFloor = await measure((lane) =>
-      pool.query('select * from messages where chat_session_id = $1 order by sequence limit 51', [
-        sessions[lane].id,
-      ]),
-    );
-    print('reading a page of messages, in plain SQL', readFloor);
-    print(
-      'GET /v1/sessions/:id/messages',
-      await measure((lane) => call(url, `/v1/sessions/${sessions[lane].id}/messages`, sessions[lane].token)),
-      readFloor,
-    );
   }
-} finally {
-  for (const end of cleanUp) await end();
-}
+});
+report.print();
