@@ -41,11 +41,11 @@ function announceSkipped(what) {
 }
 
 /**
- * Tests that inject faults and wait for the recovery, that start and stop real processes, or look at the queue board in a
+ * Tests that inject faults and wait for the recovery, that start and stop real processes, or look at pages in a
  * browser: minutes, which `npm run test:faults` takes.
  */
 const APART =
-  '/test/integration/(faults-[^/]*|alerts|canary|traces|processes|embedded-postgres|queue-board-in-browser)\\.test\\.ts$';
+  '/test/integration/(faults-[^/]*|alerts|canary|traces|processes|embedded-postgres|queue-board-in-browser|client-in-browser|docs-in-browser|guest-page-in-browser|widget-in-browser)\\.test\\.ts$';
 
 const withRedis = hasRedis();
 if (!withRedis) {
@@ -76,7 +76,7 @@ const common = {
       },
     ],
   },
-  modulePathIgnorePatterns: ['<rootDir>/dist/'],
+  modulePathIgnorePatterns: ['<rootDir>/dist/', '<rootDir>/test/clients/node_modules/'],
   globals: { HAS_REDIS: withRedis, CHROMIUM: chromium },
 };
 const onServices = {
@@ -92,8 +92,16 @@ const endToEnd = (backend) => ({
   globals: { ...common.globals, BACKEND: backend },
 });
 
+/** Clients that are not ours, in packages of their own: `npm run test:clients`, which installs them. */
+const clients = (backend) => ({
+  ...onServices,
+  displayName: `clients on ${backend}`,
+  testMatch: ['<rootDir>/test/clients/*.test.ts'],
+  globals: { ...common.globals, BACKEND: backend },
+});
+
 export default {
-  maxWorkers: 3,
+  maxWorkers: 4,
   // Workers were seen with nothing left to hold them when told to end, and yet forced out after Jest's half a second on a
   // busy machine. One that something does hold is still told, later.
   workerGracefulExitTimeout: 10_000,
@@ -111,5 +119,6 @@ export default {
     { ...onServices, displayName: 'api', testMatch: ['<rootDir>/test/api/**/*.test.ts'] },
     endToEnd('postgres'),
     ...(withRedis ? [endToEnd('redis')] : []),
+    ...(process.env.CLIENTS === '1' ? ['postgres', ...(withRedis ? ['redis'] : [])].map(clients) : []),
   ],
 };

@@ -60,6 +60,21 @@ const MAY_IMPORT: Record<string, readonly string[]> = {
       ],
     ),
   ),
+  // A protocol of others, spoken on top of what the features do.
+  'ai-sdk': [
+    'runtime',
+    'logging',
+    'database',
+    'auth',
+    'events',
+    'http',
+    'conversations',
+    'messages',
+    'replies',
+    'session-events',
+  ],
+  // HTML, and nothing of what the API does.
+  'guest-page': ['runtime', 'config', 'database', 'http', 'chatbots'],
   // The worker has no HTTP, and reads rows, not the api's features.
   worker: [
     'runtime',
@@ -84,10 +99,12 @@ const MAY_IMPORT: Record<string, readonly string[]> = {
     'http',
     'conversations',
   ],
-  openapi: ['runtime', 'config', 'http', 'session-events'],
+  openapi: ['runtime', 'config', 'http', 'session-events', 'guest-page'],
+  // Of the build it serves one file, and knows nothing.
+  widget: [],
   // A person's own machine: loaded only where no database is configured.
   dev: ['runtime', 'config', 'auth'],
-  cli: ['runtime', 'config', 'database', 'auth', 'conversations', 'openapi', 'dev'],
+  cli: ['runtime', 'config', 'database', 'events', 'auth', 'conversations', 'openapi', 'dev'],
 };
 
 const folders = Object.keys(MAY_IMPORT);
@@ -133,7 +150,7 @@ export default defineConfig({
   categories: { correctness: 'error', suspicious: 'error' },
   options: { typeAware: true },
   env: { node: true },
-  ignorePatterns: ['dist', 'node_modules'],
+  ignorePatterns: ['dist', 'node_modules', 'client/src/generated'],
   rules: {
     'node/no-process-env': 'error',
     'typescript/no-floating-promises': 'error',
@@ -171,6 +188,39 @@ export default defineConfig({
       rules: { 'no-console': 'off', 'node/no-process-env': 'off', 'typescript/no-explicit-any': 'off' },
     },
     { files: ['src/config/env.ts'], rules: { 'node/no-process-env': 'off' } },
+    {
+      files: ['client/src/**', 'web/src/**', 'web/docs/**'],
+      rules: {
+        'no-restricted-imports': [
+          'error',
+          {
+            patterns: [
+              {
+                regex: '^(\\.\\./)+src/|^node:',
+                message: 'it runs in browsers, and knows of the backend what openapi.json says',
+              },
+            ],
+          },
+        ],
+      },
+    },
+    {
+      files: ['web/widget/**'],
+      rules: {
+        'no-restricted-imports': [
+          'error',
+          {
+            patterns: [
+              {
+                regex: '^(\\.\\./)|^node:',
+                message: 'the widget runs in pages of others, and is small by using nothing',
+              },
+            ],
+          },
+        ],
+      },
+    },
+    { files: ['web/widget/build.mjs'], rules: { 'no-restricted-imports': 'off' } },
     { files: ['src/*.ts'], rules: { 'no-restricted-imports': noImports([]) } },
     ...Object.entries(MAY_IMPORT).flatMap(([folder, allowed]) => [
       {

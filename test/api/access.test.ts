@@ -13,6 +13,7 @@ import type { Json } from '../support/api-client.js';
 import { checkedFetch } from '../support/contract.js';
 import { type Caller, fill, type Route, ROUTES } from '../support/routes.js';
 import { signLocalOwnerToken } from '../support/product.js';
+import { vouch } from '../support/identity.js';
 import { Stack } from '../support/stack.js';
 
 /** What an owner has, each made anew, since some routes use it up. */
@@ -23,7 +24,14 @@ interface World {
   guestId: string;
   replyId: string;
   tokens: Record<
-    'guest' | 'otherGuestOfChatbot' | 'guestOfOtherChatbot' | 'eventToken' | 'otherEventToken',
+    | 'guest'
+    | 'otherGuestOfChatbot'
+    | 'guestOfOtherChatbot'
+    | 'eventToken'
+    | 'otherEventToken'
+    | 'person'
+    | 'otherPersonOfChatbot'
+    | 'personOfOtherChatbot',
     string
   >;
 }
@@ -35,6 +43,7 @@ const ID_OF: Record<string, (world: World) => string> = {
   sessions: (world) => world.sessionId,
   replies: (world) => world.replyId,
   guests: (world) => world.guestId,
+  chat: () => 'of-the-client', // which means nothing
 };
 
 /** The ids in the path, in their order; none: a collection of one's own, which nobody else has. */
@@ -46,9 +55,9 @@ const idsOf = ({ collections }: Route, world: World): string[] =>
   });
 
 const nameOf = ({ method, path }: Route): string => `${method} ${path}`;
-/** HEAD of the event stream is a route of its own, which the document does not name: it is for whom GET is for. */
+/** HEAD of a stream is a route of its own, which the document does not name: it is for whom GET is for. */
 const TESTED: Route[] = ROUTES.flatMap((route) =>
-  nameOf(route) === 'GET /v1/sessions/{id}/events' ? [route, { ...route, method: 'HEAD' }] : [route],
+  /^GET .*\/(events|stream)$/.test(nameOf(route)) ? [route, { ...route, method: 'HEAD' }] : [route],
 );
 
 let stack: Stack;
@@ -67,7 +76,14 @@ async function createWorld(): Promise<World> {
     characteristics: ['a'],
   });
   const other = await owner.createChatbot({ name: 'Another of the same owner' });
-  const mine = await stack.client().openSession(chatbotId, { guest: { name: 'Ada' } });
+  const secretOf = async (id: string): Promise<string> =>
+    (await owner.post(`/v1/chatbots/${id}/identity-secret`)).body.secret;
+  const [secret, otherSecret] = [await secretOf(chatbotId), await secretOf(other.id)];
+  const person = await vouch(secret, chatbotId);
+  const mine = await stack
+    .client()
+    .as(person)
+    .openSession(chatbotId, { guest: { name: 'Ada' } });
   const neighbour = await stack.client().openSession(chatbotId, { guest: { name: 'Bob' } });
   const elsewhere = await stack.client().openSession(other.id);
   const { reply } = await mine.guest.postMessage(mine.session.id, 'Hello?');
@@ -87,6 +103,9 @@ async function createWorld(): Promise<World> {
       guestOfOtherChatbot: elsewhere.token,
       eventToken: await eventTokenOf(mine),
       otherEventToken: await eventTokenOf(neighbour),
+      person,
+      otherPersonOfChatbot: await vouch(secret, chatbotId, { sub: 'person-2' }),
+      personOfOtherChatbot: await vouch(otherSecret, other.id),
     },
   };
 }
@@ -130,9 +149,16 @@ async function send(
   return {
     status: response.status,
     headers: response.headers,
-    body: text === '' ? null : JSON.parse(text),
+    body: text === '' ? null : route.hasPlainErrors ? problemIn(response, text) : JSON.parse(text),
   };
 }
+
+/** As a problem document would have it. */
+const problemIn = ({ headers, status }: Response, detail: string): Json => ({
+  status,
+  code: headers.get('x-error-code'),
+  detail,
+});
 
 /** A JWT of whatever header and claims, signed by whatever means. */
 function jwt(header: object, claims: object, signer: (unsigned: string) => string): string {
@@ -218,6 +244,14 @@ const STRANGERS: Record<string, { kind: Caller; credential: () => Credential }> 
     kind: 'watcher',
     credential: () => ({ query: `?token=${world.tokens.otherEventToken}` }),
   },
+  'another person of the chatbot': {
+    kind: 'person',
+    credential: () => bearer(world.tokens.otherPersonOfChatbot),
+  },
+  'a person of another chatbot': {
+    kind: 'person',
+    credential: () => bearer(world.tokens.personOfOtherChatbot),
+  },
   'another owner': { kind: 'owner', credential: () => bearer(stack.ownerToken('user_other')) },
 };
 
@@ -225,6 +259,7 @@ const STRANGERS: Record<string, { kind: Caller; credential: () => Credential }> 
 const HOLDERS: Record<string, { kind: Caller; credential: (own: World) => Credential }> = {
   'its owner': { kind: 'owner', credential: () => bearer(stack.ownerToken()) },
   'its guest': { kind: 'guest', credential: (own) => bearer(own.tokens.guest) },
+  'the person whose it is': { kind: 'person', credential: (own) => bearer(own.tokens.person) },
   'the holder of its event token': {
     kind: 'watcher',
     credential: (own) => ({ query: `?token=${own.tokens.eventToken}` }),
@@ -239,7 +274,9 @@ function expectUnauthorized(answer: Sent, route: Route): void {
   expect(answer.status).toBe(401);
   expect(answer.headers.get('www-authenticate')).toMatch(CHALLENGE);
   if (route.method === 'HEAD') return;
-  expect(answer.headers.get('content-type')).toMatch(/^application\/problem\+json/);
+  expect(answer.headers.get('content-type')).toMatch(
+    route.hasPlainErrors ? /^text\/plain/ : /^application\/problem\+json/,
+  );
   expect(answer.body).toMatchObject({ status: 401, code: 'unauthorized' });
 }
 
@@ -267,12 +304,15 @@ describe.each(TESTED.map((route) => [nameOf(route), route] as const))('%s', (_na
   it(
     isPublic ? 'asks nobody for a credential, nor minds a bad one' : 'is 401 without a good credential',
     async () => {
-      for (const credential of Object.values(NOBODIES)) {
+      for (const [name, credential] of Object.entries(NOBODIES)) {
         const given = credential();
         const answer = await send(route, ids(world), given);
 
+        // What looks like an owner's word for a person is judged where one may be given.
+        const isJudged = nameOf(route) === 'POST /v1/chatbots/{id}/sessions' && name.includes('HS256');
         // A credential in the query is a parameter that the route does not know.
-        if (isPublic) expect(Math.floor(answer.status / 100)).toBe(given.query === undefined ? 2 : 4);
+        if (isPublic && !isJudged)
+          expect(Math.floor(answer.status / 100)).toBe(given.query === undefined ? 2 : 4);
         else expectUnauthorized(answer, route);
       }
     },

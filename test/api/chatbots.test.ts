@@ -1,9 +1,20 @@
 import { afterAll, beforeAll, describe, expect, it } from '@jest/globals';
-import type { Json } from '../support/api-client.js';
+import type { ApiClient, Json } from '../support/api-client.js';
 import { Stack } from '../support/stack.js';
 
 const UUID_V7 = /^[0-9a-f]{8}-[0-9a-f]{4}-7[0-9a-f]{3}-[89ab][0-9a-f]{3}-[0-9a-f]{12}$/;
 const TIME = /^\d{4}-\d\d-\d\dT\d\d:\d\d:\d\d\.\d{3}Z$/;
+
+const NO_APPEARANCE = {
+  color: null,
+  avatarUrl: null,
+  title: null,
+  placeholder: null,
+  suggestions: [],
+  askFor: 'none',
+};
+/** Of a chatbot whose owner has said nothing else. */
+const FACE = { isEnabled: true, requireIdentity: false, appearance: NO_APPEARANCE };
 
 let stack: Stack;
 beforeAll(async () => {
@@ -29,7 +40,8 @@ describe('creating a chatbot', () => {
       greeting: null,
       model: null,
       instructions: null,
-      isEnabled: true,
+      ...FACE,
+      sessionCount: 0,
       allowedOrigins: [],
       limits: null,
       retentionDays: null,
@@ -144,7 +156,7 @@ describe('reading chatbots', () => {
     const answer = await stack.client().get(`/v1/chatbots/${id}/public`);
 
     expect(answer.status).toBe(200);
-    expect(answer.body).toEqual({ id, name: 'Bakery', greeting: 'Hello', isEnabled: true });
+    expect(answer.body).toEqual({ ...FACE, id, name: 'Bakery', greeting: 'Hello' });
   });
 
   it('shows the public a greeting of null where there is none', async () => {
@@ -152,7 +164,7 @@ describe('reading chatbots', () => {
 
     const answer = await stack.client().get(`/v1/chatbots/${id}/public`);
 
-    expect(answer.body).toEqual({ id, name: 'Bakery', greeting: null, isEnabled: true });
+    expect(answer.body).toEqual({ ...FACE, id, name: 'Bakery', greeting: null });
   });
 });
 
@@ -449,5 +461,61 @@ describe('deleting a chatbot', () => {
     ];
 
     expect(answers.map(({ status }) => status)).toEqual(answers.map(() => 404));
+  });
+});
+
+describe('the appearance of a chatbot', () => {
+  const owner = (): ApiClient => stack.owner();
+  const FULL = {
+    color: '#0A7f5a',
+    avatarUrl: 'https://www.example.com/a.png?size=2',
+    title: 'Ask the baker',
+    placeholder: 'Your question',
+    suggestions: ['When are you open?', 'Do you bake rye bread?'],
+    askFor: 'required',
+  };
+
+  it('is public, changed field by field, and cleared by null or a blank', async () => {
+    const plain = await owner().createChatbot({ name: 'Bakery' });
+    expect(plain.appearance).toEqual(NO_APPEARANCE);
+    const { id, appearance } = await owner().createChatbot({ name: 'Bakery', appearance: FULL });
+    expect(appearance).toEqual(FULL);
+    expect((await stack.client().get(`/v1/chatbots/${id}/public`)).body.appearance).toEqual(FULL);
+    const change = async (changed: object) =>
+      (await owner().patch(`/v1/chatbots/${id}`, { appearance: changed })).body.appearance;
+    expect(await change({ title: 'Baker', color: null })).toEqual({ ...FULL, title: 'Baker', color: null });
+    expect(await change({})).toEqual({ ...FULL, title: 'Baker', color: null });
+    const blank = { title: ' ', avatarUrl: '', placeholder: '', askFor: '', suggestions: null };
+    expect(await change(blank)).toEqual(NO_APPEARANCE);
+  });
+
+  it.each([
+    ['color', 'red'],
+    ['color', '#fff'],
+    ['color', '#12345g'],
+    ['avatarUrl', 'http://www.example.com/a.png'],
+    ['avatarUrl', 'javascript:alert(1)'],
+    ['avatarUrl', 'https://user:secret@example.com/a.png'],
+    ['avatarUrl', `https://www.example.com/${'x'.repeat(2_048)}`],
+    ['title', 'x'.repeat(101)],
+    ['title', 'a\nb'],
+    ['placeholder', 7],
+    ['suggestions', 'Hi'],
+    ['suggestions', ['']],
+    ['suggestions', Array(7).fill('x')],
+    ['suggestions', ['x'.repeat(201)]],
+    ['askFor', 'maybe'],
+    ['font', 'serif'],
+  ])('cannot have the %s %j', async (field, value) => {
+    const { status, body } = await owner().post('/v1/chatbots', {
+      name: 'B',
+      appearance: { [field]: value },
+    });
+    expect([status, body.errors?.[0]?.pointer]).toEqual([400, `/appearance/${field}`]);
+  });
+
+  it.each([null, 'dark', [], 7])('cannot be %j', async (appearance) => {
+    const { status, body } = await owner().post('/v1/chatbots', { name: 'B', appearance });
+    expect([status, body.errors?.[0]?.pointer]).toEqual([400, '/appearance']);
   });
 });

@@ -145,6 +145,40 @@ describe('a body that is too large', () => {
   });
 });
 
+describe('a large body that nobody reads', () => {
+  it.each([
+    ['POST', '/v1/chatbots', 401],
+    ['POST', '/nothing', 404],
+    ['GET', '/health/live', 200],
+  ])('of %s %s ends its connection with the answer', async (method, path, status) => {
+    const megabyte = Buffer.alloc(1024 * 1024, ' ');
+    const request = httpRequest(new URL(path, url), {
+      method,
+      headers: { 'content-type': 'application/json', 'content-length': 200 * megabyte.length },
+    });
+    request.on('error', () => undefined);
+    const answered = once(request, 'response')
+      .then(([response]) => response as { statusCode: number; headers: Record<string, string> })
+      .catch(() => null); // who goes on sending may see the end of the connection first
+    const { promise: closed, resolve } = Promise.withResolvers<void>();
+    request.once('close', resolve);
+    let isClosed = false;
+    void closed.then(() => (isClosed = true));
+    let sent = 0;
+    for (; sent < 200 && !isClosed; sent++) {
+      await Promise.race([new Promise<void>((written) => request.write(megabyte, () => written())), closed]);
+    }
+
+    expect(sent).toBeLessThan(100);
+    await closed;
+    const answer = await answered;
+    if (answer) {
+      expect(answer.statusCode).toBe(status);
+      expect(answer.headers['connection']).toBe('close');
+    }
+  });
+});
+
 describe('a client that has gone', () => {
   it('before its request could be looked at has nothing done for it', async () => {
     const count = async (): Promise<number> =>

@@ -8,8 +8,10 @@ import { afterAll, beforeAll, describe, expect, it } from '@jest/globals';
 import pg from 'pg';
 import { type Examples, EXAMPLES } from '../../src/openapi/examples.js';
 import type { Answer, ApiClient, Json } from '../support/api-client.js';
+import { vouch } from '../support/identity.js';
 import { Stack } from '../support/stack.js';
 import { startTcpProxy } from '../support/tcp-proxy.js';
+import { waitFor } from '../support/wait.js';
 
 /**
  * Set by `npm run openapi:examples`: what the product answers is written down instead of compared. Only where it is not
@@ -22,6 +24,7 @@ beforeAll(async () => {
   stack = await Stack.start({
     workers: 0,
     env: { BULL_BOARD_USER: 'operator', BULL_BOARD_PASSWORD: 'secret' },
+    timings: { reconcileIntervalMs: 3_600_000 }, // it counts the sessions of chatbots, and nobody knows when
   });
 });
 afterAll(() => stack.stop());
@@ -116,6 +119,21 @@ async function play(): Promise<Examples> {
   await keep('listGuests', owner, `GET ${ofChatbot}/guests`);
   await keep('exportGuest', owner, `GET /v1/guests/${session.guest.id}/export`);
 
+  const asked = {
+    trigger: 'submit-message',
+    messages: [
+      { id: 'JbQ3kD7uEw1xPz0a', role: 'user', parts: [{ type: 'text', text: 'Do you bake rye bread?' }] },
+    ],
+  };
+  const told = await guest.post(`${ofSession}/chat`, asked);
+  answers['chat'] = { request: asked, status: told.status, headers: {}, body: null };
+  const chatStream: string = told.body;
+  await keep('listChatMessages', guest, `GET ${ofSession}/chat`);
+  const [, answerId = ''] = /"messageId":"([^"]*)"/.exec(chatStream) ?? [];
+  await keep('stopChat', guest, `POST ${ofSession}/chat/stop`, { messageId: answerId });
+  const edited = await guest.post(`${ofSession}/chat`, { ...asked, messageId: 'JbQ3kD7uEw1xPz0a' });
+  const sentences = { message_not_editable: String(edited.body) };
+
   const added = await keep('createCharacteristic', owner, `POST ${ofChatbot}/characteristics`, {
     content: 'We bake birthday cakes to order, two days ahead.',
   });
@@ -124,6 +142,23 @@ async function play(): Promise<Examples> {
   });
   await keep('listCharacteristics', owner, `GET ${ofChatbot}/characteristics`);
   await keep('updateChatbot', owner, `PATCH ${ofChatbot}`, { greeting: 'Welcome, {name}!' });
+
+  const { body: identity } = await owner.post(`${ofChatbot}/identity-secret`);
+  answers['createIdentitySecret'] = {
+    request: { revokePrevious: false },
+    status: 201,
+    headers: {},
+    body: { secret: 'ais_uN4Yk0m3l2V5pQzTq8b1xJcR7sWfHgD9aE6iLoKvMwI' },
+  };
+  const person = stack
+    .client()
+    .as(
+      await vouch(identity.secret, chatbot.id, { sub: 'customer-17', name: 'Ada', email: 'ada@example.com' }),
+    );
+  const known = await person.openSession(chatbot.id);
+  await keep('listGuestSessions', person, 'GET /v1/guest/sessions');
+  await keep('createSessionToken', person, `POST /v1/guest/sessions/${known.session.id}/token`);
+  await owner.delete(`/v1/sessions/${known.session.id}`);
 
   const second = await guest.postMessage(session.id, 'What is your rye bread baked with?');
   await watching.next('reply.delta', second.reply.id);
@@ -140,6 +175,12 @@ async function play(): Promise<Examples> {
   const retried = await keep('retryReply', guest, `POST /v1/replies/${third.reply.id}/retry`);
   await watching.next('reply.queued', retried.body.id);
   await provider.close();
+  await waitFor('its publishing to be noted', async () => {
+    const rows = await stack.database.query(
+      `select 1 from replies where id = '${third.reply.id}' and announced_at is not null`,
+    );
+    return rows.length > 0;
+  });
   const life = await keep('getReplyLife', stack.client(), `GET /admin/replies/${third.reply.id}`, undefined, {
     authorization: `Basic ${Buffer.from('operator:secret').toString('base64')}`,
   });
@@ -206,7 +247,7 @@ async function play(): Promise<Examples> {
   await keep('erasePerson', owner, 'POST /v1/erasures', { email: 'ada@example.com' });
   await keep('getLiveness', stack.client(), 'GET /health/live');
   await keep('getReadiness', stack.client(), 'GET /health/ready');
-  return { answers, events, stream, problems };
+  return { answers, events, stream, chatStream, problems, sentences };
 }
 
 async function startProviderThatRefuses(): Promise<{ url: string; close: () => Promise<void> }> {
@@ -230,7 +271,7 @@ async function startProviderThatRefuses(): Promise<{ url: string; close: () => P
 async function whileKeyIsTaken(
   parts: string[],
   request: () => Promise<Answer<Json>>,
-): Promise<{ code: string }> {
+): Promise<{ code: string; detail: string }> {
   const client = new pg.Client({ connectionString: stack.database.url });
   await client.connect();
   await client.query('begin');
@@ -253,6 +294,7 @@ function normalised(examples: Examples): unknown {
   const withoutDeltas = {
     ...examples,
     stream: examples.stream.replaceAll(/id: \S+\nevent: reply\.delta\ndata: .*\n\n/g, ''),
+    chatStream: examples.chatStream.replaceAll(/data: \{"type":"(?:text-delta|data-reply)".*\n\n/g, ''),
     events: {
       ...examples.events,
       'reply.delta': Object.keys(examples.events['reply.delta']?.data ?? {}),

@@ -35,18 +35,23 @@ afterAll(() => stack.stop());
 
 interface Sent {
   ids: string[];
+  /** How the path is written. */
+  spell: (path: string) => string;
   query: string;
-  body: string;
+  headers: Record<string, string>;
+  body: Buffer;
   type: string;
 }
 
 /** By hand: `fetch` would tidy up what is sent. @returns the status; 0 where the server closed without an answer */
-function send(route: Route, { ids: sentIds, query, body, type }: Sent): Promise<number> {
+function send(route: Route, { ids: sentIds, spell, query, headers, body, type }: Sent): Promise<number> {
   const url = new URL(stack.apis[0]!.url);
   const token = route.callers.includes('guest') ? guestToken : stack.ownerToken();
-  const path = fill(
-    route.path,
-    sentIds.map((id) => encodeURIComponent(id.toWellFormed())),
+  const path = spell(
+    fill(
+      route.path,
+      sentIds.map((id) => encodeURIComponent(id.toWellFormed())),
+    ),
   );
   return new Promise((resolve) => {
     const request = httpRequest(
@@ -57,7 +62,8 @@ function send(route: Route, { ids: sentIds, query, body, type }: Sent): Promise<
         path: query === '' ? path : `${path}?${query}`,
         headers: {
           authorization: `Bearer ${token}`,
-          ...(route.method !== 'GET' && { 'content-type': type, 'content-length': Buffer.byteLength(body) }),
+          ...headers,
+          ...(route.method !== 'GET' && { 'content-type': type, 'content-length': body.length }),
         },
       },
       (response) => {
@@ -107,7 +113,7 @@ const value: fc.Arbitrary<unknown> = fc.oneof(
 );
 
 /** A body with some of the route's own fields, and some that are nobody's. */
-function bodyOf(route: Route): fc.Arbitrary<string> {
+function bodyOf(route: Route): fc.Arbitrary<Buffer> {
   const known = Object.keys((route.body?.schema.properties ?? {}) as object);
   const names = fc.oneof(fc.constantFrom('__proto__', 'constructor', 'id', 'x', ...known), text);
   const object = fc
@@ -116,12 +122,59 @@ function bodyOf(route: Route): fc.Arbitrary<string> {
       (fields) =>
         `{${fields.map(([name, of]) => `${JSON.stringify(name)}:${JSON.stringify(of)}`).join(',')}}`,
     );
-  return fc.oneof(
+  const json = fc.oneof(
     { weight: 6, arbitrary: object },
-    { weight: 1, arbitrary: fc.jsonValue().map((json) => JSON.stringify(json)) },
+    { weight: 1, arbitrary: fc.jsonValue().map((some) => JSON.stringify(some)) },
     { weight: 1, arbitrary: text },
   );
+  const bytes = fc.uint8Array({ maxLength: 300 }).map((some) => Buffer.from(some));
+  const whole = json.map((some) => Buffer.from(some));
+  return fc.oneof(
+    { weight: 8, arbitrary: whole },
+    { weight: 1, arbitrary: bytes },
+    // A body with bytes that are no UTF-8 in it, and one that ends too early.
+    { weight: 1, arbitrary: fc.tuple(whole, bytes).map((parts) => Buffer.concat(parts)) },
+    { weight: 1, arbitrary: fc.tuple(whole, fc.nat(40)).map(([some, end]) => some.subarray(0, end)) },
+  );
 }
+
+/** What a header can carry at all. */
+const headerValue = text.map((some) =>
+  some
+    .toWellFormed()
+    .replaceAll(/[^\t\x20-\x7e\x80-\xff]/g, '?')
+    .slice(0, 2_000),
+);
+
+/** Headers that some route reads, and others. */
+const headers = fc.dictionary(
+  fc.constantFrom(
+    'idempotency-key',
+    'x-request-id',
+    'last-event-id',
+    'accept',
+    'origin',
+    'traceparent',
+    'cookie',
+  ),
+  headerValue,
+  { maxKeys: 2 },
+);
+
+const spelling: fc.Arbitrary<(path: string) => string> = fc.oneof(
+  { weight: 3, arbitrary: fc.constant((path: string) => path) },
+  {
+    weight: 6,
+    arbitrary: fc.constantFrom(
+      (path: string) => `/${path}`,
+      (path: string) => `${path}/`,
+      (path: string) => path.toUpperCase(),
+      (path: string) => path.replace('/v1', '/%76%31'),
+      (path: string) => `${path};x=1`,
+      (path: string) => `/v1/..${path}`,
+    ),
+  },
+);
 
 const query = fc.oneof(
   fc.constant(''),
@@ -147,7 +200,9 @@ describe.each(ROUTES.map((route) => [`${route.method} ${route.path}`, route] as 
         : fc.oneof({ weight: 3, arbitrary: fc.constant(own[index]!) }, fc.uuid(), text);
     const sent: fc.Arbitrary<Sent> = fc.record({
       ids: fc.tuple(...own.map((_id, index) => id(index))),
-      query: route.path.endsWith('/events') ? fc.constant('') : query,
+      spell: spelling,
+      query,
+      headers,
       body: bodyOf(route),
       type: fc.oneof(
         { weight: 8, arbitrary: fc.constant('application/json') },

@@ -24,7 +24,7 @@ beforeAll(async () => {
       OPENAI_MODEL: 'ok',
       DAILY_TOKEN_BUDGET_MAX: '1000000',
     },
-    timings: { budgetRetryIntervalMs: 20, reconcileIntervalMs: 200 },
+    timings: { budgetRetryIntervalMs: 20, reconcileIntervalMs: 200, attemptBackoffMs: 50 },
   });
 });
 afterAll(async () => {
@@ -140,6 +140,45 @@ describe('a chatbot whose budget of the day is spent', () => {
         replies: { completed: fitting, budget: replies - fitting },
       },
     ]);
+  });
+
+  it('has what attempts said that no answer came of, while the reply is tried again and after it has failed', async () => {
+    const owner = stack.owner();
+    const chatbot = await owner.createChatbot({ name: 'Bakery', model: 'trunc-clean', dailyTokenBudget: 30 });
+    const { session, guest } = await stack.client().openSession(chatbot.id);
+
+    // Two attempts come to more than the budget, and a third is not made.
+    const question = newQuestion();
+    const reply = await ask(guest, session.id, question);
+    expect(reply).toMatchObject({ status: 'completed', finishReason: 'budget', usage: null });
+    expect(callsAbout(question)).toBeLessThan(3);
+
+    const next = newQuestion();
+    expect(await ask(guest, session.id, next)).toMatchObject({ finishReason: 'budget' });
+    expect(callsAbout(next)).toBe(0);
+    await untilCounted(chatbot.id);
+    const days = await usageOf(chatbot.id);
+    const tokens = days.reduce((sum, { inputTokens, outputTokens }) => sum + inputTokens + outputTokens, 0);
+    expect(tokens).toBeGreaterThanOrEqual(30);
+  });
+
+  it('has what a reply said that failed for good', async () => {
+    const owner = stack.owner();
+    const chatbot = await owner.createChatbot({
+      name: 'Bakery',
+      model: 'err-mid:invalid_request',
+      dailyTokenBudget: 100_000,
+    });
+    const { session, guest } = await stack.client().openSession(chatbot.id);
+    const question = newQuestion();
+    const reply = await ask(guest, session.id, question);
+    expect(reply).toMatchObject({ status: 'failed', usage: null });
+    const [day] = await usageOf(chatbot.id);
+    const attempts = callsAbout(question);
+    expect(attempts).toBeGreaterThan(0);
+    expect(day!.outputTokens).toBeGreaterThanOrEqual(9 * attempts); // nine words each
+    await untilCounted(chatbot.id);
+    expect((await usageOf(chatbot.id))[0]).toMatchObject({ outputTokens: day!.outputTokens });
   });
 
   it('keeps nothing reserved for a reply whose worker was lost', async () => {

@@ -20,6 +20,8 @@ beforeAll(async () => {
       OPENAI_BASE_URL: provider.baseUrl,
       OPENAI_API_KEY: 'sk-test',
       OPENAI_MODEL: 'ok',
+      ALLOWED_MODELS: '*',
+      LIMITS_ENABLED: 'true', // since what is counted is stored, too
       CLERK_WEBHOOK_SECRET: `whsec_${KEY.toString('base64')}`,
     },
     timings: { reconcileIntervalMs: 20 },
@@ -30,9 +32,10 @@ afterAll(async () => {
   await provider.close();
 });
 
-/** Where a text is found: in tables of whatever schema, and in keys and values of Redis. */
+/** Where a text is found: in tables of whatever schema, in keys and values of Redis, and in metrics. */
 async function placesOf(text: string): Promise<string[]> {
   const places: string[] = [];
+  if ((await (await fetch(`${stack.apis[0]!.url}/metrics`)).text()).includes(text)) places.push('metrics');
   const tables = await stack.database.query<{ name: string }>(
     `select format('%I.%I', table_schema, table_name) as name from information_schema.tables
      where table_type = 'BASE TABLE' and table_schema not in ('pg_catalog', 'information_schema')`,
@@ -82,6 +85,12 @@ async function plant(): Promise<Marked> {
     unavailableMessage: `Closed, ${ofOwner}.`,
     characteristics: [`A fact: ${ofOwner}.`],
     allowedOrigins: [`https://${ofOwner}.example.com`],
+    appearance: {
+      avatarUrl: `https://${ofOwner}.example.com/face.png`,
+      title: `Ask ${ofOwner}`,
+      placeholder: `Say ${ofOwner}`,
+      suggestions: [`What of ${ofOwner}?`],
+    },
   });
   const opened = await stack.client().openSession(chatbotId, {
     guest: { name: `Ada ${ofGuest}`, email: `${ofGuest}@example.com` },
@@ -94,6 +103,22 @@ async function plant(): Promise<Marked> {
     { 'idempotency-key': ofGuest },
   );
   await guest.finalReply(body.reply.id);
+  const chat = await fetch(`${stack.apis[0]!.url}/v1/sessions/${session.id}/chat`, {
+    method: 'POST',
+    headers: { authorization: `Bearer ${guest.token}`, 'content-type': 'application/json' },
+    body: JSON.stringify({
+      messages: [
+        {
+          id: `id-of-${ofGuest}`,
+          role: 'user',
+          parts: [{ type: 'text', text: `And what about ${ofGuest} now?` }],
+        },
+      ],
+    }),
+  });
+  expect(await chat.text()).toMatch(/\[DONE\]\s*$/);
+  const renamed = await owner.patch(`/v1/chatbots/${chatbotId}`, { model: `model-${ofOwner}` });
+  expect(renamed.status).toBe(200);
   return {
     owner,
     ownerId,
@@ -153,10 +178,15 @@ describe('erasing', () => {
 
     await erase(marked);
 
-    // What is left of a session is its id, in an event that tells its watchers that it is gone.
+    // What is left of a session is its id, in an event that tells its watchers that it is gone; of a chatbot, in what is
+    // counted of it, until that time is over.
+    const isCount = (place: string): boolean => /rate_limits$|^redis .*:limit:/.test(place);
     const gone = takesOwners ? [marked.ofGuest, marked.ofOwner, marked.chatbotId] : [marked.ofGuest];
     await waitFor('all of it to be gone', async () => {
-      const places = (await Promise.all(gone.map(placesOf))).flat();
+      const found = await Promise.all(gone.map(placesOf));
+      const places = found.flatMap((some, n) =>
+        gone[n] === marked.chatbotId ? some.filter((place) => !isCount(place)) : some,
+      );
       if (places.length > 0) throw new Error(`it is still in ${places.join(', ')}`);
       return true;
     });

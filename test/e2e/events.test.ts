@@ -128,7 +128,7 @@ describe('the event stream of a session', () => {
       expect(data).toEqual({ replyId: reply.id, attempt: 1, offset: length, text: expect.any(String) });
       length += data.text.length;
     }
-    expect(stream.events.at(-1)!.data).toEqual({ reply, message: answer });
+    expect(stream.events.at(-1)!.data).toEqual({ reply, message: answer, superseded: [] });
     expect(stream.textOf(reply.id)).toBe(answer.content);
     expect(new Set([...stream.bareIds, ...stream.events.map(({ id }) => id)]).size).toBe(
       1 + stream.events.length,

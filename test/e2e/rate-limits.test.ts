@@ -74,6 +74,29 @@ async function statuses(times: number, request: () => Promise<Answer<Json>>): Pr
   return found;
 }
 
+/** What is left, as an answer tells it. */
+const allowanceIn = (headers: Headers): Record<string, number> =>
+  Object.fromEntries(
+    ['limit', 'remaining', 'reset'].map((name) => [name, Number(headers.get(`ratelimit-${name}`))]),
+  );
+
+it('what is left of the limit that is nearest stands in the headers, which pages may read', async () => {
+  const [chatbotId, address] = [await newChatbot(), newAddress()];
+  const left = [];
+  for (let n = 0; n < 7; n++) {
+    const { limit, remaining, reset } = allowanceIn((await open(chatbotId, address)).headers);
+    left.push([limit, remaining]);
+    expect(reset).toBeGreaterThan(3_000);
+    expect(reset).toBeLessThanOrEqual(3_600);
+  }
+  expect(left).toEqual([4, 3, 2, 1, 0, 0, 0].map((remaining) => [5, remaining]));
+  const page = await stack.client().request('POST', `/v1/chatbots/${chatbotId}/sessions`, {
+    headers: { origin: 'https://shop.example', ...from(address) },
+  });
+  expect(page.status).toBe(429);
+  expect(page.headers.get('access-control-expose-headers')).toMatch(/RateLimit-Remaining/);
+});
+
 describe('sessions', () => {
   it('are opened from one address as often as its limit says, whichever api is asked; others go on', async () => {
     const [chatbotId, address] = [await newChatbot(), newAddress()];
@@ -176,7 +199,7 @@ describe('actions', () => {
     await guest.finalReply(reply.id);
     const act = (what: string): Promise<Answer<Json>> => guest.post(`/v1/replies/${reply.id}/${what}`);
     expect((await act('cancel')).status).toBe(200);
-    expect((await act('retry')).body.code).toBe('reply_not_retryable');
+    expect((await act('retry')).status).toBe(202);
     await act('cancel');
     await act('cancel');
 
@@ -216,7 +239,7 @@ async function follow(
   guest: ApiClient,
   sessionId: string,
   address: string,
-): Promise<{ status: number; body: Json; close: () => void }> {
+): Promise<{ status: number; headers: Headers; body: Json; close: () => void }> {
   const url = `${stack.apis[anApi()]!.url}/v1/sessions/${sessionId}/events`;
   const closing = new AbortController();
   const response = await fetch(url, {
@@ -225,6 +248,7 @@ async function follow(
   });
   return {
     status: response.status,
+    headers: response.headers,
     body: response.ok ? null : await response.json(),
     close: () => closing.abort(),
   };
@@ -237,7 +261,12 @@ describe('event streams', () => {
     for (let n = 0; n < 2; n++) open.push(await follow(guest, session.id, newAddress()));
     expect(open.map(({ status }) => status)).toEqual([200, 200]);
 
-    expect(await follow(guest, session.id, newAddress())).toMatchObject(limited('streamsPerSession'));
+    const refused = await follow(guest, session.id, newAddress());
+    expect(refused).toMatchObject(limited('streamsPerSession'));
+    expect([...open, refused].map(({ headers }) => allowanceIn(headers))).toEqual(
+      [1, 0, 0].map((remaining) => ({ limit: 2, remaining, reset: 5 })),
+    );
+    expect(refused.headers.get('retry-after')).toBe('5');
 
     open[0]!.close();
     await waitFor('a place', async () => {
@@ -313,6 +342,13 @@ describe('a chatbot’s own limits', () => {
     const stream = await follow(guest, first.body.session.id, address);
     expect(await follow(guest, first.body.session.id, address)).toMatchObject(limited('streamsPerSession'));
     stream.close();
+    await owner.patch(`/v1/chatbots/${id}`, {
+      limits: { messagesPerSession: { max: 50, windowSeconds: 3_600 } },
+    });
+    await waitFor(
+      'the raised limit',
+      async () => (await post(guest, first.body.session.id, address)).status === 202,
+    );
 
     await owner.patch(`/v1/chatbots/${id}`, {
       limits: { sessionsPerAddress: { max: 3, windowSeconds: 3_600 } },
@@ -321,7 +357,7 @@ describe('a chatbot’s own limits', () => {
     expect(await statuses(2, () => open(id, newAddress()))).toEqual([201, 201]);
     expect((await owner.get(`/v1/chatbots/${id}`)).body.limits).toEqual({
       sessionsPerAddress: { max: 3, windowSeconds: 3_600 },
-      messagesPerSession: { max: 1, windowSeconds: 3_600 },
+      messagesPerSession: { max: 50, windowSeconds: 3_600 },
       streamsPerSession: { max: 1 },
     });
     const { body: fewer } = await owner.patch(`/v1/chatbots/${id}`, {

@@ -51,6 +51,8 @@ describe('posting a message', () => {
       content: 'Hello?',
       replyId: reply.id,
       createdAt: expect.stringMatching(/^\d{4}-\d\d-\d\dT\d\d:\d\d:\d\d\.\d{3}Z$/),
+      clientMessageId: null,
+      supersededBy: null,
     });
     expect(reply).toEqual({
       id: expect.any(String),
@@ -427,14 +429,15 @@ describe('a failing provider', () => {
 
   it('that answers whole after a cut attempt has its cut text dropped', async () => {
     const question = newQuestion();
-    const { session, guest, cursor } = await converse(stack, 'trunc-once');
+    const { session, guest, cursor } = await converse(stack, 'trunc-held');
     const stream = guest.follow(session.id, { after: cursor });
     const { reply } = await guest.postMessage(session.id, question);
     await stream.next('reply.delta', reply.id);
+    (await provider.callAbout(question)).release();
 
     const completed = await guest.finalReply(reply.id);
 
-    expect(completed).toMatchObject({ status: 'completed', attempt: 2, model: 'trunc-once' });
+    expect(completed).toMatchObject({ status: 'completed', attempt: 2, model: 'trunc-held' });
     await stream.next('reply.completed');
     const texts = [1, 2].map((attempt) =>
       stream

@@ -7,6 +7,7 @@ import { converse, newQuestion } from '../support/conversations.js';
 import { answerTo, type RawProvider, startRawProvider } from '../support/raw-provider.js';
 import { ROOT } from '../support/deploy-files.mjs';
 import { Stack } from '../support/stack.js';
+import { redisSettings } from '../support/test-redis.js';
 import { waitFor } from '../support/wait.js';
 
 const OPERATOR = { BULL_BOARD_USER: 'operator', BULL_BOARD_PASSWORD: 'secret' };
@@ -31,7 +32,9 @@ afterAll(async () => {
 const lifeOf = (replyId: string, authorization = basic('operator', 'secret')) =>
   stack.client().request('GET', `/admin/replies/${replyId}`, { headers: { authorization } });
 
-const namesOf = (life: Json): string[] => life.steps.map(({ step }: Json) => step);
+/** Without what was told to those who watch, which another clock may time. */
+const namesOf = (life: Json): string[] =>
+  life.steps.map(({ step }: Json) => step).filter((step: string) => step !== 'told');
 
 describe('the life of a reply', () => {
   it('is told in order, with who held it and why its attempts failed, and without its text', async () => {
@@ -62,6 +65,15 @@ describe('the life of a reply', () => {
       'first_token',
       'completed',
       'published',
+    ]);
+    const told = body.steps.filter(({ step }: Json) => step === 'told');
+    expect(told.map(({ reason, attempt }: Json) => [reason, attempt])).toEqual([
+      ['message.created', null],
+      ['reply.queued', null],
+      ['reply.started', 1],
+      ['reply.retrying', 1],
+      ['reply.started', 2],
+      ['reply.completed', 2],
     ]);
     const of = (name: string): Json[] => body.steps.filter(({ step }: Json) => step === name);
     expect(of('claimed')).toMatchObject([
@@ -125,7 +137,11 @@ describe('the life of a reply', () => {
     const late = guest.follow(session.id, { after: 'snapshot' });
     const snapshot = await late.next('session.snapshot');
     const shown = snapshot.data.replies.find(({ id }: Json) => id === reply.id);
-    expect(shown).toMatchObject({ status: 'in_progress', attempt: 1 });
+    expect(shown).toMatchObject({
+      status: 'in_progress',
+      attempt: 1,
+      delay: { reason: 'worker_stopped', retryAt: null },
+    });
     expect(shown.text.length).toBeGreaterThan(0);
     await late.close();
 
@@ -192,7 +208,11 @@ describe('npm run reply', () => {
   const run = (id: string): Promise<{ stdout: string; stderr: string }> =>
     promisify(execFile)(process.execPath, ['dist/src/cli/reply.js', id], {
       cwd: ROOT,
-      env: { PATH: process.env['PATH'], DATABASE_URL: stack.database.url },
+      env: {
+        PATH: process.env['PATH'],
+        DATABASE_URL: stack.database.url,
+        ...(globalThis.BACKEND === 'redis' && { ...redisSettings(), REDIS_PREFIX: stack.redisPrefix }),
+      },
     });
 
   it('finds a reply by its own id, its message’s, its session’s and its request’s', async () => {
@@ -211,6 +231,7 @@ describe('npm run reply', () => {
         new RegExp(`^reply ${body.reply.id}: completed, attempt 1, session ${session.id}$`, 'm'),
       );
       expect(stdout).toMatch(/^ {2}\S+Z {2} +\+\d+ ms {2}claimed {9} {2}attempt 1, worker \S+\/\d+$/m);
+      expect(stdout).toMatch(/ told {12} {2}attempt 1, reason reply\.started$/m);
       expect(stdout).not.toContain(body.message.content);
     }
   });

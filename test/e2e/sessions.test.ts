@@ -58,6 +58,8 @@ describe('opening a session', () => {
           content: 'Hello ! ?',
           replyId: null,
           createdAt: expect.stringMatching(TIME),
+          clientMessageId: null,
+          supersededBy: null,
         },
       ],
     });
@@ -401,5 +403,26 @@ describe('deleting conversations', () => {
 
     expect(answers.map(({ status }) => status)).toEqual([401, 401]);
     expect((await guest.get(`/v1/sessions/${session.id}`)).status).toBe(200);
+  });
+});
+
+describe('how many sessions a chatbot has', () => {
+  it('is told within a minute of each that was opened or deleted, also where many are at once', async () => {
+    const owner = stack.owner('user_counts');
+    const chatbot = await owner.createChatbot();
+    expect(chatbot.sessionCount).toBe(0);
+    const counted = async (count: number) =>
+      waitFor(`a count of ${count}`, async () => {
+        const { body } = await owner.get(`/v1/chatbots/${chatbot.id}`);
+        return body.sessionCount === count ? body : null;
+      });
+    const opened = await Promise.all(
+      Array.from({ length: 12 }, () => stack.client().openSession(chatbot.id)),
+    );
+    const before = await counted(12);
+    expect(before.updatedAt).toBe(chatbot.updatedAt);
+    await Promise.all(opened.slice(0, 5).map(({ session }) => owner.delete(`/v1/sessions/${session.id}`)));
+    await counted(7);
+    expect((await owner.get('/v1/chatbots')).body.data).toMatchObject([{ sessionCount: 7 }]);
   });
 });

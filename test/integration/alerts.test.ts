@@ -153,6 +153,11 @@ describeWithPromtool('the alerts, on recorded metrics', () => {
     const { reply } = await guest.postMessage(session.id, 'Hello?');
     await stream.next('reply.completed', reply.id);
     await stream.close();
+    await guest.messages(session.id);
+    await stack.database.query('alter table messages rename to messages_elsewhere');
+    const refused = await guest.post(`/v1/sessions/${session.id}/messages`, { content: 'Hello?' });
+    await stack.database.query('alter table messages_elsewhere rename to messages');
+    expect(refused.status).toBe(500);
     const shown = [...(await record()).keys()].map(shapeOf);
 
     const tested = alertTests.tests.flatMap((test: Json) =>

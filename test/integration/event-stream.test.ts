@@ -357,6 +357,27 @@ describe.each(STORES)('the event stream on %s', (_name, openStore, defaultPort) 
       ]);
     });
 
+    it('keeps of each fact when it was told, by its key', async () => {
+      const sessionId = randomUUID();
+      const replyId = randomUUID();
+      const before = Date.now();
+      await stream.append(sessionId, [
+        replyQueued({ id: replyId, attempt: 0 }),
+        replyStarted({ replyId, attempt: 1 }),
+        replyDelta({ replyId, attempt: 1, offset: 0, text: 'Hi' }),
+      ]);
+      const facts = await stream.facts(sessionId);
+      expect(facts.map(({ key, type }) => [key, type])).toEqual([
+        [`reply.queued:${replyId}`, 'reply.queued'],
+        [`reply.started:${replyId}:1`, 'reply.started'],
+      ]);
+      for (const { at } of facts) {
+        expect(Date.parse(at)).toBeGreaterThanOrEqual(before - 2_000);
+        expect(Date.parse(at)).toBeLessThanOrEqual(Date.now() + 2_000);
+      }
+      expect(await stream.facts(randomUUID())).toEqual([]);
+    });
+
     it('ignores a fact told by two processes at once', async () => {
       const fact = messageCreated(message());
       await Promise.all(upTo(20).map((i) => (i % 2 ? stream : other).append(sessionId, [fact])));

@@ -2,6 +2,7 @@ import { once } from 'node:events';
 import { setTimeout as sleep } from 'node:timers/promises';
 import { afterAll, afterEach, beforeAll, beforeEach, describe, expect, it } from '@jest/globals';
 import { Command } from 'ioredis';
+import type { Json } from '../support/api-client.js';
 import { converse, newQuestion, violations } from '../support/conversations.js';
 import { ProductLog } from '../support/product-log.js';
 import { answerTo, type RawProvider, startRawProvider } from '../support/raw-provider.js';
@@ -249,7 +250,14 @@ describeWithRedis('a Redis Cluster with replicas', () => {
       const took = await Promise.all(Array.from({ length: 10 }, () => answered(stack, 20_000)));
       expect(Math.max(...took)).toBeLessThan(ANSWERED_WITHIN_MS);
       expect(await guest.finalReply(reply.id, 30_000)).toMatchObject({ status: 'completed' });
-      await stream.next('reply.completed', reply.id);
+      // By its event; or where the stream was lost with the primary, and came back after that, by a snapshot.
+      await waitFor('the end to be told', () =>
+        stream.events.some(({ event, data }) =>
+          event === 'session.snapshot'
+            ? data.replies.some(({ id, status }: Json) => id === reply.id && status === 'completed')
+            : event === 'reply.completed' && data.reply.id === reply.id,
+        ),
+      );
       expect(stream.textOf(reply.id)).toBe(answerTo(question));
       // And it listens at the new primary: what comes now is not left to a reread.
       const next = await guest.postMessage(session.id, newQuestion());

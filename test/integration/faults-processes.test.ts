@@ -19,6 +19,7 @@ import {
 } from '../support/program.js';
 import { answerTo, type RawProvider, startRawProvider } from '../support/raw-provider.js';
 import { startTcpProxy, type TcpProxy } from '../support/tcp-proxy.js';
+import { waitFor } from '../support/wait.js';
 
 /**
  * The built product as what it is run as, as in production, while the stores that it needs are not there yet, are
@@ -104,7 +105,10 @@ describe.each(BACKENDS)('apis and workers on %s', (backend: Backend) => {
         expect(status).toBe(503);
         expect(detail).toContain('migrations');
         expect(detail).not.toContain('database');
-        const told = role.program.log.find(({ event }) => event === 'queue.opening_delayed')?.msg;
+        const told = await waitFor(
+          'a line about the queue',
+          () => role.program.log.find(({ event }) => event === 'queue.opening_delayed')?.msg,
+        );
         expect(told).toContain('npm run db:migrate');
         for (const { name } of migrations) expect(told).toContain(name);
         expect(told).toMatch(/BullMQ \d+$/);

@@ -169,10 +169,12 @@ const startStack = (env: Record<string, string>): Promise<Stack> => startOnRedis
         await waitFor('a line', () => log.lines.length > 0); // readiness may be told first
         const before = log.lines.length;
         const usage = process.cpuUsage();
+        const begun = performance.now();
         await sleep(5_000);
         const { user: busy, system } = process.cpuUsage(usage);
-        expect(log.lines.length - before).toBeLessThanOrEqual(5);
-        expect((busy + system) / 5_000_000).toBeLessThan(0.3); // of one processor; a storm takes all of it
+        const seconds = (performance.now() - begun) / 1_000;
+        expect(log.lines.length - before).toBeLessThanOrEqual(seconds + 1);
+        expect((busy + system) / 1e6 / seconds).toBeLessThan(0.3); // of one processor; a storm takes all of it
       } finally {
         log.stop();
         await stack.stop();

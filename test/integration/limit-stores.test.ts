@@ -50,11 +50,18 @@ describe.each(BACKENDS)('the store of limits on %s', (backend: Backend) => {
   });
   afterAll(() => Promise.all(stores.map((store) => store.close())));
 
+  /** Takes them: null, or which was too much, and until when. */
+  const take = async (n: number, hits: { max: number; key: string; windowSeconds: number }[]) => {
+    const counts = await stores[n]!.take(hits);
+    const index = counts.findIndex(({ hits: count }, place) => count > hits[place]!.max);
+    return index < 0 ? null : { index, retryAfterMs: counts[index]!.resetMs };
+  };
+
   const hit = (max: number, key: string = randomUUID(), windowSeconds = 60) => ({ key, max, windowSeconds });
 
   it('takes exactly as many as the limit, whoever asks and however many at once', async () => {
     const one = hit(30);
-    const answers = await Promise.all(Array.from({ length: 100 }, (_, n) => stores[n % 2]!.take([one])));
+    const answers = await Promise.all(Array.from({ length: 100 }, (_, n) => take(n % 2, [one])));
 
     expect(answers.filter((answer) => answer === null)).toHaveLength(30);
     for (const answer of answers) {
@@ -67,41 +74,54 @@ describe.each(BACKENDS)('the store of limits on %s', (backend: Backend) => {
 
   it('says which was too much, and counts nothing of those behind it', async () => {
     const [narrow, wide] = [hit(1), hit(2)];
-    expect(await stores[0]!.take([narrow, wide])).toBeNull();
+    expect(await take(0, [narrow, wide])).toBeNull();
 
-    expect(await stores[1]!.take([narrow, wide])).toMatchObject({ index: 0 });
-    expect(await stores[0]!.take([hit(1), wide])).toBeNull();
-    expect(await stores[1]!.take([hit(1), wide])).toMatchObject({ index: 1 });
+    expect(await take(1, [narrow, wide])).toMatchObject({ index: 0 });
+    expect(await take(0, [hit(1), wide])).toBeNull();
+    expect(await take(1, [hit(1), wide])).toMatchObject({ index: 1 });
   });
 
   it('begins anew when the window is over', async () => {
     const short = hit(1, randomUUID(), 1);
-    await stores[0]!.take([short]);
-    expect(await stores[0]!.take([short])).toMatchObject({ index: 0 });
+    await take(0, [short]);
+    expect(await take(0, [short])).toMatchObject({ index: 0 });
 
-    await waitFor('the next window', async () => (await stores[0]!.take([short])) === null);
+    await waitFor('the next window', async () => (await take(0, [short])) === null);
   });
 
   const place = (max: number, key: string = randomUUID()) => ({ key, max });
+  /** Takes them: null, or which had no place. */
+  const hold = async (n: number, holds: { max: number; key: string }[], holder: string) => {
+    const used = await stores[n]!.hold(holds, holder);
+    const full = used.findIndex((count, index) => count > holds[index]!.max);
+    return full < 0 ? null : full;
+  };
 
   it('has exactly as many places as the limit, whoever asks and however many at once', async () => {
     const [narrow, wide] = [place(5), place(8)];
     const holders = Array.from({ length: 20 }, () => randomUUID());
-    const answers = await Promise.all(
-      holders.map((holder, n) => stores[n % 2]!.hold([narrow, wide], holder)),
-    );
+    const answers = await Promise.all(holders.map((holder, n) => hold(n % 2, [narrow, wide], holder)));
     expect(answers.filter((answer) => answer === null)).toHaveLength(5);
     expect(answers.filter((answer) => answer === 0)).toHaveLength(15);
 
     // Who got no place of one has none of the others.
     const others = Array.from({ length: 6 }, () => randomUUID());
     const free = [];
-    for (const holder of others) free.push(await stores[0]!.hold([place(9), wide], holder));
+    for (const holder of others) free.push(await hold(0, [place(9), wide], holder));
     expect(free).toEqual([null, null, null, 1, 1, 1]);
 
     const first = holders[answers.indexOf(null)]!;
     await stores[1]!.letGo([{ keys: [narrow.key, wide.key], holder: first }]);
-    expect(await stores[0]!.hold([narrow, wide], randomUUID())).toBeNull();
+    expect(await hold(0, [narrow, wide], randomUUID())).toBeNull();
+  });
+
+  it('tells how many places are in use, up to the first of which there is none', async () => {
+    const [narrow, wide] = [place(2), place(9)];
+    const used = [];
+    for (let n = 0; n < 3; n++) used.push(await stores[n % 2]!.hold([narrow, wide], randomUUID()));
+
+    expect(used).toEqual([[1, 1], [2, 2], [3]]);
+    expect(await stores[0]!.hold([wide], randomUUID())).toEqual([3]);
   });
 
   it('gives a place that nobody keeps to another, and none that is kept', async () => {
@@ -109,12 +129,12 @@ describe.each(BACKENDS)('the store of limits on %s', (backend: Backend) => {
     const [gone, alive] = [randomUUID(), randomUUID()];
     await stores[0]!.hold([one], gone);
     await expire(one.key, gone);
-    expect(await stores[1]!.hold([one], alive)).toBeNull();
+    expect(await hold(1, [one], alive)).toBeNull();
     await expire(one.key, alive);
 
     await stores[1]!.keep([{ keys: [one.key], holder: alive }]);
 
-    expect(await stores[0]!.hold([one], randomUUID())).toBe(0);
+    expect(await hold(0, [one], randomUUID())).toBe(0);
   });
 
   /** As when the time of a place is over. */
@@ -134,7 +154,7 @@ describe.each(BACKENDS)('the store of limits on %s', (backend: Backend) => {
   it('survives requests that count the same things in any number at once', async () => {
     const [chatbot, address] = [hit(1_000_000), hit(1_000_000)];
     const answers = await Promise.all(
-      Array.from({ length: 200 }, (_, n) => stores[n % 2]!.take([hit(9), address, chatbot])),
+      Array.from({ length: 200 }, (_, n) => take(n % 2, [hit(9), address, chatbot])),
     );
 
     expect(answers.every((answer) => answer === null)).toBe(true);
@@ -169,6 +189,40 @@ describe('a store of limits that does not answer', () => {
 
     expect(performance.now() - startedAt).toBeLessThan(5_000);
     await store.close();
+  });
+
+  it('lets no more through in a burst than the limits say, by what the process counts itself', async () => {
+    const config = configOf({
+      REDIS_URL: `redis://127.0.0.1:${await freePort()}`,
+      LIMIT_SESSIONS_PER_ADDRESS: '3/60',
+    });
+    const silent = {
+      take: () => new Promise(() => undefined),
+      hold: () => new Promise(() => undefined),
+      letGo: async () => undefined,
+    };
+    const limits = new RateLimits(config, silent as unknown as LimitStore);
+    const uses = [{ limit: 'sessionsPerAddress' as const, of: '203.0.113.1' }];
+    const openings = await Promise.allSettled(
+      Array.from({ length: 20 }, () => limits.take(uses, null, StoreDown.Allow)),
+    );
+    expect(openings.filter(({ status }) => status === 'fulfilled')).toHaveLength(3);
+    expect(openings.at(-1)).toMatchObject({ reason: { code: 'rate_limited' } });
+    await limits.take([{ ...uses[0]!, of: '203.0.113.2' }], null, StoreDown.Allow);
+
+    const chatbot = { id: randomUUID(), limits: { streamsPerSession: { max: 4 } } };
+    const streams = await Promise.allSettled(
+      Array.from({ length: 20 }, () => limits.hold([{ limit: 'streamsPerSession', of: 'x' }], chatbot)),
+    );
+    const held = streams.flatMap((stream) => (stream.status === 'fulfilled' ? [stream.value] : []));
+    expect(held).toHaveLength(4);
+    held[0]!();
+    held[0]!();
+    const again = await Promise.allSettled(
+      [1, 2].map(() => limits.hold([{ limit: 'streamsPerSession', of: 'x' }], chatbot)),
+    );
+    expect(again.map(({ status }) => status)).toEqual(['fulfilled', 'rejected']);
+    limits.onModuleDestroy();
   });
 
   it('does not matter where limits are off', async () => {

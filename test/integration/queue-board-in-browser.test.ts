@@ -232,7 +232,8 @@ async function askInVain(): Promise<Asked> {
         await openTab(state);
         await jobLinks().first().waitFor();
         const icons = page.getByRole('main').locator('button svg').filter({ visible: true });
-        const names = await icons.evaluateAll((found) =>
+        // Its type depends on what else has types of a page's elements.
+        const names = await icons.evaluateAll((found: { getAttribute(name: string): string | null }[]) =>
           found.map((icon) => /lucide-[a-z-]+/.exec(icon.getAttribute('class') ?? '')?.[0]),
         );
         buttons[state] = names.filter((name) => name !== 'lucide-copy'); // of the data, to the clipboard

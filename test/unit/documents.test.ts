@@ -8,6 +8,8 @@ const DOCUMENTS = [
   'README.md',
   'CONTRIBUTING.md',
   'SECURITY.md',
+  'bench/README.md',
+  'client/README.md',
   'test/chaos/README.md',
   ...globSync('deploy/*.md', { cwd: ROOT }),
 ];
@@ -49,7 +51,7 @@ describe.each(DOCUMENTS)('%s', (document) => {
   });
 
   it('names commands that there are', () => {
-    const commands = named(text, /npm run (?:-s )?([a-z][\w:]*)/g);
+    const commands = named(text, /npm run (?:-s )?([a-z][\w:-]*)/g);
 
     expect(commands.filter((command) => scripts[command] === undefined)).toEqual([]);
   });
