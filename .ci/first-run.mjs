@@ -71,8 +71,9 @@ class NpmStart {
       /^ +Queue board +(\S+) +\((\S+) \/ (\S+)\)$/m.exec(this.output) ?? [];
     const [, directory = ''] = /^ +Database +embedded PostgreSQL, kept in (.+)$/m.exec(this.output) ?? [];
     const [token = ''] = /^eyJ\S+$/m.exec(this.output) ?? [];
-    check(url && board && directory && token, 'it does not print where everything is');
-    return { lines, url, board: { url: board, user, password }, directory, token };
+    const [, chat = ''] = /^ +Chat +(\S+)$/m.exec(this.output) ?? [];
+    check(url && board && directory && token && chat, 'it does not print where everything is');
+    return { lines, url, chat, board: { url: board, user, password }, directory, token };
   }
 
   /**
@@ -197,7 +198,7 @@ async function firstRun() {
   }
 
   const first = npmStart();
-  const { lines, url, board, directory, token } = await first.welcome();
+  const { lines, url, chat, board, directory, token } = await first.welcome();
   report('npm start → ready', first.seconds);
   let hasReply = false;
   const pasted = await paste(lines, (output) => {
@@ -217,10 +218,12 @@ async function firstRun() {
   check((await get(`${url}/docs`, 200)).includes('swagger'), '/docs is no documentation');
   const openApi = JSON.parse(await get(`${url}/openapi.json`, 200));
   check(openApi.paths['/v1/sessions/{id}/messages']?.post, '/openapi.json does not know the routes');
+  check((await get(chat, 200)).includes('Corner Bakery'), 'the page of the demo has no chatbot');
+  check((await get(`${url}/`, 200)).includes(chat), '/ does not lead to the chat');
   await get(board.url, 401);
   const basic = Buffer.from(`${board.user}:${board.password}`).toString('base64');
   await get(board.url, 200, { authorization: `Basic ${basic}` });
-  console.log('  health, documentation, queue board: there');
+  console.log('  health, chat, documentation, queue board: there');
 
   const second = npmStart();
   check(
@@ -235,6 +238,7 @@ async function firstRun() {
   const again = npmStart();
   const later = await again.welcome();
   report('second npm start → ready', again.seconds);
+  check(new URL(later.chat).pathname === new URL(chat).pathname, 'there is another demo');
   check(later.board.password === board.password, 'the password of the queue board is another one');
   const owner = { authorization: `Bearer ${token}` }; // of the first start: its key was kept
   const chatbots = JSON.parse(await get(`${later.url}/v1/chatbots`, 200, owner));

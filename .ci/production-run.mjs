@@ -8,6 +8,7 @@ import {
   existsSync,
   mkdirSync,
   mkdtempSync,
+  readdirSync,
   readFileSync,
   realpathSync,
   rmSync,
@@ -40,7 +41,7 @@ import { freePort, startTemporaryPostgres } from '../test/support/services.mjs';
 const START_TIMEOUT_MS = 120_000;
 const QUESTION = 'When are you open?';
 const WORDS = ['We ', 'are ', 'open ', 'from ', 'seven ', 'to ', 'six, ', 'on ', 'all ', 'days.'];
-const PASSWORD = 'a1b2c3';
+const PASSWORDS = { POSTGRES_PASSWORD: 'a1b2c3', REDIS_PASSWORD: 'd4e5f6' };
 
 process.umask(0o022);
 const directory = mkdtempSync(join(tmpdir(), 'assistly-production-'));
@@ -185,9 +186,13 @@ function checkContent({ root, workdir }) {
     '.git',
     '.env',
     'src/main.ts',
+    'web/src',
+    'node_modules/preact',
+    'node_modules/marked',
   ]) {
     check(!existsSync(join(app, path)), `the image has ${path}`);
   }
+  check(existsSync(join(app, 'web', 'dist', 'index.en.html')), 'the image has no page for guests');
   const size = (/** @type {string} */ path) =>
     Math.round(Number(execFileSync('du', ['-sk', path], { encoding: 'utf8' }).split('\t')[0]) / 1024);
   report(
@@ -302,13 +307,17 @@ async function startModel() {
 
 /** The Redis of docker-compose.yml, on a port and in a directory of this run's own. */
 async function startRedis() {
-  const { command, healthcheck: asked } = compose.services.redis;
+  const { command, healthcheck: asked, environment } = compose.services.redis;
   const port = String(await freePort());
   const [file, ...args] = [...command, '--port', port, '--bind', '127.0.0.1', '--dir', directory];
   const server = spawn(file, args, { stdio: 'ignore' });
   const [, cli, ...question] = asked.test;
   const ask = (/** @type {string[]} */ ...words) =>
-    execFileSync(cli, ['-p', port, ...words], { encoding: 'utf8', stdio: ['ignore', 'pipe', 'ignore'] });
+    execFileSync(cli, ['-p', port, ...words], {
+      env: { ...process.env, ...environment },
+      encoding: 'utf8',
+      stdio: ['ignore', 'pipe', 'ignore'],
+    });
   for (let tries = 1; ; tries++) {
     try {
       ask(...question);
@@ -321,7 +330,7 @@ async function startRedis() {
   check(ask('config', 'get', 'appendonly').includes('yes'), 'Redis keeps no log of what it was told');
   check(ask('config', 'get', 'maxmemory-policy').includes('noeviction'), 'Redis may forget jobs');
   return {
-    url: `redis://127.0.0.1:${port}`,
+    url: compose.services.api.environment.REDIS_URL.replace('@redis:6379', `@127.0.0.1:${port}`),
     stop: async () => {
       server.kill();
       await once(server, 'exit');
@@ -380,7 +389,7 @@ async function converse(api, { session, token }, onFirstWord = () => undefined) 
 const started = [];
 /** @type {(() => unknown)[]} */
 const closing = [];
-const compose = readCompose({ POSTGRES_PASSWORD: PASSWORD });
+const compose = readCompose(PASSWORDS);
 const healthcheck =
   readDockerfile()
     .flatMap(({ steps }) => steps.flatMap((step) => (step.does === 'HEALTHCHECK' ? [step.command] : [])))
@@ -400,7 +409,7 @@ async function productionRun() {
   const clerk = join(directory, 'clerk'); // its part is played by a key pair of this run's own
   const owner = signLocalOwnerToken(clerk, 'user_owner');
   const dotenv = {
-    POSTGRES_PASSWORD: PASSWORD,
+    ...PASSWORDS,
     CLERK_JWT_KEY: String(
       createPublicKey(readFileSync(join(clerk, 'owner-token-key.pem'))).export({
         type: 'spki',
@@ -411,13 +420,13 @@ async function productionRun() {
     OPENAI_BASE_URL: model.url,
   };
   /**
-   * The environment of a service: .env, then what stands in the file, with the addresses of this run.
+   * The environment of a service: .env where it gets that, then what stands in the file, with the addresses of this run.
    *
    * @param {string} service
    * @param {Record<string, string>} settings
    */
   const envOf = async (service, settings, file = compose) => ({
-    ...settings,
+    ...(file.services[service].env_file && settings),
     ...Object.fromEntries(Object.entries(file.services[service].environment).map(([k, v]) => [k, String(v)])),
     DATABASE_URL: postgres.url,
     REDIS_URL: redis.url,
@@ -489,7 +498,11 @@ async function productionRun() {
   await throughNpm.untilHealthy();
   await throughNpm.stop(secondsOf(apiService.stop_grace_period));
 
-  const trying = readCompose({ POSTGRES_PASSWORD: PASSWORD, NODE_ENV: 'development' });
+  // Where the root of the file system is read-only, that is all that could be written.
+  const kept = readdirSync(join(image.root, image.workdir, '.assistly'));
+  check(kept.length === 0, `in production a process has kept ${kept.join(', ')}`);
+
+  const trying = readCompose({ ...PASSWORDS, NODE_ENV: 'development' });
   const tried = new Container(image, apiService.command, await envOf('api', {}, trying));
   await tried.untilHealthy();
   while (!tried.output.includes('Stop with')) await sleep(50);
