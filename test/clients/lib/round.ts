@@ -134,7 +134,12 @@ async function play(
     return took;
   } catch (error) {
     const shown = JSON.stringify(devices.map(({ screen }) => screen));
-    throw new Error(`${way}: ${String(error)}\nshown: ${shown}`, { cause: error });
+    throw new Error(
+      `${way}: ${String(error)}\nshown: ${shown}\nthe model was called ${calls().length} times`,
+      {
+        cause: error,
+      },
+    );
   } finally {
     leave();
     for (const each of calls()) each.release();
