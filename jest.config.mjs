@@ -105,7 +105,7 @@ export default {
   // Workers were seen with nothing left to hold them when told to end, and yet forced out after Jest's half a second on a
   // busy machine. One that something does hold is still told, later.
   workerGracefulExitTimeout: 10_000,
-  testTimeout: 60_000,
+  testTimeout: 120_000, // for a machine that has other work: what hangs is told by what waits for it, sooner
   projects: [
     { ...common, displayName: 'unit', testMatch: ['<rootDir>/test/unit/**/*.test.ts'] },
     {

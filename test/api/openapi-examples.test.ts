@@ -11,7 +11,7 @@ import type { Answer, ApiClient, Json } from '../support/api-client.js';
 import { vouch } from '../support/identity.js';
 import { Stack } from '../support/stack.js';
 import { startTcpProxy } from '../support/tcp-proxy.js';
-import { waitFor } from '../support/wait.js';
+import { waitFor, whileTodayLasts } from '../support/wait.js';
 
 /**
  * Set by `npm run openapi:examples`: what the product answers is written down instead of compared. Only where it is not
@@ -31,6 +31,7 @@ afterAll(() => stack.stop());
 
 describe('the examples of the OpenAPI document', () => {
   it('are what the product answers', async () => {
+    await whileTodayLasts();
     const played = await play();
 
     if (IS_RECORDING && !isDeepStrictEqual(normalised(played), normalised(EXAMPLES))) {

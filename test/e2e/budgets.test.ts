@@ -1,9 +1,9 @@
-import { afterAll, beforeAll, describe, expect, it } from '@jest/globals';
+import { afterAll, beforeAll, beforeEach, describe, expect, it } from '@jest/globals';
 import type { ApiClient, Json } from '../support/api-client.js';
 import { newQuestion } from '../support/conversations.js';
 import { answerTo, type RawProvider, startRawProvider } from '../support/raw-provider.js';
 import { Stack } from '../support/stack.js';
-import { waitFor } from '../support/wait.js';
+import { waitFor, whileTodayLasts } from '../support/wait.js';
 
 /** What a chatbot may use in a day, and what its owner sees of that. */
 
@@ -27,6 +27,7 @@ beforeAll(async () => {
     timings: { budgetRetryIntervalMs: 20, reconcileIntervalMs: 200, attemptBackoffMs: 50 },
   });
 });
+beforeEach(whileTodayLasts);
 afterAll(async () => {
   await stack.stop();
   await provider.close();

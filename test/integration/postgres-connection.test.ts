@@ -204,7 +204,7 @@ describe('several hosts', () => {
     silent.swallow('both');
     toClose.push(() => silent.close());
     const starting = await actor(refusal('57P03', 'the database system is starting up'));
-    expect(await ask(at(`${new URL(silent.url).host},${good()}`), undefined, 300)).toBe(1);
+    expect(await ask(at(`${new URL(silent.url).host},${good()}`), undefined, 1_500)).toBe(1);
     expect(await ask(at(`${starting},${good()}`, 'sslmode=disable'))).toBe(1);
     expect(await ask(at(`${starting},${good()}`))).toBe(1);
   });

@@ -30,3 +30,13 @@ export async function waitFor<T>(
     clearTimeout(giveUp);
   }
 }
+
+const DAY_MS = 86_400_000;
+/** What a test that counts by the day takes at most, on a busy machine. */
+const OF_ONE_DAY_MS = 45_000;
+
+/** Before a test that counts by the UTC day: awaits midnight where that would come in the middle of it. */
+export async function whileTodayLasts(): Promise<void> {
+  const leftMs = DAY_MS - (Date.now() % DAY_MS);
+  if (leftMs < OF_ONE_DAY_MS) await new Promise((resolve) => setTimeout(resolve, leftMs + 1_000));
+}
