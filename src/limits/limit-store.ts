@@ -42,6 +42,14 @@ export abstract class LimitStore {
   abstract take(hits: readonly Hit[]): Promise<Count[]>;
 
   /**
+   * Looks, and counts nothing.
+   *
+   * @returns null where there was no hit in its window
+   * @throws where the store does not answer
+   */
+  abstract look(hit: Hit): Promise<Count | null>;
+
+  /**
    * Takes a place of each of several, and none where one has no place left. It is kept for {@link HOLD_SECONDS}, and
    * longer where it is kept on.
    *

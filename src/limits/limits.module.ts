@@ -27,7 +27,7 @@ function createLimitStore(config: Config, database: Database): LimitStore {
 @Module({
   imports: [RuntimeModule, DatabaseModule],
   providers: [{ provide: LimitStore, inject: [CONFIG, Database], useFactory: createLimitStore }, RateLimits],
-  exports: [RateLimits],
+  exports: [RateLimits, LimitStore],
 })
 export class LimitsModule implements OnModuleInit {
   constructor(

@@ -51,6 +51,18 @@ export class PostgresLimitStore extends LimitStore {
     return counts;
   }
 
+  override async look({ key }: Hit): Promise<Count | null> {
+    const [count] = await this.database.read((db) =>
+      runOn(
+        db,
+        sql<Count>`
+          select hits, ceil(extract(epoch from ends_at - clock_timestamp()) * 1000)::int as "resetMs"
+          from rate_limits where key = ${key} and ends_at > clock_timestamp()`,
+      ),
+    );
+    return count ?? null;
+  }
+
   /** Not by a limit that was another one then. */
   private isBlocked({ key, max }: Hit, now: number): boolean {
     const block = this.blocked.get(key);

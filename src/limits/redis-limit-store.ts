@@ -69,6 +69,11 @@ export class RedisLimitStore extends LimitStore {
     return counts;
   }
 
+  override async look(hit: Hit): Promise<Count | null> {
+    const count = await this.limiterOf(hit).get(hit.key);
+    return count && { hits: count.consumedPoints, resetMs: Math.max(1, count.msBeforeNext) };
+  }
+
   private async count(hit: Hit): Promise<Count> {
     try {
       const { consumedPoints, msBeforeNext } = await this.limiterOf(hit).consume(hit.key);

@@ -54,10 +54,9 @@ export class HealthController {
   @ApiProblems()
   async ready(@Req() request: Request): Promise<ReadinessDto> {
     if (this.shutdown.signal.aborted) throw new AppError('service_unavailable', 'The process is stopping.');
-    const parts = await this.readiness.look();
+    const [parts, visitor] = await Promise.all([this.readiness.look(), this.door.judge(request)]);
     const { version, commit } = this.buildInfo;
-    const isAsked = this.door.judge(request) === Visitor.Operator;
-    const details = isAsked ? { parts, build: { version, commit } } : {};
+    const details = visitor === Visitor.Operator ? { parts, build: { version, commit } } : {};
     const missing = namesOfMissing(parts);
     if (missing.length > 0) {
       throw new AppError('service_unavailable', `Not ready. Missing: ${missing.join(', ')}.`, details);

@@ -19,8 +19,8 @@ const RETRY_ROUTES = new Set([
 
 /** Lets operators pass. */
 function basicAuth(door: OperatorDoor): RequestHandler {
-  return (request: Request, response: Response, next: NextFunction) => {
-    switch (door.judge(request)) {
+  const answer = (visitor: Visitor, response: Response, next: NextFunction): void => {
+    switch (visitor) {
       case Visitor.Operator:
         next();
         break;
@@ -39,6 +39,8 @@ function basicAuth(door: OperatorDoor): RequestHandler {
           .send('Too many wrong passwords. Wait a minute.');
     }
   };
+  return (request: Request, response: Response, next: NextFunction) =>
+    void door.judge(request).then((visitor) => answer(visitor, response, next), next);
 }
 
 /**

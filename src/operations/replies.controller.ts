@@ -68,7 +68,7 @@ export class OperatorsRepliesController {
   @ApiProblems('unauthorized', 'not_found', 'rate_limited')
   async get(@Req() request: Request, @IdParam() id: string): Promise<ReplyLife> {
     if (!this.door.exists) throw notFound();
-    const visitor = this.door.judge(request);
+    const visitor = await this.door.judge(request);
     if (visitor === Visitor.Blocked) {
       throw new AppError('rate_limited', 'Too many wrong passwords. Wait a minute.', {
         retryAfterSeconds: BLOCKED_SECONDS,

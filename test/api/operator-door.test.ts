@@ -11,6 +11,7 @@ let log: ProductLog;
 beforeAll(async () => {
   stack = await Stack.start({
     workers: 0,
+    apis: 2,
     env: {
       LIMITS_ENABLED: 'true',
       TRUST_PROXY: '1',
@@ -32,15 +33,18 @@ afterAll(async () => {
 const WRONG = basic(OPERATOR.user, 'a guess');
 const REPLY = '/admin/replies/01a203eb-82fd-76a1-a5fa-4018ce01bf49';
 
-const ask = (path: string, authorization: string | null, address: string): Promise<Response> =>
-  fetch(stack.apis[0]!.url + path, {
+const ask = (path: string, authorization: string | null, address: string, api = 0): Promise<Response> =>
+  fetch(stack.apis[api]!.url + path, {
     headers: { 'x-forwarded-for': address, ...(authorization !== null && { authorization }) },
   });
-const statusOf = async (path: string, authorization: string | null, address: string): Promise<number> => {
-  const response = await ask(path, authorization, address);
+const statusOf = async (...asked: Parameters<typeof ask>): Promise<number> => {
+  const response = await ask(...asked);
   await response.body?.cancel();
   return response.status;
 };
+
+const linesOf = (address: string) =>
+  log.lines.filter((line) => line.event === 'operator.wrong_password' && line.fields['address'] === address);
 
 it('may try five in a minute, wherever one is asked for, and is not listened to after that', async () => {
   const address = '203.0.113.5';
@@ -60,7 +64,29 @@ it('may try five in a minute, wherever one is asked for, and is not listened to 
     const ready = await ask('/health/ready', authorization, address);
     expect([ready.status, await ready.json()]).toEqual([200, { status: 'ok' }]);
   }
-  expect(log.lines.filter(({ event }) => event === 'operator.wrong_password')).toHaveLength(5);
+  expect(linesOf(address)).toHaveLength(5);
+});
+
+it('may try five over all apis', async () => {
+  const address = '203.0.113.8';
+  const board = (authorization: string, api: number) =>
+    statusOf('/admin/queues', authorization, address, api);
+  for (const api of [0, 0, 0, 1, 1]) expect(await board(WRONG, api)).toBe(401);
+
+  expect(await board(OPERATOR_HEADER, 0)).toBe(429);
+  expect(await board(OPERATOR_HEADER, 1)).toBe(429);
+  expect(await board(WRONG, 1)).toBe(429);
+  expect(await board(OPERATOR_HEADER, 1)).toBe(429);
+  expect(linesOf(address)).toHaveLength(5);
+});
+
+it('has five in all, however many are sent at once', async () => {
+  const address = '203.0.113.9';
+  const tried = await Promise.all(
+    Array.from({ length: 20 }, () => statusOf('/admin/queues', WRONG, address)),
+  );
+  expect(tried.filter((status) => status === 401)).toHaveLength(5);
+  expect(await statusOf('/admin/queues', OPERATOR_HEADER, address, 1)).toBe(429);
 });
 
 it('keeps no other address out, nor whoever sends no password', async () => {

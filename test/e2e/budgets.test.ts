@@ -269,6 +269,7 @@ describe('the use of a chatbot', () => {
     const question = newQuestion();
     const { reply } = await guest.postMessage(session.id, question);
     const call = await provider.callAbout(question);
+    await stack.owner().patch(`/v1/chatbots/${id}`, { model: 'pace:1' });
     await guest.postMessage(session.id, 'And this waits for it.');
     await guest.postMessage(session.id, 'And this joins.');
     await guest.post(`/v1/replies/${reply.id}/cancel`);

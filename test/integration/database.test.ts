@@ -25,15 +25,16 @@ describe('a unit of work', () => {
 
   it('is done again, and once in all, where the server undid it for another’s sake', async () => {
     let begun = 0;
-    let both: () => void = () => undefined;
-    const haveBegun = new Promise<void>((resolve) => (both = resolve));
+    let holding = 0;
+    const bothHold = Promise.withResolvers<void>();
     const countIn = (order: number[]) =>
       database.transaction(async (tx) => {
         begun++;
         for (const [place, id] of order.entries()) {
           await runOn(tx, sql`update counters set count = count + 1 where id = ${id}`);
-          if (begun === 2) both();
-          if (place === 0) await haveBegun;
+          if (place > 0) continue;
+          if (++holding === 2) bothHold.resolve();
+          await bothHold.promise;
         }
       });
 

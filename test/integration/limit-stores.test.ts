@@ -89,6 +89,21 @@ describe.each(BACKENDS)('the store of limits on %s', (backend: Backend) => {
     await waitFor('the next window', async () => (await take(0, [short])) === null);
   });
 
+  it('tells how many there were, and counts no look', async () => {
+    const [one, short] = [hit(2), hit(2, randomUUID(), 1)];
+    expect(await stores[1]!.look(one)).toBeNull();
+    for (const seen of [1, 2, 3]) {
+      await take(0, [one]);
+      for (const store of stores) expect((await store.look(one))?.hits).toBe(seen);
+    }
+    const { resetMs } = (await stores[1]!.look(one))!;
+    expect(resetMs).toBeGreaterThan(50_000);
+    expect(resetMs).toBeLessThanOrEqual(60_000);
+
+    await take(0, [short]);
+    await waitFor('its window to be over', async () => (await stores[0]!.look(short)) === null);
+  });
+
   const place = (max: number, key: string = randomUUID()) => ({ key, max });
   /** Takes them: null, or which had no place. */
   const hold = async (n: number, holds: { max: number; key: string }[], holder: string) => {

@@ -8,6 +8,8 @@ const { Logger } = await importProduct<typeof import('@nestjs/common')>(
 interface LoggedLine {
   event: unknown;
   message: string;
+  /** All that the line says beside its message. */
+  fields: Record<string, unknown>;
 }
 
 /** Keeps the warnings and errors of the products that run in this process, instead of having them written. */
@@ -15,8 +17,9 @@ export class ProductLog {
   readonly lines: LoggedLine[] = [];
   private readonly spies = (['warn', 'error'] as const).map((level) =>
     jest.spyOn(Logger.prototype, level).mockImplementation((fields: unknown, message?: unknown) => {
-      const event = typeof fields === 'object' && fields !== null && 'event' in fields ? fields.event : null;
-      this.lines.push({ event, message: String(message ?? fields) });
+      const known = typeof fields === 'object' && fields !== null ? { ...fields } : {};
+      const event = 'event' in known ? known.event : null;
+      this.lines.push({ event, message: String(message ?? fields), fields: known });
     }),
   );
 

@@ -8,6 +8,12 @@ import { createTestDatabase, type TestDatabase } from './database.js';
 import { createApp, loadConfig, Role, signLocalOwnerToken } from './product.js';
 import { redisSettings } from './test-redis.js';
 
+/**
+ * A request waits longer for the event stream than a client should have to: on a machine that has other work a test would
+ * else begin without a cursor, or wait for the reconciler to publish.
+ */
+const PATIENCE = { cursorTimeoutMs: 2_000, publishTimeoutMs: 2_000 };
+
 export interface StackOptions {
   apis?: number;
   workers?: number;
@@ -16,7 +22,7 @@ export interface StackOptions {
   backend?: 'postgres' | 'redis';
   /** Its database; default: one that is made for it. */
   database?: TestDatabase;
-  /** Of every process, where they differ from the defaults. */
+  /** Of every process, where they differ from the defaults, which are patient here. */
   timings?: Partial<Timings>;
 }
 
@@ -67,7 +73,7 @@ export class Stack {
         ...(backend === 'redis' && redisSettings()),
         ...env,
       },
-      timings,
+      { ...PATIENCE, ...timings },
     );
     for (let i = 0; i < apis; i++) await stack.addApi();
     for (let i = 0; i < workers; i++) await stack.addWorker();
