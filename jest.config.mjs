@@ -45,12 +45,13 @@ function announceSkipped(what) {
  * browser: minutes, which `npm run test:faults` takes.
  */
 const APART =
-  '/test/integration/(faults-[^/]*|alerts|canary|traces|processes|embedded-postgres|queue-board-in-browser|client-in-browser|docs-in-browser|guest-page-in-browser|widget-in-browser)\\.test\\.ts$';
+  '/test/integration/(faults-[^/]*|alerts|canary|traces|processes|embedded-postgres|database-settings|loaded-modules|late-worker|queue-board-in-browser|client-in-browser|docs-in-browser|guest-page-in-browser|widget-in-browser)\\.test\\.ts$';
 
 const withRedis = hasRedis();
 if (!withRedis) {
   announceSkipped('everything on Redis. There is no redis-server on the PATH and REDIS_URL is not set.');
 }
+const backends = ['postgres', ...(withRedis ? ['redis'] : [])];
 const chromium = findChromium();
 if (chromium === null) {
   announceSkipped('what needs a browser. There is no chromium on the PATH and CHROMIUM_PATH is not set.');
@@ -85,10 +86,10 @@ const onServices = {
   globalTeardown: '<rootDir>/test/support/global-teardown.mjs',
   setupFilesAfterEnv: ['<rootDir>/test/support/check-contract.ts'],
 };
-const endToEnd = (backend) => ({
+const endToEnd = (backend, { name = 'e2e', folder = 'e2e' } = {}) => ({
   ...onServices,
-  displayName: `e2e on ${backend}`,
-  testMatch: ['<rootDir>/test/e2e/**/*.test.ts'],
+  displayName: `${name} on ${backend}`,
+  testMatch: [`<rootDir>/test/${folder}/*.test.ts`],
   globals: { ...common.globals, BACKEND: backend },
 });
 
@@ -115,10 +116,14 @@ export default {
       testPathIgnorePatterns: [APART],
     },
     // They take minutes, most of them of waiting: `npm run test:faults`.
-    ...(process.env.FAULTS === '1' ? [{ ...onServices, displayName: 'faults', testRegex: APART }] : []),
+    ...(process.env.FAULTS === '1'
+      ? [
+          { ...onServices, displayName: 'faults', testRegex: APART },
+          ...backends.map((backend) => endToEnd(backend, { name: 'long', folder: 'e2e/long' })),
+        ]
+      : []),
     { ...onServices, displayName: 'api', testMatch: ['<rootDir>/test/api/**/*.test.ts'] },
-    endToEnd('postgres'),
-    ...(withRedis ? [endToEnd('redis')] : []),
-    ...(process.env.CLIENTS === '1' ? ['postgres', ...(withRedis ? ['redis'] : [])].map(clients) : []),
+    ...backends.map((backend) => endToEnd(backend)),
+    ...(process.env.CLIENTS === '1' ? backends.map(clients) : []),
   ],
 };

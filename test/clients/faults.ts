@@ -22,6 +22,9 @@ export interface Cell {
 export const textOf = ({ messages }: Screen): string =>
   messages.findLast(({ role }) => role === 'assistant')?.text ?? '';
 
+/** A client that has shown no change so long after the next attempt began will show none. */
+const UNSEEN_MS = 10_000;
+
 /** One column of the table. */
 export interface Fault {
   /** As README.md explains it. */
@@ -65,13 +68,19 @@ export const FAULTS: readonly Fault[] = [
       const { screens } = device!;
       const [shown, text] = [screens.length, textOf(screens.at(-1)!)];
       await together(() => stage.killWorker());
-      // The next attempt has been heard of: what stood there is gone, or it is said that it will be. Or it has begun: on a
-      // busy machine a page may draw both its beginning and the same first words at once, and then shows no change.
+      // The next attempt has been heard of: what stood there is gone, or it is said that it will be. On a busy machine a page
+      // may draw its beginning and the same first words at once, and then shows no change, long after it has begun.
+      let begunAt: number | null = null;
       await waitFor(
         'the next attempt',
-        () =>
-          screens.slice(shown).some((screen) => screen.status === 'error' || textOf(screen) !== text) ||
-          stage.provider.calls.filter((call) => call.question === question).length > 1,
+        () => {
+          const calls = stage.provider.calls.filter((call) => call.question === question).length;
+          if (calls > 1) begunAt ??= Date.now();
+          return (
+            screens.slice(shown).some((screen) => screen.status === 'error' || textOf(screen) !== text) ||
+            (begunAt !== null && Date.now() - begunAt > UNSEEN_MS)
+          );
+        },
         { timeoutMs: 60_000 },
       );
     },

@@ -1,11 +1,7 @@
-import { appendFileSync, readFileSync } from 'node:fs';
-import { join } from 'node:path';
-import { Ajv2020, type ValidateFunction } from 'ajv/dist/2020.js';
-import formats from 'ajv-formats';
+import { appendFileSync } from 'node:fs';
 
 /**
- * Holds what the product answers against the checked-in openapi.json, more strictly than clients are told to be: what
- * is not declared may not be there. Tests speak HTTP through {@link checkedFetch}; whatever breaks the contract is
+ * Holds what the product answers against the checked-in openapi.json (schemas.mjs). Tests speak HTTP through {@link checkedFetch}; whatever breaks the contract is
  * collected, since a test may be waiting for something else, and fails the test at its end (check-contract.ts).
  */
 
@@ -25,48 +21,8 @@ interface Operation {
 
 /** Operators' pages, which the document only mentions. */
 const NOT_IN_DOCUMENT = /^\/(?:docs|openapi\.json|admin\/queues)\b/;
-const TIME = /^\d{4}-\d\d-\d\dT\d\d:\d\d:\d\d\.\d{3}Z$/;
-/** Of any version: tests store rows of their own, too. */
-const UUID = /^[0-9a-f]{8}(-[0-9a-f]{4}){3}-[0-9a-f]{12}$/;
-
-export const contract: Json = JSON.parse(
-  readFileSync(join(import.meta.dirname, '../../openapi.json'), 'utf8'),
-);
-
-/** Refuses what an object schema does not declare, but for one that says that it may hold more. A member of `allOf` sees only a part, and stays as it is. */
-function strict(node: Json, isPart = false): Json {
-  if (Array.isArray(node)) return node.map((item) => strict(item, isPart));
-  if (typeof node !== 'object' || node === null) return node;
-  const copy = Object.fromEntries(
-    Object.entries<Json>(node).map(([key, value]) => [
-      key,
-      key === 'example' || key === 'examples' ? value : strict(value, key === 'allOf'),
-    ]),
-  );
-  const isOpen = copy['additionalProperties'] === true;
-  return copy['type'] === 'object' && !isPart && !isOpen ? { ...copy, unevaluatedProperties: false } : copy;
-}
-
-const ajv = new Ajv2020({ strict: false, allErrors: true, coerceTypes: false });
-formats.default(ajv);
-ajv.addFormat('date-time', TIME).addFormat('uuid', UUID);
-ajv.addSchema(strict(contract), 'openapi');
-
-const compiled = new Map<string, ValidateFunction>();
-
-/** @returns what is wrong with the value, one line each */
-export function errorsAgainst(pointer: string, value: unknown): string[] {
-  let validate = compiled.get(pointer);
-  if (!validate) {
-    validate = ajv.compile({ $ref: `openapi#${pointer}` });
-    compiled.set(pointer, validate);
-  }
-  if (validate(value)) return [];
-  return (validate.errors ?? []).map(
-    ({ instancePath, message, params }) =>
-      `${instancePath || 'the value'} ${message ?? 'is wrong'} ${JSON.stringify(params)}`,
-  );
-}
+export const { contract, errorsAgainst, errorOf } =
+  await importSupport<typeof import('./schemas.mjs')>('schemas.mjs');
 
 const escape = (key: string): string => encodeURIComponent(key.replaceAll('~', '~0').replaceAll('/', '~1'));
 
@@ -157,9 +113,10 @@ export function errorsOf(exchange: Exchange): string[] {
     const value = headers.get(name);
     if (value === null) {
       if (header.required) errors.push(`the header ${name} is missing`);
-    } else if (!ajv.validate(header.schema, fromText(value, header.schema))) {
-      errors.push(`the header ${name}: ${value} ${ajv.errorsText()}`);
+      continue;
     }
+    const error = errorOf(header.schema, fromText(value, header.schema));
+    if (error !== null) errors.push(`the header ${name}: ${value} ${error}`);
   }
   const lowerCase = new Set(names.map((name) => name.toLowerCase()));
   for (const [name] of headers) {
@@ -187,9 +144,9 @@ function errorsOfRequest(
         : parameter.in === 'header'
           ? requestHeaders.get(parameter.name)
           : null;
-    if (value && !ajv.validate(parameter.schema, fromText(value, parameter.schema))) {
-      errors.push(`the parameter ${parameter.name}: ${ajv.errorsText()}`);
-    }
+    if (!value) continue;
+    const error = errorOf(parameter.schema, fromText(value, parameter.schema));
+    if (error !== null) errors.push(`the parameter ${parameter.name}: ${error}`);
   }
   if (definition.requestBody && typeof requestBody === 'string' && requestBody !== '') {
     const schema = `${pointer}/requestBody/content/${escape('application/json')}/schema`;

@@ -1,4 +1,5 @@
 import { expect } from '@jest/globals';
+import { DEFAULT_TIMINGS } from '../../src/runtime/timings.js';
 import { converse, dialogue, newQuestion, spoken } from './conversations.js';
 import type { RawProvider } from './raw-provider.js';
 import { Stack } from './stack.js';
@@ -13,7 +14,12 @@ export const startOnRedis = (provider: RawProvider, env: Record<string, string>)
   Stack.start({
     backend: 'redis',
     env: { OPENAI_BASE_URL: provider.baseUrl, OPENAI_API_KEY: 'sk-test', ...OPERATOR, ...env },
-    timings: { reconcileIntervalMs: 300, attemptBackoffMs: 200, redispatchAfterMs: 2_000 },
+    timings: {
+      reconcileIntervalMs: 300,
+      attemptBackoffMs: 200,
+      redispatchAfterMs: 2_000,
+      cursorTimeoutMs: DEFAULT_TIMINGS.cursorTimeoutMs, // a stream that hangs is what these tests are about
+    },
   });
 
 /** What an operator is told of a process; a worker has to listen. */

@@ -43,7 +43,9 @@ describe.each(DOCUMENTS)('%s', (document) => {
 
   it('names tests that there are', () => {
     const tests = [
-      ...named(text, /`((?:unit|integration|e2e|api)\/[\w*-]+)`/g).map((name) => `test/${name}.test.ts`),
+      ...named(text, /`((?:unit|integration|e2e\/long|e2e|api)\/[\w*-]+)`/g).map(
+        (name) => `test/${name}.test.ts`,
+      ),
       ...named(text, /`([\w-]+\.test\.ts)`/g).map((name) => `test/**/${name}`),
     ];
 

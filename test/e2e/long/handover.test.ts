@@ -2,14 +2,14 @@ import { afterEach, describe, expect, it } from '@jest/globals';
 import { once } from 'node:events';
 import { connect } from 'node:net';
 import { EventSource } from 'eventsource';
-import type { Recorded } from '../support/api-client.js';
-import { type Balancer, startBalancer } from '../support/balancer.js';
-import { checkedFetch, checkEvent } from '../support/contract.js';
-import { callsAbout, converse, newQuestion } from '../support/conversations.js';
-import { answerTo, type RawProvider, startRawProvider } from '../support/raw-provider.js';
-import { textOf } from '../support/sse-recorder.js';
-import { Stack, type StackOptions } from '../support/stack.js';
-import { waitFor } from '../support/wait.js';
+import type { Recorded } from '../../support/api-client.js';
+import { type Balancer, startBalancer } from '../../support/balancer.js';
+import { checkedFetch, checkEvent } from '../../support/contract.js';
+import { callsAbout, converse, newQuestion } from '../../support/conversations.js';
+import { answerTo, type RawProvider, startRawProvider } from '../../support/raw-provider.js';
+import { textOf } from '../../support/sse-recorder.js';
+import { Stack, type StackOptions } from '../../support/stack.js';
+import { waitFor } from '../../support/wait.js';
 
 const close: (() => unknown)[] = [];
 afterEach(async () => {

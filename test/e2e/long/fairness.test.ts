@@ -1,9 +1,9 @@
 import { afterEach, beforeEach, describe, expect, it } from '@jest/globals';
-import type { ApiClient, Json } from '../support/api-client.js';
-import { newQuestion } from '../support/conversations.js';
-import { type RawProvider, startRawProvider } from '../support/raw-provider.js';
-import { Stack, type StackOptions } from '../support/stack.js';
-import { waitFor } from '../support/wait.js';
+import type { ApiClient, Json } from '../../support/api-client.js';
+import { newQuestion } from '../../support/conversations.js';
+import { type RawProvider, startRawProvider } from '../../support/raw-provider.js';
+import { Stack, type StackOptions } from '../../support/stack.js';
+import { waitFor } from '../../support/wait.js';
 
 /** Who gets a slot of a worker when there are too few for all. */
 
