@@ -106,6 +106,8 @@ function start({ src, dataset }: HTMLScriptElement): void {
   let introduceAgain: (() => void) | undefined;
   let isResetDue = false;
   let opener: HTMLElement;
+  /** Whether focus goes into the guest page once that is there: what came sooner could stay the frame's, and never be the page's. */
+  let isFocusDue: boolean | undefined;
 
   const draw = (): void => {
     const news = unread ? `${unread} ${unreadWord}` : '';
@@ -121,7 +123,11 @@ function start({ src, dataset }: HTMLScriptElement): void {
   const tell = (type: string, token?: string): void => {
     if (isReady) frame!.contentWindow!.postMessage({ assistly: 1, type, token }, origin);
   };
-  const tellState = (): void => tell(isOpen ? 'opened' : 'closed');
+  const tellState = (): void => {
+    // Where who opened it has not moved on.
+    if (isReady && isFocusDue && document.activeElement === opener) frame!.focus();
+    tell(isOpen ? 'opened' : 'closed');
+  };
   const introduce = (token: string): void =>
     (introduceAgain = () => tell(token ? 'identify' : 'logout', token))();
 
@@ -133,7 +139,7 @@ function start({ src, dataset }: HTMLScriptElement): void {
     draw();
     if (isOpen) {
       opener = document.activeElement as HTMLElement;
-      if (takesFocus) frame.focus();
+      isFocusDue = takesFocus;
     }
     if (hadFocus) {
       launcher.focus();
@@ -185,8 +191,6 @@ function start({ src, dataset }: HTMLScriptElement): void {
         unread = data.count ?? unread;
         if (data.type === 'ready') {
           isReady = true;
-          // Focus that came before the page was there is the frame's, and not yet the page's.
-          if (shadow.activeElement === frame) frame.contentWindow!.focus();
           introduceAgain?.();
           if (isResetDue) widget.reset();
           tellState();
