@@ -1,4 +1,4 @@
-import { execFileSync, spawn } from 'node:child_process';
+import { execFileSync, spawn, spawnSync } from 'node:child_process';
 import { createPublicKey } from 'node:crypto';
 import { once } from 'node:events';
 import {
@@ -32,7 +32,8 @@ import { freePort, startTemporaryPostgres } from '../test/support/services.mjs';
 /**
  * What a host does with the files for deploying, without a container engine: the steps of the Dockerfile in clean
  * directories, then the migrations, an api and two workers, by the commands of docker-compose.yml and of the Railway
- * files, in the environment that these give and no other, as a user that is not root. A chatbot is made, a message
+ * files, in the environment that these give and no other, as a user that is not root, and where this is Linux and root as
+ * docker-compose.yml confines it: on a file system that is read-only but for its tmpfs, without capabilities. A chatbot is made, a message
  * answered, everything asked whether it is healthy, and stopped as a host stops it. Ends with 1 and says why when
  * anything of it is not as it should be. It runs on the project's own Node.js, and needs the npm registry and a
  * redis-server.
@@ -200,6 +201,52 @@ function checkContent({ root, workdir }) {
   );
 }
 
+/** Where the image's file system is seen by what is confined, whose /tmp is another one. */
+const SEEN_AT = '/mnt';
+/** What a service of docker-compose.yml is confined by: needs root, and the programs of util-linux. */
+const canConfine = user !== undefined && spawnSync('unshare', ['--mount', 'true']).status === 0;
+
+/**
+ * The command that runs another one as a container engine would: in a mount namespace of its own, where all is read-only but
+ * the service's tmpfs, and without a capability or a way to get one. Each program becomes the next, so that signals arrive.
+ *
+ * @param {Image} image
+ * @param {readonly string[]} command
+ * @param {{ read_only: boolean, tmpfs: string[], cap_drop: string[], security_opt: string[] }} service
+ */
+function confined(image, command, service) {
+  const { read_only, tmpfs, cap_drop, security_opt } = service;
+  check(read_only && cap_drop.join() === 'ALL', 'the service is not confined as this run knows to');
+  check(security_opt.includes('no-new-privileges:true'), 'the service may get new privileges');
+  const { uid = 0, gid = 0 } = user ?? {};
+  const mounts = tmpfs.map((entry) => {
+    const [path = '', options = 'mode=1777'] = entry.split(':');
+    // The user "node" of the base image, as above.
+    const own = options.replace(/uid=\d+/, `uid=${uid}`).replace(/gid=\d+/, `gid=${gid}`);
+    const inImage = path.startsWith(image.workdir) ? `${SEEN_AT}/${basename(image.root)}${path}` : path;
+    return `mount -t tmpfs -o ${own} tmpfs ${inImage}`;
+  });
+  const script = [
+    `mount --bind ${directory} ${SEEN_AT}`,
+    `mount -o remount,bind,ro ${SEEN_AT}`,
+    ...mounts,
+    'mount -o remount,bind,ro /',
+    `cd ${SEEN_AT}/${basename(image.root)}${image.workdir}`,
+    `exec setpriv --reuid ${uid} --regid ${gid} --clear-groups --bounding-set=-all --no-new-privs "$@"`,
+  ];
+  return [
+    'unshare',
+    '--mount',
+    '--propagation',
+    'private',
+    '/bin/sh',
+    '-ec',
+    script.join('\n'),
+    'sh',
+    ...command,
+  ];
+}
+
 /** A process of the image, with all that it has said. */
 class Container {
   output = '';
@@ -210,18 +257,22 @@ class Container {
    * @param {Image} image
    * @param {readonly string[]} command
    * @param {Record<string, string>} env
+   * @param {Parameters<typeof confined>[2]} [service] of docker-compose.yml, which confines it
    */
-  constructor(image, command, env) {
-    const [file = '', ...args] = command;
+  constructor(image, command, env, service) {
+    const isConfined = service !== undefined && canConfine;
+    const [file = '', ...args] = isConfined ? confined(image, command, service) : command;
+    const path = isConfined ? pathOfImage().replace(directory, SEEN_AT) : pathOfImage();
     this.image = image;
+    this.service = service;
     this.command = command.join(' ');
     this.env = env;
     this.child = spawn(file, args, {
       cwd: join(image.root, image.workdir),
-      env: { ...image.env, ...env, PATH: pathOfImage(), HOME: home },
+      env: { ...image.env, ...env, PATH: isConfined ? `${path}:/usr/sbin:/sbin` : path, HOME: home },
       stdio: ['ignore', 'pipe', 'pipe'],
       detached: true, // a group, of which nothing is left in the end
-      ...user,
+      ...(!isConfined && user), // else it becomes that later
     });
     for (const stream of [this.child.stdout, this.child.stderr]) {
       stream.on('data', (data) => (this.output += String(data)));
@@ -246,9 +297,22 @@ class Container {
     check(Number(uid) !== 0, `"${this.command}" runs as root`);
   }
 
+  /** Looks that it has no capability, and can write to nothing of the image or of the machine. */
+  checkConfined() {
+    const status = readFileSync(`/proc/${this.child.pid}/status`, 'utf8');
+    check(/^CapEff:\s+0+$/m.test(status), `"${this.command}" has capabilities`);
+    check(/^CapBnd:\s+0+$/m.test(status), `"${this.command}" could get capabilities`);
+    check(/^NoNewPrivs:\s+1$/m.test(status), `"${this.command}" could get new privileges`);
+    const mounts = readFileSync(`/proc/${this.child.pid}/mounts`, 'utf8').split('\n');
+    for (const place of ['/', SEEN_AT]) {
+      const mount = mounts.findLast((line) => line.split(' ')[1] === place);
+      check(mount?.split(' ')[3]?.split(',').includes('ro'), `"${this.command}" can write to ${place}`);
+    }
+  }
+
   /** @param {readonly string[]} command of a health check, in the same container */
   async health(command) {
-    const asked = new Container(this.image, command, this.env);
+    const asked = new Container(this.image, command, this.env, this.service);
     return { code: await asked.exited, output: asked.output.trim() };
   }
 
@@ -434,7 +498,8 @@ async function productionRun() {
     WORKER_HEALTH_PORT: String(await freePort()),
   });
 
-  const { command: migrate } = compose.services.migrate;
+  const { migrate: migrateService, api: apiService, worker: workerService } = compose.services;
+  const { command: migrate } = migrateService;
   const migrations = [
     [migrate, 'Migrated: '],
     [wordsOf(String(readRailway('railway.json').deploy.preDeployCommand)), 'The schema is up to date.'],
@@ -443,21 +508,25 @@ async function productionRun() {
   ];
   for (const [command, said] of migrations) {
     const env = { ...(await envOf('migrate', dotenv)), npm_config_registry: 'http://127.0.0.1:9' };
-    const migration = new Container(image, command, env);
+    const migration = new Container(image, command, env, command === migrate ? migrateService : undefined);
     check((await migration.exited) === 0, `"${migration.command}" ended with ${migration.exitCode}`);
     check(migration.output.startsWith(said), `"${migration.command}" says: ${migration.output}`);
     report(`${migration.command}: ${migration.output.trim()}`);
   }
 
-  const { api: apiService, worker: workerService } = compose.services;
-  const api = new Container(image, apiService.command, await envOf('api', dotenv));
-  const worker = new Container(image, workerService.command, await envOf('worker', dotenv));
+  const api = new Container(image, apiService.command, await envOf('api', dotenv), apiService);
+  const worker = new Container(image, workerService.command, await envOf('worker', dotenv), workerService);
   // The second one as Railway has it, with its port in PORT.
   const { WORKER_HEALTH_PORT: _, ...railwayEnv } = await envOf('worker', dotenv);
   const { deploy } = readRailway('railway.worker.json');
   const otherWorker = new Container(image, wordsOf(deploy.startCommand), railwayEnv);
   await Promise.all([api, worker, otherWorker].map((each) => each.untilHealthy()));
   report('an api and two workers: healthy, and not root');
+  if (canConfine) {
+    for (const each of [api, worker]) each.checkConfined();
+    report('the api and a worker have no capability, and can write to nothing but their tmpfs');
+  } else
+    console.warn('  NOT TRIED: read-only, and without capabilities, which needs Linux, root and unshare');
 
   const url = `http://127.0.0.1:${api.env.PORT}`;
   await call(`${url}/v1/chatbots`, null, 401);
@@ -503,7 +572,7 @@ async function productionRun() {
   check(kept.length === 0, `in production a process has kept ${kept.join(', ')}`);
 
   const trying = readCompose({ ...PASSWORDS, NODE_ENV: 'development' });
-  const tried = new Container(image, apiService.command, await envOf('api', {}, trying));
+  const tried = new Container(image, apiService.command, await envOf('api', {}, trying), apiService);
   await tried.untilHealthy();
   while (!tried.output.includes('Stop with')) await sleep(50);
   const [token = ''] = /^eyJ\S+$/m.exec(tried.output) ?? [];

@@ -185,10 +185,9 @@ interface Rule {
       await operation(page, 'createChatbot').locator('.opblock-body').waitFor({ state: 'detached' });
     });
 
+    // Each colour and each width once: to read the whole page takes axe-core a quarter of a minute.
     it.each([
       ['desktop-light', DESKTOP, 'light'],
-      ['desktop-dark', DESKTOP, 'dark'],
-      ['phone-light', PHONE, 'light'],
       ['phone-dark', PHONE, 'dark'],
     ] as const)(
       'is free of what axe-core finds, and no wider than the page: %s',

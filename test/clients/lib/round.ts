@@ -18,7 +18,7 @@ export type Outcome = { took: 'nothing' } | { took: Way[] };
 type Played = 'nothing' | Way | null;
 
 /** For so long a client shows the same before it counts as having nothing under way: time to connect again by itself. */
-const SETTLED_MS = 2_000;
+const SETTLED_MS = 4_000;
 /** A worker's lease, the reconciler that ends it, and a busy machine. */
 const PATIENCE = { timeoutMs: 60_000 };
 
