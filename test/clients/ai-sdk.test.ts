@@ -57,7 +57,11 @@ async function haveAnswer(client: OpenClient, question: string): Promise<void> {
 
 /** Of any screen: a stream that is asked for as the page opens may end after the refusal, and some clients forget it then. */
 const untilRefused = (client: OpenClient): Promise<string> =>
-  waitFor('the error', () => client.screens.find(({ status }) => status === 'error')?.error, PATIENCE);
+  waitFor(
+    'the error',
+    () => client.screens.find(({ status, error }) => status === 'error' && error !== null)?.error,
+    PATIENCE,
+  );
 
 describe.each(clients)('$name', ({ name }) => {
   it('regenerates a whole answer: the new one stands in the place of the old', async () => {
