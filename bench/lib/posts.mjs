@@ -35,25 +35,26 @@ export async function endRepliesAtOnce(url) {
 
 /** @param {import('./run.mjs').Run} run */
 export async function posts({ stores, backend, report, rounds, modelUrl, onEnd }) {
-  const [ofProduct, ofFloor] = [await stores.copyDatabase(), await stores.copyDatabase()];
-  await Promise.all([ofProduct, ofFloor].map(endRepliesAtOnce));
-  const product = await startProduct({
-    databaseUrl: ofProduct,
-    modelUrl,
-    roles: ['api'],
-    isMigrated: true,
-    env: settingsOf(backend),
-  });
-  onEnd(product.stop);
+  const databases = [await stores.copyDatabase(), await stores.copyDatabase(), await stores.copyDatabase()];
+  await Promise.all(databases.map(endRepliesAtOnce));
+  const [ofProduct = '', ofFloor = '', ofUnlimited = ''] = databases;
+  /** @param {string} databaseUrl @param {Record<string, string>} [more] */
+  const startApi = async (databaseUrl, more) => {
+    const env = settingsOf(backend, more);
+    const api = await startProduct({ databaseUrl, modelUrl, roles: ['api'], isMigrated: true, env });
+    onEnd(api.stop);
+    return { url: api.url, pid: api.pids.api };
+  };
   const floor = await startProgram('floor-api.mjs', { databaseUrl: ofFloor, redisUrl: backend.redisUrl });
   onEnd(floor.stop);
   const sides = {
-    product: { url: product.url, pid: product.pids.api },
+    product: await startApi(ofProduct),
+    unlimited: await startApi(ofUnlimited, { LIMITS_ENABLED: 'false' }),
     floor: { url: floor.started.url, pid: floor.pid },
   };
   const spread = stores.sessions.slice(0, CONNECTIONS);
   const ofOne = stores.sessions.filter((_, n) => n % CHATBOTS === 0).slice(0, CONNECTIONS);
-  /** @param {'product' | 'floor'} side @param {import('./stores.mjs').Session[]} sessions @param {typeof ROUND} bounds */
+  /** @param {'product' | 'unlimited' | 'floor'} side @param {import('./stores.mjs').Session[]} sessions @param {typeof ROUND} bounds */
   const post = async (side, sessions, bounds = ROUND) => {
     const { url, pid } = sides[side];
     const clocks = { ...stores.clocks, server: () => processorMs(pid) };
@@ -65,10 +66,12 @@ export async function posts({ stores, backend, report, rounds, modelUrl, onEnd }
       redis: took.redis / result,
     };
   };
-  for (const side of /** @type {const} */ (['product', 'floor'])) await post(side, spread, WARM_UP);
+  for (const side of /** @type {const} */ (['product', 'unlimited', 'floor']))
+    await post(side, spread, WARM_UP);
   const all = await alternate(rounds, {
     product: () => post('product', spread),
     floor: () => post('floor', spread),
+    unlimited: () => post('unlimited', spread),
     ofOne: () => post('product', ofOne),
   });
   const { name } = backend;
@@ -84,4 +87,14 @@ export async function posts({ stores, backend, report, rounds, modelUrl, onEnd }
   add("api's processor a post", 'ms', 'server');
   add("PostgreSQL's processor a post", 'ms', 'postgres');
   if (name === 'redis') add("Redis' processor a post", 'ms', 'redis');
+  for (const [what, key] of /** @type {const} */ ([
+    ["api's", 'server'],
+    ["PostgreSQL's", 'postgres'],
+  ])) {
+    report.add(
+      { name: `${what} processor a post, of that without limits`, unit: 'ms', backend: name },
+      all.product.map((one) => one[key]),
+      all.unlimited.map((one) => one[key]),
+    );
+  }
 }
