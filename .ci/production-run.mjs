@@ -32,10 +32,10 @@ import { freePort, startTemporaryPostgres } from '../test/support/services.mjs';
 /**
  * What a host does with the files for deploying, without a container engine: the steps of the Dockerfile in clean
  * directories, then the migrations, an api and two workers, by the commands of docker-compose.yml and of the Railway
- * files, in the environment that these give and no other, as a user that is not root, and where this is Linux and root as
- * docker-compose.yml confines it: on a file system that is read-only but for its tmpfs, without capabilities. A chatbot is made, a message
- * answered, everything asked whether it is healthy, and stopped as a host stops it. Ends with 1 and says why when
- * anything of it is not as it should be. It runs on the project's own Node.js, and needs the npm registry and a
+ * files, in the environment that these give and no other, as a user that is not root. What docker-compose.yml starts is
+ * confined as it says, where this is Linux and root: read-only but for its tmpfs, and without capabilities. A chatbot is
+ * made, a message answered, everything asked whether it is healthy, and stopped as a host stops it. Ends with 1 and says
+ * why when anything of it is not as it should be. It runs on the project's own Node.js, and needs the npm registry and a
  * redis-server.
  */
 
